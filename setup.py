@@ -1,0 +1,69 @@
+"""Build of the Cython core: one extension a module of whcore/, compiled in parallel against libsodium."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+LIBSODIUM_MINIMUM = "1.0.18"
+
+
+def pkg_config(*arguments: str) -> list[str]:
+    tool = os.environ.get("PKG_CONFIG", "pkg-config")
+    try:
+        answer = subprocess.run([tool, *arguments, "libsodium"], capture_output=True, text=True, check=True)
+    except FileNotFoundError:
+        sys.exit(f"wirehub: {tool} is missing; on Debian: apt-get install pkg-config libsodium-dev")
+    except subprocess.CalledProcessError as error:
+        sys.exit(
+            f"wirehub: libsodium >= {LIBSODIUM_MINIMUM} with its headers is missing "
+            f"({error.stderr.strip().splitlines()[0] if error.stderr.strip() else 'pkg-config does not know it'}); "
+            "on Debian: apt-get install libsodium-dev"
+        )
+    return answer.stdout.split()
+
+
+class ParallelBuild(build_ext):
+    """build_ext that compiles the extensions on all cores."""
+
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        if not self.parallel:
+            self.parallel = os.cpu_count() or 1
+
+
+def extensions() -> list[Extension]:
+    from Cython.Build import cythonize
+
+    pkg_config("--atleast-version", LIBSODIUM_MINIMUM)
+    compile_flags = ["-O3", "-g1", "-fno-strict-aliasing", "-D_GNU_SOURCE", *pkg_config("--cflags")]
+    link_flags = ["-pthread", *pkg_config("--libs")]
+    modules = [
+        Extension(
+            f"whcore.{source.stem}",
+            [str(source)],
+            depends=sorted(map(str, [*Path("whcore").glob("*.pxd"), *Path("whcore").glob("*.h")])),
+            include_dirs=["whcore"],
+            extra_compile_args=compile_flags,
+            extra_link_args=link_flags,
+        )
+        for source in sorted(Path("whcore").glob("*.pyx"))
+    ]
+    directives = {
+        "language_level": 3,
+        "boundscheck": False,
+        "wraparound": False,
+        "cdivision": True,
+        "initializedcheck": False,
+        "embedsignature": True,
+        "legacy_implicit_noexcept": False,
+    }
+    return cythonize(modules, compiler_directives=directives, nthreads=os.cpu_count() or 1)
+
+
+if __name__ == "__main__":
+    wants_build = not {"clean", "egg_info", "sdist"} & set(sys.argv)
+    setup(ext_modules=extensions() if wants_build else [], cmdclass={"build_ext": ParallelBuild})

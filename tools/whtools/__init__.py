@@ -1,0 +1,1 @@
+"""The command lines `wh`, `0nc` and `wh-wireguard`."""

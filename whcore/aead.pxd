@@ -1,0 +1,32 @@
+"""ChaCha20-Poly1305 (RFC 8439) and XChaCha20-Poly1305, alone and in batches behind one call table."""
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+cdef struct aead_job:
+    uint8_t* dst            # len + 16 bytes to seal, len bytes to open; may equal src
+    const uint8_t* src      # len bytes to seal, len + 16 to open
+    const uint8_t* key      # 32 bytes
+    uint64_t counter        # the nonce is 4 zero bytes || counter, little-endian
+    uint32_t len            # plaintext bytes
+    int32_t result          # out: WH_OK or WH_E_AUTH; dst is zeroed on failure
+
+ctypedef void (*aead_batch)(aead_job* jobs, size_t n) noexcept nogil
+
+cdef struct aead_engine:
+    const char* name
+    aead_batch seal
+    aead_batch open
+
+cdef const aead_engine* aead_default() noexcept nogil
+
+# dst: n + 16 bytes. ad may be NULL with ad_len 0.
+cdef void aead_seal(uint8_t* dst, const uint8_t* src, size_t n, const uint8_t* ad, size_t ad_len,
+                    uint64_t counter, const uint8_t* key) noexcept nogil
+# src: n bytes with the tag, n >= 16; dst: n - 16 bytes. Returns WH_OK, WH_E_LENGTH or WH_E_AUTH (dst zeroed).
+cdef int aead_open(uint8_t* dst, const uint8_t* src, size_t n, const uint8_t* ad, size_t ad_len,
+                   uint64_t counter, const uint8_t* key) noexcept nogil
+# The same with a 24-byte nonce (cookie replies, whitepaper 5.4.7).
+cdef void xaead_seal(uint8_t* dst, const uint8_t* src, size_t n, const uint8_t* ad, size_t ad_len,
+                     const uint8_t* nonce, const uint8_t* key) noexcept nogil
+cdef int xaead_open(uint8_t* dst, const uint8_t* src, size_t n, const uint8_t* ad, size_t ad_len,
+                    const uint8_t* nonce, const uint8_t* key) noexcept nogil

@@ -1,0 +1,1 @@
+"""Kademlia (docs/protocol.md section 5): routing table, lookups, storage."""

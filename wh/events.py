@@ -1,0 +1,185 @@
+"""What happens to a node, as values: Node.handle(event, now) takes these and answers with commands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from wh.config.model import Network
+from wh.wire.address import Address
+from wh.wire.messages import Message
+
+Key = bytes
+"""32 bytes, an X25519 public key: a node's identity."""
+
+
+class Instant(NamedTuple):
+    """One reading of both clocks, in seconds."""
+
+    monotonic: float
+    unix: float
+
+
+class Path(NamedTuple):
+    """A way to a peer: one of our sockets and the address it sends to. (Relayed paths add a channel.)"""
+
+    socket: int
+    remote: Address
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyToken:
+    """Where an answer to a received request must go: opaque to the engine, made by the runner."""
+
+    peer: Key
+    path: Path
+    pending: int | None  # handle of an INIT waiting for its RESP; None: the request came in a session
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkLoaded:
+    """The network file, at start and after each reload."""
+
+    network: Network
+
+
+@dataclass(frozen=True, slots=True)
+class LocalAddresses:
+    """Our sockets and the addresses of the host's interfaces with our port; again after each change."""
+
+    sockets: tuple[tuple[int, int], ...]  # socket id, family 4 or 6
+    addresses: tuple[Address, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MessageReceived:
+    """One message of a peer whose key the envelope has proved.
+
+    reply: set for every request; the answer goes on the request's path. first_contact: it came in an INIT, so its
+    source address is not validated. capacity: longest payload, in bytes, that an answer may have.
+    """
+
+    peer: Key
+    path: Path
+    message: Message
+    reply: ReplyToken
+    first_contact: bool
+    capacity: int
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOpened:
+    """Keys with a peer are confirmed, and `path` is where it answered from: validated."""
+
+    peer: Key
+    path: Path
+    initiator: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SendFailed:
+    """A Send needed a session and there is none, or the socket refused."""
+
+    peer: Key
+    path: Path
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class KnockReceived:
+    source: Address
+    nonce: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PathWanted:
+    """The data plane holds traffic for a peer that has no path."""
+
+    peer: Key
+
+
+@dataclass(frozen=True, slots=True)
+class DataOnNewPath:
+    """An authenticated WireGuard packet of a managed peer arrived on a path that is not the one sent on."""
+
+    peer: Key
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class DataSession:
+    """The data plane completed (up) or gave up a WireGuard handshake with a peer."""
+
+    peer: Key
+    up: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DataTraffic:
+    """User bytes moved since the last report, from the runner every few seconds for peers with a path."""
+
+    peer: Key
+    received: int
+    sent: int
+
+
+@dataclass(frozen=True, slots=True)
+class NameResolved:
+    """Answer to ResolveName: no addresses where it failed."""
+
+    host: str
+    port: int
+    addresses: tuple[Address, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LookupRequested:
+    """`wh lookup`: find a peer's record. Progress and result go out as Notify with this id."""
+
+    request: int
+    peer: Key
+
+
+@dataclass(frozen=True, slots=True)
+class PingRequested:
+    """`wh ping`: one control round trip to a peer, looked up first if need be."""
+
+    request: int
+    peer: Key
+
+
+@dataclass(frozen=True, slots=True)
+class RequestCancelled:
+    request: int
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetRequested:
+    """`wh forget`: drop all that was learned of a peer (not what the file says)."""
+
+    peer: Key
+
+
+@dataclass(frozen=True, slots=True)
+class Stopping:
+    """The daemon is going down: say LEAVING to sessions."""
+
+
+Event = (
+    NetworkLoaded
+    | LocalAddresses
+    | MessageReceived
+    | SessionOpened
+    | SendFailed
+    | KnockReceived
+    | PathWanted
+    | DataOnNewPath
+    | DataSession
+    | DataTraffic
+    | NameResolved
+    | LookupRequested
+    | PingRequested
+    | RequestCancelled
+    | ForgetRequested
+    | Stopping
+)

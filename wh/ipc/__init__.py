@@ -1,0 +1,1 @@
+"""The local socket between the daemon and its command line."""

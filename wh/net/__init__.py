@@ -1,0 +1,1 @@
+"""The only part with an event loop, sockets, clock and randomness."""

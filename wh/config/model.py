@@ -1,0 +1,78 @@
+"""What a network file says, after checking."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from enum import Enum
+
+from wh.wire.address import Address, pack
+
+DEFAULT_NAMESPACE = "public"
+DEFAULT_WORKBIT = 8
+DEFAULT_PORT = 62096
+
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class PeerKind(Enum):
+    """The word a peer's line begins with."""
+
+    BOOT = "boot"
+    TRUST = "trust"
+    ROUTER = "router"
+    PEER = "peer"
+    ALIAS = "alias"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a peer listens: a host name or numeric address, and a UDP port."""
+
+    host: str
+    port: int = DEFAULT_PORT
+
+    @property
+    def address(self) -> Address | None:
+        """18 wire bytes, or None where host is a name that must be resolved."""
+        try:
+            return pack(self.host, self.port)
+        except ValueError:
+            return None
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """One peer line."""
+
+    kind: PeerKind
+    key: bytes  # 32 bytes; for an alias, the alias's public key
+    hostname: str | None = None
+    ip: IPAddress | None = None  # inside the subnet; assigned where the line has none
+    static_ip: bool = False  # the line itself gave ip
+    endpoint: Endpoint | None = None
+    line: int = 0
+
+    @property
+    def trusted(self) -> bool:
+        return self.kind in (PeerKind.TRUST, PeerKind.ROUTER, PeerKind.ALIAS)
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """One network file."""
+
+    name: str | None = None
+    namespace: str = DEFAULT_NAMESPACE
+    workbit: int = DEFAULT_WORKBIT
+    subnet: IPNetwork | None = None
+    secret: str | None = None  # base64 of 32 bytes, shared by all members
+    peers: tuple[Peer, ...] = ()
+    path: str | None = None
+
+    def peer(self, key: bytes) -> Peer | None:
+        return next((peer for peer in self.peers if peer.key == key), None)

@@ -39,8 +39,8 @@ def encode(message: Message) -> bytes:
 def decode_untrusted(data: bytes, *, allow_loopback: bool = False) -> Message | None:
     """The message, or None for a type that this version does not know. Raises BadMessage only.
 
-    An address that no datagram may be sent to is refused (docs/protocol.md section 1), except in NODES, where its
-    contact is left out. allow_loopback: 127.0.0.0/8 and ::1 count as usable (all nodes on one host).
+    An address that no datagram may be sent to is refused (docs/protocol.md section 1), except in NODES, where
+    only its contact is left out. allow_loopback: 127.0.0.0/8 and ::1 are usable (all nodes on one host).
     """
     if len(data) > MAX_MESSAGE_LEN:
         raise BadMessage(f"{len(data)} bytes; the limit is {MAX_MESSAGE_LEN}")
@@ -65,9 +65,7 @@ def _is_unknown_type(data: bytes) -> bool:
 def _check_addresses(message: Message, allow_loopback: bool) -> Message:
     if isinstance(message, Nodes):
         kept = tuple(contact for contact in message.contacts if _is_usable(contact, allow_loopback))
-        return (
-            message if len(kept) == len(message.contacts) else msgspec.structs.replace(message, contacts=kept)
-        )
+        return msgspec.structs.replace(message, contacts=kept)
     if isinstance(message, Pong):
         named = message.observed
     elif isinstance(message, Dialback):

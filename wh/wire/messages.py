@@ -1,8 +1,9 @@
 """Control messages (docs/protocol.md section 3), one struct a type.
 
-On the wire each is a msgpack array [type, request id, fields...] in the order of the struct. Fields added later
-go to the end with a default, so that older and newer nodes understand each other. Every length is bounded by the
-schema. An answer carries the request id of what it answers; a message that nobody asked for carries 0.
+On the wire each is a msgpack array [type, request id, fields...] in the order of the struct. Fields added
+later go to the end with a default, so that older and newer nodes understand each other. Every length is
+bounded by the schema. An answer carries the request id of what it answers; a message that nobody asked for
+carries 0.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ PaddingBytes = Annotated[bytes, Meta(max_length=MAX_PROBE_PADDING)]
 
 
 class Capability(IntFlag):
-    """What a node offers. Structs hold it as a plain int, and `&` tests a bit: no value off the network becomes a
-    member as it is, because Python keeps every combination of flags that it has seen."""
+    """What a node offers. Structs hold it as a plain int, and `&` tests a bit: no value off the network becomes
+    a member as it is, because Python keeps every combination of flags that it has seen."""
 
     SERVER = 1  # reachable: stores records, may enter routing tables
     RELAY = 2  # takes reservations
@@ -66,8 +67,8 @@ class Contact(Struct, array_like=True, frozen=True):
 
 
 class Ping(Struct, array_like=True, frozen=True, tag=1):
-    """want: a PingWant. port: with DIALBACK, the one to KNOCK at (0: the observed one). capabilities: the sender's
-    own, so that the answerer learns that a server talks to it."""
+    """want: a PingWant. port: with DIALBACK, the one to KNOCK at (0: the observed one). capabilities: the
+    sender's own, so that the answerer learns that a server talks to it."""
 
     request_id: Uint32
     want: Uint8
@@ -77,8 +78,8 @@ class Ping(Struct, array_like=True, frozen=True, tag=1):
 
 
 class Pong(Struct, array_like=True, frozen=True, tag=2):
-    """observed: where the PING came from. load: percent. record_sequence: of the answerer's own record, 0: none.
-    nonce: the PING's."""
+    """observed: where the PING came from. load: percent. record_sequence: of the answerer's own record,
+    0: none. nonce: the PING's."""
 
     request_id: Uint32
     observed: AddressBytes

@@ -1,5 +1,5 @@
-"""Which 32 bytes can be a node's identity. Pure Python, for keys that a message only mentions: whcore.keys checks
-again before it computes with one."""
+"""Which 32 bytes can be a node's identity. For keys that a message only mentions; whcore.keys checks again
+before it computes with one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LOW_ORDER = frozenset(
         39382357235489614581723060781553021112529911719440698176882885853963445705823,
     }
 )
-"""The u-coordinates below p of the points whose order divides 8, on the curve or its twist (RFC 7748, section 6.1)."""
+"""The u-coordinates below p of the points whose order divides 8, on the curve or its twist (RFC 7748, 6.1)."""
 
 
 def is_public_key(key: bytes) -> bool:

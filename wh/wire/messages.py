@@ -32,7 +32,7 @@ PaddingBytes = Annotated[bytes, Meta(max_length=MAX_PROBE_PADDING)]
 
 
 class Capability(IntFlag):
-    """What a node offers. Structs hold it as a plain int, and `&` tests a bit: no value off the network becomes
+    """What a node offers. Structs hold a plain int, and `&` tests a bit: no value off the network becomes
     a member as it is, because Python keeps every combination of flags that it has seen."""
 
     SERVER = 1  # reachable: stores records, may enter routing tables

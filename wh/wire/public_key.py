@@ -18,7 +18,7 @@ _LOW_ORDER = frozenset(
         39382357235489614581723060781553021112529911719440698176882885853963445705823,
     }
 )
-"""The u-coordinates below p of the points whose order divides 8, on the curve or its twist (RFC 7748, 6.1)."""
+"""The u-coordinates below p of the points whose order divides 8, curve or twist (RFC 7748, 6.1)."""
 
 
 def is_public_key(key: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""Addresses as they go on the wire: 16 bytes (IPv4 as ::ffff:a.b.c.d) and a big-endian port, in one 18-byte value.
+"""Addresses as on the wire: 16 bytes (IPv4 as ::ffff:a.b.c.d) and a big-endian port, in one 18-byte value.
 
 The engine keeps addresses in this form everywhere: it is hashable, comparable, and already normalised.
 """
@@ -49,8 +49,8 @@ def prefix(address: Address, v4_bits: int, v6_bits: int) -> bytes:
 
 
 def is_private(address: Address) -> bool:
-    """Private, link-local or otherwise not of the public Internet. Documentation ranges count as public: networks
-    built for tests use them."""
+    """Private, link-local or otherwise not of the public Internet. Documentation ranges count as public: test
+    networks use them."""
     ip = ip_of(address)
     if ip.version == 4:
         return ip.is_link_local or ip.is_loopback or any(ip in network for network in _PRIVATE_V4)
@@ -58,9 +58,11 @@ def is_private(address: Address) -> bool:
 
 
 def is_usable(address: Address, *, allow_loopback: bool = False) -> bool:
-    """Whether a datagram may ever be sent there: not port 0, multicast, broadcast, unspecified or loopback."""
+    """Whether a datagram may ever go there: not port 0, multicast, broadcast, unspecified or loopback."""
+    if len(address) != ADDRESS_LEN or port_of(address) == 0:
+        return False
     ip = ip_of(address)
-    if len(address) != ADDRESS_LEN or port_of(address) == 0 or ip.is_multicast or ip.is_unspecified:
+    if ip.is_multicast or ip.is_unspecified:
         return False
     if ip.is_loopback:
         return allow_loopback

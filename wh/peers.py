@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Collection
 
 from wh.events import Instant, Key, Path
-from wh.round_trip import RoundTrip
+from wh.rtt import RoundTrip
 
 STRANGERS_MAX = 2048
 VALIDATED_PATHS_MAX = 4

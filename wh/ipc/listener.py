@@ -9,7 +9,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-from wh.errors import SystemSetupError
+from wh.errors import Code, SystemSetupError
 from wh.ipc.credentials import wirehub_gid
 
 RUN_DIR_MODE = 0o755
@@ -43,15 +43,17 @@ def open_listener(path_text: str) -> Listener:
         with _locked(path.parent):
             if _is_alive(path):
                 raise SystemSetupError(
-                    "WH304",
                     f"a daemon already runs on {path.stem}",
-                    fix=f"stop it with: wh down {path.stem}, or name another interface",
+                    code=Code.ALREADY_RUNNING,
+                    hint=f"stop it with: wh down {path.stem}, or name another interface",
                 )
             path.unlink(missing_ok=True)
             return _bind(path)
     except OSError as error:
         raise SystemSetupError(
-            "WH307", f"cannot make the socket {path}: {error.strerror}", fix="run as root, or set WH_RUNDIR"
+            f"cannot make the socket {path}: {error.strerror or error}",
+            code=Code.RUN_DIRECTORY,
+            hint="run as root, or set WH_RUNDIR",
         ) from error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 DEFAULT_RUN_DIR = "/run/wirehub"
 SOCKET_SUFFIX = ".sock"
@@ -34,7 +35,7 @@ def socket_path(interface: str) -> str:
 def present_interfaces() -> list[str]:
     """Interfaces that have a socket, sorted. The daemon behind one may be gone."""
     try:
-        names = os.listdir(run_dir())
+        names = [path.name for path in Path(run_dir()).iterdir()]
     except FileNotFoundError:
         return []
     return sorted(name.removesuffix(SOCKET_SUFFIX) for name in names if name.endswith(SOCKET_SUFFIX))

@@ -4,7 +4,8 @@
     <- {"progress": {...}}            zero or more
     <- {"ok": {...}}                  or {"error": {"code": ..., "message": ..., "hint": ...}}
 
-Keys are text (43 characters of URL-safe base64), addresses are text, times are Unix seconds, durations say their unit.
+Keys are text (43 characters of URL-safe base64), addresses are text, times are Unix seconds, durations say
+their unit.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from wh.errors import UserError
+from wh.errors import ConfigErrors
+from whcore.errors import WireHubError
 
 REQUEST_LEN_MAX = 64 * 1024
 """Bytes of a request line."""
@@ -37,19 +39,23 @@ class Request(msgspec.Struct, forbid_unknown_fields=True):
 class Failure(msgspec.Struct, omit_defaults=True):
     """An error as it travels, on the socket and on the daemon's readiness pipe.
 
-    code: stable, such as WH102. hint: what to do. place: file:line:column. more: the other problems of the same
-    network file.
+    code: stable, such as WH102. hint: what to do. place: file:line:column. more: the other problems of the
+    same network file.
     """
 
     code: str
     message: str
-    hint: str | None = None
+    hint: str = ""
     place: str | None = None
     more: list[Failure] = []
 
 
-def failure_of(error: UserError) -> Failure:
-    return Failure(error.code, error.message, error.fix, error.place)
+def failure_of(error: WireHubError) -> Failure:
+    """The error as it travels; each problem of a network file stays an error of its own."""
+    problems = error.errors if isinstance(error, ConfigErrors) else (error,)
+    first, *more = [Failure(problem.code, str(problem), problem.hint, problem.place) for problem in problems]
+    first.more = more
+    return first
 
 
 class Answer(msgspec.Struct, omit_defaults=True):
@@ -180,7 +186,7 @@ class ResolveResult(msgspec.Struct):
 
 
 class Access(Enum):
-    """Who may call a verb: USE is root, the daemon's own user and the group `wirehub`; ADMIN leaves out the group."""
+    """Who may call a verb: USE is for root, the daemon's user and the group `wirehub`, ADMIN not for the group."""
 
     USE = "use"
     ADMIN = "admin"

@@ -1,7 +1,7 @@
 """The daemon's end of the local socket. One request a connection; callers are checked for each verb.
 
-Whatever a caller sends, it gets one error line and the connection closes: nothing raises out of here. An end of file
-from the caller means that it left, and cancels its handler.
+Whatever a caller sends, it gets one error line and the connection closes: nothing raises out of here. An end
+of file from the caller means that it left, and cancels its handler.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from typing import Any
 
 import msgspec
 
-from wh.errors import UserError
+from wh.errors import Code, IpcError
 from wh.ipc import listener, schema
 from wh.ipc.credentials import Caller, may_call
+from whcore.errors import WireHubError
 
 log = logging.getLogger(__name__)
 
@@ -27,18 +28,10 @@ UNSENT_PROGRESS_MAX = 64 * 1024
 
 Progress = Callable[[msgspec.Struct], None]
 Handler = Callable[[Any, Progress], Awaitable[msgspec.Struct]]
-"""async (arguments, progress) -> result, of the types that schema.VERBS gives. May raise UserError."""
+"""async (arguments, progress) -> result, of the types that schema.VERBS gives. May raise WireHubError."""
 
 _encoder = msgspec.json.Encoder()
 _request_decoder = msgspec.json.Decoder(schema.Request)
-
-
-class RequestRefused(Exception):
-    """The caller's request cannot be served; its text is for the caller."""
-
-    def __init__(self, code: str, message: str, hint: str | None = None) -> None:
-        super().__init__(message)
-        self.failure = schema.Failure(code, message, hint)
 
 
 class IpcServer:
@@ -60,6 +53,7 @@ class IpcServer:
         )
 
     async def close(self) -> None:
+        """Not from inside a handler. An answer whose handler has returned still goes out."""
         if self._server is not None:
             self._server.close()
             self._server = None
@@ -79,9 +73,7 @@ class IpcServer:
         self._connections.add(task)
         try:
             if full:
-                await _send(
-                    writer, _refusal("WH305", f"more than {CONNECTIONS_MAX} callers at once", "try again")
-                )
+                await _send(writer, _error(_too_many_callers()))
             else:
                 await self._converse(reader, writer)
         except (OSError, TimeoutError) as error:
@@ -98,15 +90,15 @@ class IpcServer:
             if line is None:
                 return
             verb, handler, arguments = self._parse(line, caller)
-        except RequestRefused as refused:
-            await _send(writer, {"error": refused.failure})
+        except IpcError as refusal:
+            await _send(writer, _error(refusal))
             return
         work = asyncio.ensure_future(_answer(verb, handler, arguments, writer))
         departure = asyncio.ensure_future(_until_departure(reader))
         try:
             await asyncio.wait((work, departure), return_when=asyncio.FIRST_COMPLETED)
             if work.done():
-                await _send(writer, work.result())
+                await _drain(writer)
         finally:
             for task in (work, departure):
                 task.cancel()
@@ -117,29 +109,34 @@ class IpcServer:
         try:
             request = _request_decoder.decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise RequestRefused("WH303", f"not a request: {error}") from None
+            raise _bad_request(f"not a request: {error}") from None
         verb, handler = schema.VERBS.get(request.verb), self._handlers.get(request.verb)
         if verb is None or handler is None:
-            raise RequestRefused(
-                "WH303", f"unknown verb {request.verb!r}", f"one of: {', '.join(self._handlers)}"
-            )
+            raise _bad_request(f"unknown verb {request.verb!r}", f"one of: {', '.join(self._handlers)}")
         if not may_call(caller, verb.access):
             raise _permission_refusal(request.verb, verb.access)
         try:
             arguments = msgspec.json.decode(request.args, type=verb.arguments)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise RequestRefused("WH303", f"bad arguments for {request.verb}: {error}") from None
+            raise _bad_request(f"bad arguments for {request.verb}: {error}") from None
         return request.verb, handler, arguments
 
 
-def _permission_refusal(verb: str, access: schema.Access) -> RequestRefused:
-    if access is schema.Access.USE:
-        return RequestRefused("WH302", f"no permission for {verb}", "run as root, or join the group wirehub")
-    return RequestRefused("WH302", f"no permission for {verb}", "run as root")
+def _bad_request(message: str, hint: str = "") -> IpcError:
+    return IpcError(message, code=Code.IPC_BAD_REQUEST, hint=hint)
 
 
-def _refusal(code: str, message: str, hint: str) -> dict[str, schema.Failure]:
-    return {"error": schema.Failure(code, message, hint)}
+def _permission_refusal(verb: str, access: schema.Access) -> IpcError:
+    hint = "run as root, or join the group wirehub" if access is schema.Access.USE else "run as root"
+    return IpcError(f"no permission for {verb}", code=Code.IPC_DENIED, hint=hint)
+
+
+def _too_many_callers() -> IpcError:
+    return IpcError(f"more than {CONNECTIONS_MAX} callers at once", code=Code.IPC_BUSY, hint="try again")
+
+
+def _error(error: WireHubError) -> dict[str, schema.Failure]:
+    return {"error": schema.failure_of(error)}
 
 
 async def _read_request(reader: asyncio.StreamReader) -> bytes | None:
@@ -147,30 +144,32 @@ async def _read_request(reader: asyncio.StreamReader) -> bytes | None:
     try:
         line = await asyncio.wait_for(reader.readline(), REQUEST_TIMEOUT_S)
     except ValueError:
-        raise RequestRefused("WH303", f"a request has at most {schema.REQUEST_LEN_MAX} bytes") from None
+        raise _bad_request(f"a request has at most {schema.REQUEST_LEN_MAX} bytes") from None
     except TimeoutError:
-        raise RequestRefused("WH303", f"no request within {REQUEST_TIMEOUT_S:.0f} s") from None
+        raise _bad_request(f"no request within {REQUEST_TIMEOUT_S:.0f} s") from None
     if line and not line.endswith(b"\n"):
-        raise RequestRefused("WH303", "a request ends with a newline")
+        raise _bad_request("a request ends with a newline")
     return line or None
 
 
 async def _answer(
     verb: str, handler: Handler, arguments: msgspec.Struct, writer: asyncio.StreamWriter
-) -> dict[str, Any]:
-    """Run the handler. An error of ours is logged in full and told in one line."""
+) -> None:
+    """Run the handler and write its answer, in the same step: the answer to `down` is on its way before anything
+    that the handler set off can run. An error of ours is logged in full and told in one line."""
 
     def progress(step: msgspec.Struct) -> None:
         if writer.transport.get_write_buffer_size() < UNSENT_PROGRESS_MAX and not writer.is_closing():
-            writer.write(_encoder.encode({"progress": step}) + b"\n")
+            _write(writer, {"progress": step})
 
     try:
-        return {"ok": await handler(arguments, progress)}
-    except UserError as error:
-        return {"error": schema.failure_of(error)}
+        answer: Mapping[str, msgspec.Struct] = {"ok": await handler(arguments, progress)}
+    except WireHubError as error:
+        answer = _error(error)
     except Exception:
         log.exception("the handler of %s failed", verb)
-        return _refusal("WH306", f"internal error in {verb}", "see the daemon's log")
+        answer = _error(IpcError(f"internal error in {verb}", code=Code.UNKNOWN, hint="see the daemon's log"))
+    _write(writer, answer)
 
 
 async def _until_departure(reader: asyncio.StreamReader) -> None:
@@ -179,6 +178,14 @@ async def _until_departure(reader: asyncio.StreamReader) -> None:
         pass
 
 
-async def _send(writer: asyncio.StreamWriter, answer: Mapping[str, Any]) -> None:
+def _write(writer: asyncio.StreamWriter, answer: Mapping[str, msgspec.Struct]) -> None:
     writer.write(_encoder.encode(answer) + b"\n")
+
+
+async def _send(writer: asyncio.StreamWriter, answer: Mapping[str, msgspec.Struct]) -> None:
+    _write(writer, answer)
+    await _drain(writer)
+
+
+async def _drain(writer: asyncio.StreamWriter) -> None:
     await asyncio.wait_for(writer.drain(), ANSWER_TIMEOUT_S)

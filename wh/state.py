@@ -1,7 +1,8 @@
-"""What a node must remember over a restart: ceilings of its two ever-growing numbers, and servers to begin with.
+"""What a node must remember over a restart: ceilings of its two ever-growing numbers, and servers to begin
+with.
 
-A number that must never go back (the timestamp of control handshakes, the sequence of our record) is not written at
-each use: a ceiling well above it is, and the next start begins there.
+A number that must never go back (the timestamp of control handshakes, the sequence of our record) is not
+written at each use: a ceiling well above it is, and the next start begins there.
 """
 
 from __future__ import annotations
@@ -57,7 +58,8 @@ class StateFile:
         return self._saved
 
     def load(self) -> SavedState:
-        """What the last run left; an empty state where there is none or it makes no sense (that is logged)."""
+        """What the last run left; an empty state where there is none or it makes no sense (that is
+        logged)."""
         if self._path is not None:
             try:
                 with self._path.open("rb") as file:
@@ -80,7 +82,8 @@ class StateFile:
         self._write(
             SavedState(
                 timestamp_ceiling_ns=max(last_timestamp_ns, wall_ns) + CEILING_AHEAD_NS,
-                sequence_ceiling=max(last_sequence, wall_ns // MILLISECOND_NS) + CEILING_AHEAD_NS // MILLISECOND_NS,
+                sequence_ceiling=max(last_sequence, wall_ns // MILLISECOND_NS)
+                + CEILING_AHEAD_NS // MILLISECOND_NS,
                 contacts=contacts[:CONTACTS_MAX],
             )
         )

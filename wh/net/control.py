@@ -1,7 +1,8 @@
-"""The control channel: sessions (whcore.envelope) and codec, between datagrams and the engine's events and commands.
+"""The control channel: sessions (whcore.envelope) and codec, between datagrams and the engine's events and
+commands.
 
-Sans-IO. Datagrams leave through the `transmit` that it is given; what arrives, receive() turns into events. Nothing
-that a datagram contains makes it raise, and everything it keeps is bounded.
+Sans-IO. Datagrams leave through the `transmit` that it is given; what arrives, receive() turns into events.
+Nothing that a datagram contains makes it raise, and everything it keeps is bounded.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from wh.net.handshakes import Handshakes
 from wh.net.validation import ValidatedPaths
 from wh.wire import codec
 from wh.wire.address import is_usable
-from wh.wire.messages import Challenge, Find, Message, Ping, Response
+from wh.wire.errors import BadMessage
+from wh.wire.messages import Challenge, Find, FindWant, Message, Ping, Response
 from whcore import envelope
 from whcore.datapath import ControlDatagram
 from whcore.errors import InvalidKey
@@ -43,7 +45,8 @@ FIND_PAD = 400
 FIND_RECORD_PAD = 1052
 
 CONFIRMATION = b""
-"""The payload of a DATA whose only purpose is that the responder knows our address and that we have the keys."""
+"""The payload of a DATA whose only purpose is that the responder knows our address and that we have the
+keys."""
 
 LOAD_INITS_PER_S = 200
 """Handshakes a second above which mac2 is asked for: at 400 us each, 8% of a core."""
@@ -127,12 +130,20 @@ class ControlChannel:
         """Give up what has waited too long. Call it at next_deadline()."""
         return [_failed(unsent) for unsent in self._handshakes.expire(now.monotonic)]
 
+    def remove_idle(self, now: Instant) -> None:
+        """Remove sessions that are idle or over-age. Call it every few seconds."""
+        self._sessions.expire(_ns(now.monotonic))
+
     def next_deadline(self) -> float | None:
         return self._handshakes.next_deadline()
 
     def counters(self) -> dict[str, int]:
         """Of this channel and of its sessions."""
-        return {**self._sessions.counters(), **self._counts, "handshakes_begun_waiting": len(self._handshakes)}
+        return {
+            **self._sessions.counters(),
+            **self._counts,
+            "handshakes_begun_waiting": len(self._handshakes),
+        }
 
     def _send_data(self, command: Send, now: Instant) -> list[Event]:
         payload = codec.encode(command.message)
@@ -140,17 +151,20 @@ class ControlChannel:
         if datagram is None or not self._put(command.path, datagram):
             return [_failed(command)]
         if isinstance(command.message, Challenge):
-            self._validated.challenge_sent(command.peer, command.path, command.message.data)
+            self._validated.challenge_sent(command.peer, command.path, command.message.nonce)
         return []
 
     def _send_without_session(self, command: Send, now: Instant) -> list[Event]:
+        """Begin a handshake with it, or let it wait for the one in flight (wh.commands.Send)."""
         may_begin = isinstance(command.message, Ping | Find)
         handshake = self._handshakes.get(command.peer)
-        if handshake is None or (may_begin and handshake.is_stale(command.path, now.monotonic)):
+        if handshake is None:
             return self._begin(command, now) if may_begin else [_failed(command)]
-        if may_begin and handshake.add_path(command.path):
-            self._put(command.path, handshake.datagram)
-        return [] if handshake.queue(command) else [_failed(command)]
+        if may_begin and handshake.should_replace(command, now.monotonic):
+            return self._begin(command, now)
+        if may_begin and handshake.add_path(command.path) and not self._put(command.path, handshake.datagram):
+            return [_failed(command)]
+        return [] if handshake.carries_or_queues(command) else [_failed(command)]
 
     def _begin(self, command: Send, now: Instant) -> list[Event]:
         """The message goes out in an INIT."""
@@ -231,15 +245,14 @@ class ControlChannel:
         events: list[Event] = self._session_up(peer, path, now, initiator=True)
         return events + self._on_message(peer, path, payload)
 
-    def _on_data(
-        self, peer: Key, path: Path, payload: bytes, confirmed: bool, now: Instant
-    ) -> list[Event]:
+    def _on_data(self, peer: Key, path: Path, payload: bytes, confirmed: bool, now: Instant) -> list[Event]:
         events = self._session_up(peer, path, now, initiator=False) if confirmed else []
         return events if payload == CONFIRMATION else events + self._on_message(peer, path, payload)
 
     def _session_up(self, peer: Key, path: Path, now: Instant, *, initiator: bool) -> list[Event]:
-        """Keys are confirmed: send what waited for them. An initiator owes the responder a DATA in any case; and on
-        glare (both sides began, the other's handshake won) our own first message has not been answered."""
+        """Keys are confirmed: send what waited for them. An initiator owes the responder a DATA in any case;
+        and on glare (both sides began, the other's handshake won) our own first message has not been
+        answered."""
         self._validated.add(peer, path)
         events: list[Event] = [SessionOpened(peer, path, initiator)]
         handshake = self._handshakes.finish(peer)
@@ -259,17 +272,20 @@ class ControlChannel:
         if message is None:
             return []
         if isinstance(message, Response):
-            self._validated.challenge_answered(peer, path, message.data)
+            self._validated.challenge_answered(peer, path, message.nonce)
         capacity = DATA_PAYLOAD_MAX if (peer, path) in self._validated else _capacity_of(len(payload))
         token = ReplyToken(peer, path, None)
         return [MessageReceived(peer, path, message, token, first_contact=False, capacity=capacity)]
 
     def _decode(self, payload: bytes) -> Message | None:
         try:
-            return codec.decode_untrusted(payload)
-        except codec.BadMessage:
+            message = codec.decode_untrusted(payload, allow_loopback=self._allow_loopback)
+        except BadMessage:
             self._counts["malformed_message"] += 1
             return None
+        if message is None:
+            self._counts["unknown_message"] += 1
+        return message
 
     def _drop(self, reason: str) -> list[Event]:
         self._counts[reason] += 1
@@ -288,7 +304,7 @@ def _pad_of(message: Message) -> int:
     """Room for the answer: a RESP is never longer than its INIT."""
     if not isinstance(message, Find):
         return 0
-    return FIND_RECORD_PAD if message.want else FIND_PAD
+    return FIND_RECORD_PAD if message.want & FindWant.RECORD else FIND_PAD
 
 
 def _capacity_of(request_len: int) -> int:

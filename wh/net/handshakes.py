@@ -1,4 +1,5 @@
-"""Control handshakes that we began: which INIT went where, and what waits for the session. Bounded, sans-IO."""
+"""Control handshakes that we began: which INIT went where, and what waits for the session. Bounded,
+sans-IO."""
 
 from __future__ import annotations
 
@@ -19,8 +20,8 @@ HANDSHAKES_MAX = 1024
 
 @dataclass(slots=True)
 class Handshake:
-    """datagram: the INIT, which carries `first`. It may go out on several paths: whichever copy arrives first is
-    answered, the others are replays to the responder."""
+    """datagram: the INIT, which carries `first`. It may go out on several paths: whichever copy arrives first
+    is answered, the others are replays to the responder."""
 
     first: Send
     datagram: bytes
@@ -28,9 +29,11 @@ class Handshake:
     paths: list[Path]
     waiting: deque[Send] = field(default_factory=deque)
 
-    def is_stale(self, path: Path, now: float) -> bool:
-        """Whether a request for this path deserves an INIT of its own."""
-        return path in self.paths and now - self.begun >= AGAIN_S
+    def should_replace(self, send: Send, now: float) -> bool:
+        """Whether this request deserves an INIT of its own: the path has had this one, in vain."""
+        if send.path not in self.paths:
+            return False
+        return send.message == self.first.message or now - self.begun >= AGAIN_S
 
     def add_path(self, path: Path) -> bool:
         """True where the INIT must be sent there too."""
@@ -39,8 +42,11 @@ class Handshake:
         self.paths.append(path)
         return True
 
-    def queue(self, send: Send) -> bool:
-        """False where too many wait already."""
+    def carries_or_queues(self, send: Send) -> bool:
+        """Keep a message until the session is up, unless the INIT carries it. False where too many wait
+        already."""
+        if send.message == self.first.message:
+            return True
         if len(self.waiting) >= WAITING_MAX:
             return False
         self.waiting.append(send)
@@ -60,8 +66,8 @@ class Handshakes:
         return self._by_peer.get(peer)
 
     def begin(self, send: Send, datagram: bytes, now: float) -> list[Send]:
-        """An INIT goes out. What waited for the one that it replaces waits for it. Returns messages that are given
-        up because the table was full."""
+        """An INIT goes out. What waited for the one that it replaces waits for it. Returns messages that are
+        given up because the table was full."""
         replaced = self._by_peer.pop(send.peer, None)
         abandoned: list[Send] = []
         if len(self._by_peer) >= HANDSHAKES_MAX:

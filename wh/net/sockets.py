@@ -8,7 +8,7 @@ import secrets
 import socket
 from contextlib import suppress
 
-from wh.errors import SystemSetupError
+from wh.errors import Code, SystemSetupError
 
 # Linux values that the socket module does not name (linux/in.h, linux/in6.h).
 IP_PKTINFO = 8
@@ -29,9 +29,9 @@ RANDOM_PORT_TRIES = 64
 def open_udp_sockets(port: int) -> list[socket.socket]:
     """Non-blocking sockets bound to any address: AF_INET, then AF_INET6 (V6ONLY) where the host has IPv6.
 
-    port 0: a random one of 1024 to 65535 that is free in both families. The sockets answer with the address that was
-    written to (packet info is on) and never fragment nor obey a path MTU that an ICMP message claims (PROBE). Raises
-    SystemSetupError.
+    port 0: a random one of 1024 to 65535 that is free in both families. The sockets answer with the address
+    that was written to (packet info is on) and never fragment nor obey a path MTU that an ICMP message claims
+    (PROBE). Raises SystemSetupError.
     """
     if port:
         try:
@@ -110,13 +110,18 @@ def _new_socket(family: socket.AddressFamily) -> socket.socket:
 def _explain(error: OSError, port: int) -> SystemSetupError:
     if error.errno == errno.EADDRINUSE:
         if not port:
-            return SystemSetupError("no free UDP port was found", hint="name one with --listen-port")
+            return SystemSetupError(
+                "no free UDP port was found", code=Code.PORT_TAKEN, hint="name one with --listen-port"
+            )
         return SystemSetupError(
             f"UDP port {port} is taken by another program",
+            code=Code.PORT_TAKEN,
             hint=f"see which with `ss -ulpn sport = :{port}`, or take another with --listen-port",
         )
     if error.errno == errno.EACCES:
         return SystemSetupError(
-            f"no permission for UDP port {port}", hint="ports below 1024 need root or CAP_NET_BIND_SERVICE"
+            f"no permission for UDP port {port}",
+            code=Code.NOT_PERMITTED,
+            hint="ports below 1024 need root or CAP_NET_BIND_SERVICE",
         )
     return SystemSetupError(f"cannot open a UDP socket: {error.strerror or error}")

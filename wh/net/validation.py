@@ -13,7 +13,8 @@ CHALLENGES_MAX = 512
 
 
 class ValidatedPaths:
-    """The last few proven paths of each peer, and the challenges on their way. Least recently proven goes first."""
+    """The last few proven paths of each peer, and the challenges on their way. Least recently proven goes
+    first."""
 
     def __init__(self) -> None:
         self._paths: OrderedDict[Key, OrderedDict[Path, None]] = OrderedDict()

@@ -29,6 +29,9 @@ class PeerKind(Enum):
     ALIAS = "alias"
 
 
+TRUSTED_KINDS = frozenset({PeerKind.TRUST, PeerKind.ROUTER, PeerKind.ALIAS})
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """Where a peer listens: a host name or numeric address, and a UDP port."""
@@ -62,7 +65,11 @@ class Peer:
 
     @property
     def trusted(self) -> bool:
-        return self.kind in (PeerKind.TRUST, PeerKind.ROUTER, PeerKind.ALIAS)
+        return self.kind in TRUSTED_KINDS
+
+    @property
+    def is_alias(self) -> bool:
+        return self.kind is PeerKind.ALIAS
 
 
 @dataclass(frozen=True, slots=True)

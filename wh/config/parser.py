@@ -19,6 +19,7 @@ from wh.config import fields
 from wh.config.model import (
     DEFAULT_NAMESPACE,
     DEFAULT_WORKBIT,
+    TRUSTED_KINDS,
     Endpoint,
     IPAddress,
     IPNetwork,
@@ -171,7 +172,7 @@ class _Parser:
     # Peers
 
     def _read_peer(self, kind: PeerKind, command: _Word, arguments: list[_Word]) -> None:
-        trusted = kind in _TRUSTED
+        trusted = kind in TRUSTED_KINDS
         if trusted:
             self._require_subnet(command)
         hostname: str | None = None
@@ -313,7 +314,6 @@ _SETTINGS = {
 }
 _PEER_KINDS = [kind.value for kind in PeerKind]
 _PEER_USAGE = "write: KIND [HOSTNAME] [PRIVATE-IP] PUBLIC-KEY [ENDPOINT]"
-_TRUSTED = (PeerKind.TRUST, PeerKind.ROUTER, PeerKind.ALIAS)
 
 # What a key may not already be, where it is to become a "contact" (boot, peer), a "member" (trust, router), an "alias".
 _KEY_ROLE = {

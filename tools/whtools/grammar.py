@@ -1,7 +1,7 @@
 """The command line's grammar: `wh up ./net private-key ./a.sk` is `wh up ./net --private-key=./a.sk`.
 
 Words are put in click's unambiguous form before click sees them: options as `--name=value`, then `--`, then
-the positional words. So a key is a value wherever a value may be, also the one in 64 that begins with a hyphen.
+the positional words. So a key is a value wherever one may be, also the key in 64 that begins with a hyphen.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
-"""The command line's end of the local socket. Plain blocking sockets: importing asyncio would cost more time than
-the call itself."""
+"""The command line's end of the local socket.
+
+Plain blocking sockets: importing asyncio would cost more time than the call itself.
+"""
 
 from __future__ import annotations
 

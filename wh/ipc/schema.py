@@ -186,7 +186,10 @@ class ResolveResult(msgspec.Struct):
 
 
 class Access(Enum):
-    """Who may call a verb: USE is for root, the daemon's user and the group `wirehub`, ADMIN not for the group."""
+    """Who may call a verb.
+
+    USE: root, the daemon's own user, members of the group `wirehub`. ADMIN: the first two.
+    """
 
     USE = "use"
     ADMIN = "admin"

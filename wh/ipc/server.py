@@ -155,8 +155,11 @@ async def _read_request(reader: asyncio.StreamReader) -> bytes | None:
 async def _answer(
     verb: str, handler: Handler, arguments: msgspec.Struct, writer: asyncio.StreamWriter
 ) -> None:
-    """Run the handler and write its answer, in the same step: the answer to `down` is on its way before anything
-    that the handler set off can run. An error of ours is logged in full and told in one line."""
+    """Run the handler and write its answer.
+
+    Both in one step: the answer to `down` is on its way before anything that the handler set off can run. An
+    error of ours is logged in full and told in one line.
+    """
 
     def progress(step: msgspec.Struct) -> None:
         if writer.transport.get_write_buffer_size() < UNSENT_PROGRESS_MAX and not writer.is_closing():

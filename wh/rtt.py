@@ -21,7 +21,7 @@ class RttEstimator:
         self.rttvar = 0.0
 
     def add_sample(self, rtt: float) -> None:
-        """rtt: seconds, of a request that was sent once (Karn: a repeated one does not say which it answers)."""
+        """rtt: seconds, of a request that was sent once (of a repeated one it is unclear)."""
         if self.srtt is None:
             self.srtt, self.rttvar = rtt, rtt / 2
             return

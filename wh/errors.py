@@ -9,10 +9,11 @@ from whcore.errors import WireHubError
 
 @unique
 class Code(StrEnum):
-    """Every stable error code of WireHub; `meaning` is the line that documentation and `wh help errors` show.
+    """Every stable error code of WireHub; `meaning` is the line that documentation and `wh help errors`
+    show.
 
-    WH10x keys and the core, WH11x-12x the network file, WH13x the command line, WH20x-22x this system, WH30x-31x the
-    running daemon. A code is never given a second meaning.
+    WH10x keys and the core, WH11x-12x the network file, WH13x the command line, WH20x-22x this system,
+    WH30x-31x the running daemon. A code is never given a second meaning.
     """
 
     meaning: str
@@ -70,7 +71,8 @@ class Code(StrEnum):
 
 
 class UserError(WireHubError):
-    """Something the user can put right: what is wrong (the message), code, and where known a hint and a place."""
+    """Something the user can put right: what is wrong (the message), code, and where known a hint and a
+    place."""
 
     default_code = Code.UNKNOWN
 
@@ -93,7 +95,8 @@ class ConfigError(UserError):
 
 
 class ConfigErrors(ConfigError):
-    """Everything wrong with one network file, in the order of its lines; code, hint and place are the first's."""
+    """Everything wrong with one network file, in the order of its lines; code, hint and place are the
+    first's."""
 
     def __init__(self, errors: tuple[ConfigError, ...]) -> None:
         first = errors[0]

@@ -9,8 +9,8 @@ from whcore.keys import encode_key
 def render(network: Network) -> str:
     """The text of a network file that parses to an equal network.
 
-    Every setting is written out, also where it has its default value; addresses that the parser assigned are not.
-    Peers keep their order, since the addresses without a static_ip follow from it.
+    Every setting is written out, also where it has its default value; addresses that the parser assigned
+    are not. Peers keep their order, since the addresses without a static_ip follow from it.
     """
     settings = [
         ("name", network.name),

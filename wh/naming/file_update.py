@@ -1,4 +1,5 @@
-"""Changing a file that others read and write too, so that no reader ever sees half of it where that is possible."""
+"""Changing a file that others read and write too, so that no reader ever sees half of it where that is
+possible."""
 
 from __future__ import annotations
 
@@ -31,11 +32,11 @@ class _ChangedMeanwhile(Exception):
 def update_file(path: Path, edit: Callable[[bytes], bytes], *, max_size: int) -> None:
     """Replace a file's content by edit(content), keeping mode, owner and extended attributes.
 
-    The new content appears at once, by rename. A file that cannot be renamed over (a mount point, a second hard link,
-    a directory we may not write) is rewritten in place from its first changed byte, with a copy PATH.wirehub-backup
-    beside it until that is done; a copy that a crash left is put back first. edit may run several times: again when
-    another program changed the file meanwhile. A missing file has empty content and is made only if edit adds some.
-    Raises OSError; the file is unchanged then.
+    The new content appears at once, by rename. A file that cannot be renamed over (a mount point, a second
+    hard link, a directory we may not write) is rewritten in place from its first changed byte, with a copy
+    PATH.wirehub-backup beside it until that is done; a copy that a crash left is put back first. edit may
+    run several times: again when another program changed the file meanwhile. A missing file has empty
+    content and is made only if edit adds some. Raises OSError; the file is unchanged then.
     """
     target = path.resolve()
     _recover(target)
@@ -94,7 +95,8 @@ def _require_unchanged(target: Path, before: _Snapshot) -> None:
 
 
 def _is_mount_point(target: Path) -> bool:
-    """Whether a file is mounted by itself, as container runtimes do with /etc/hosts (proc(5), mountinfo, field 5)."""
+    """Whether a file is mounted by itself, as container runtimes do with /etc/hosts (proc(5), mountinfo,
+    field 5)."""
     try:
         mounts = Path("/proc/self/mountinfo").read_bytes().split(b"\n")
     except OSError:
@@ -127,7 +129,7 @@ def _rename_over(target: Path, before: _Snapshot, content: bytes) -> None:
 def _write_new(path: Path, content: bytes, like: os.stat_result | None, like_path: Path) -> None:
     """Make a file that has the mode, owner and attributes of another."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    with open(fd, "wb") as file:
+    with os.fdopen(fd, "wb") as file:
         file.write(content)
         if like is not None:
             os.fchown(fd, like.st_uid, like.st_gid)
@@ -198,8 +200,8 @@ def _overwrite(target: Path, old: bytes, new: bytes) -> None:
 
 
 def _recover(target: Path) -> None:
-    """Put the backup of an interrupted rewrite back, unless the rewrite had not begun, or somebody edited the file
-    since."""
+    """Put the backup of an interrupted rewrite back, unless the rewrite had not begun, or somebody edited
+    the file since."""
     backup = _backup_of(target)
     try:
         saved = backup.read_bytes()

@@ -1,8 +1,8 @@
 """Our names in the hosts file (hosts(5)): one marked block an interface.
 
-Every line of a block carries the interface's mark, so taking a block out does not rely on its begin and end: lines
-that the user puts inside stay, and half a block harms nothing. A last line without line end stays the last line:
-blocks go before it.
+Every line of a block carries the interface's mark, so taking a block out does not rely on its begin and
+end: lines that the user puts inside stay, and half a block harms nothing. A last line without line end
+stays the last line: blocks go before it.
 
 These functions block (a lock, fsync): an event loop runs them in a thread.
 """
@@ -47,8 +47,8 @@ def write(
 ) -> tuple[HostsConflict, ...]:
     """Make the interface's block name exactly the entries that have a host name.
 
-    Names to which other lines of the file, also another interface's, give other addresses are left out and returned:
-    the file's own words win. Raises SystemSetupError; the file is unchanged then.
+    Names to which other lines of the file, also another interface's, give other addresses are left out and
+    returned: the file's own words win. Raises SystemSetupError; the file is unchanged then.
     """
     mark = _mark_of(interface)
     named = [_checked(entry) for entry in entries if entry.hostname is not None]
@@ -92,10 +92,13 @@ def _update(path: Path, edit: Callable[[bytes], bytes], run_directory: Path) -> 
 
 @contextmanager
 def _locked(run_directory: Path) -> Iterator[None]:
-    """One daemon at a time. The lock file is ours alone: anybody could hold a lock on the hosts file itself."""
+    """One daemon at a time. The lock file is ours alone: anybody could hold a lock on the hosts file
+    itself."""
     try:
         run_directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-        fd = os.open(run_directory / "hosts.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        fd = os.open(
+            run_directory / "hosts.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+        )
     except OSError as error:
         raise SystemSetupError(
             f"cannot use {run_directory}: {error.strerror}", code=Code.RUN_DIRECTORY, hint="run as root"

@@ -13,7 +13,8 @@ from whcore.keys import decode_key, encode_key, orchid
 
 @dataclass(frozen=True, slots=True)
 class NameEntry:
-    """One peer: its key, its host name if it has one, and its overlay addresses, none where it is not trusted."""
+    """One peer: its key, its host name if it has one, and its overlay addresses, none where it is not
+    trusted."""
 
     key: bytes
     hostname: str | None
@@ -28,8 +29,9 @@ class NameEntry:
 class NameTable:
     """Lookup by host name (any case), key text (either base64 form) and overlay address.
 
-    A key that has a boot and a trust line is one entry: the trusted line's name wins, the other's is known too.
-    An alias is found by its name and its alias key, and has no ORCHID: that comes with the key it will be bound to.
+    A key that has a boot and a trust line is one entry: the trusted line's name wins, the other's is known
+    too. An alias is found by its name and its alias key, and has no ORCHID: that comes with the key it will
+    be bound to.
     """
 
     def __init__(self, network: Network) -> None:
@@ -59,7 +61,8 @@ class NameTable:
         return entry.label if entry else encode_key(key)
 
     def find(self, word: str) -> NameEntry | None:
-        """What a user's word means: a key (also one that the network file has not), an overlay address or a name."""
+        """What a user's word means: a key (also one that the network file has not), an overlay address or a
+        name."""
         try:
             key = decode_key(word)
         except InvalidKey:

@@ -9,7 +9,6 @@ import contextlib
 import socket
 import time
 from collections.abc import Callable, Iterator
-from typing import TypeVar
 
 import msgspec
 
@@ -20,18 +19,17 @@ from wh.ipc.paths import present_interfaces, run_dir, socket_path
 DEFAULT_TIMEOUT_S = 30.0
 CHUNK_LEN = 64 * 1024
 
-Result = TypeVar("Result", bound=msgspec.Struct)
 OnProgress = Callable[[msgspec.Raw], None]
 
 _answer_decoder = msgspec.json.Decoder(schema.Answer)
 
 
 class DaemonError(IpcError):
-    """The daemon's own error answer, with everything it said."""
+    """The daemon's own error answer. errors: this one, then the others of the same network file."""
 
     def __init__(self, failure: schema.Failure) -> None:
         super().__init__(failure.message, code=failure.code, hint=failure.hint, place=failure.place)
-        self.failure = failure
+        self.errors: tuple[IpcError, ...] = (self, *map(DaemonError, failure.more))
 
 
 def list_interfaces() -> list[str]:
@@ -41,20 +39,20 @@ def list_interfaces() -> list[str]:
 
 def call(
     interface: str,
-    verb: str,
-    arguments: msgspec.Struct,
+    verb: schema.Verb[schema.Arguments, schema.Result],
+    arguments: schema.Arguments,
     on_progress: OnProgress | None = None,
     timeout: float = DEFAULT_TIMEOUT_S,
-) -> msgspec.Struct:
-    """The verb's result, of the type that schema.VERBS gives. timeout: seconds for the whole call.
+) -> schema.Result:
+    """The verb's result. timeout: seconds for the whole call.
 
     Raises DaemonError for an error answer, else IpcError (no daemon, no permission, no answer in time).
     """
-    raw = call_raw(interface, verb, msgspec.json.encode(arguments), on_progress, timeout)
+    raw = call_raw(interface, verb.name, msgspec.json.encode(arguments), on_progress, timeout)
     try:
-        return msgspec.json.decode(raw, type=schema.VERBS[verb].result)
+        return msgspec.json.decode(raw, type=verb.result)
     except msgspec.DecodeError as error:
-        raise _broken(interface, f"its answer to {verb} is not understood: {error}") from None
+        raise _broken(interface, f"its answer to {verb.name} is not understood: {error}") from None
 
 
 def call_raw(
@@ -140,9 +138,7 @@ def _broken(interface: str, reason: str) -> IpcError:
 
 def _running_hint() -> str:
     running = list_interfaces()
-    if not running:
-        return "no interface is up; start one with: wh up FILE"
-    return f"running: {', '.join(running)}"
+    return f"running: {', '.join(running)}" if running else "start one with: wh up FILE"
 
 
 def _is_served(interface: str) -> bool:

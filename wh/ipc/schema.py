@@ -11,7 +11,7 @@ their unit.
 from __future__ import annotations
 
 from enum import Enum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import msgspec
 
@@ -23,6 +23,9 @@ REQUEST_LEN_MAX = 64 * 1024
 
 PeerText = Annotated[str, msgspec.Meta(min_length=1, max_length=253)]
 """A key in either base64 form, or a peer's host name."""
+
+Arguments = TypeVar("Arguments", bound=msgspec.Struct)
+Result = TypeVar("Result", bound=msgspec.Struct)
 
 NodeMode = Literal["unknown", "direct", "nat"]
 PathState = Literal["idle", "relayed", "punching", "validating", "direct", "suspect"]
@@ -195,20 +198,26 @@ class Access(Enum):
     ADMIN = "admin"
 
 
-class Verb(msgspec.Struct, frozen=True):
+class Verb(msgspec.Struct, Generic[Arguments, Result], frozen=True):
+    """Something that a daemon can be asked."""
+
+    name: str
     access: Access
-    arguments: type[msgspec.Struct]
-    result: type[msgspec.Struct]
+    arguments: type[Arguments]
+    result: type[Result]
 
 
-VERBS: dict[str, Verb] = {
-    "status": Verb(Access.USE, NoArguments, Status),
-    "resolve": Verb(Access.USE, ResolveArguments, ResolveResult),
-    "lookup": Verb(Access.USE, PeerArguments, LookupResult),
-    "ping": Verb(Access.USE, PeerArguments, PingResult),
-    "down": Verb(Access.ADMIN, NoArguments, Nothing),
-    "reload": Verb(Access.ADMIN, NoArguments, Reloaded),
-    "forget": Verb(Access.ADMIN, PeerArguments, Nothing),
+STATUS = Verb("status", Access.USE, NoArguments, Status)
+RESOLVE = Verb("resolve", Access.USE, ResolveArguments, ResolveResult)
+LOOKUP = Verb("lookup", Access.USE, PeerArguments, LookupResult)
+"""Its progress lines are LookupProgress."""
+PING = Verb("ping", Access.USE, PeerArguments, PingResult)
+DOWN = Verb("down", Access.ADMIN, NoArguments, Nothing)
+RELOAD = Verb("reload", Access.ADMIN, NoArguments, Reloaded)
+FORGET = Verb("forget", Access.ADMIN, PeerArguments, Nothing)
+
+VERBS: dict[str, Verb[Any, Any]] = {
+    verb.name: verb for verb in (STATUS, RESOLVE, LOOKUP, PING, DOWN, RELOAD, FORGET)
 }
 
 

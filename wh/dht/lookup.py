@@ -1,9 +1,7 @@
-"""Iterative lookup of the servers nearest to a key, and of the record that they hold (docs/protocol.md
-section 5).
+"""Iterative lookup of the servers nearest to a key, and of its record (docs/protocol.md section 5).
 
 A pure state machine: the caller asks next_queries() whom to send FIND to, and reports what came back. Each
-candidate goes FRESH -> WAITING -> SLOW -> ANSWERED or DEAD. A slow one is not cancelled: another is asked
-beside it.
+candidate goes FRESH -> WAITING -> SLOW -> ANSWERED or DEAD, with one way back to FRESH, to be asked again.
 """
 
 from __future__ import annotations
@@ -25,8 +23,7 @@ PATHS_CAREFUL = 4  # to publish, or after a miss
 PATHS_PARANOID = 8
 
 RETRY_S = 1.5
-"""Seconds until a request is given up: once repeated, so that one lost datagram does not make a server
-dead."""
+"""Seconds until a request is given up, and repeated: one lost datagram does not make a server dead."""
 
 MIN_TRIES = 2
 MAX_QUERIES = 256
@@ -55,7 +52,7 @@ class LookupResult:
 class Lookup:
     """One lookup; bounded in candidates (256), requests (256) and time.
 
-    seeds: the nearest contacts of the routing table. paths: disjoint paths, each asking its own candidates,
+    record: the one with the highest sequence so far, of use before the lookup is done. seeds: the nearest contacts of the routing table. paths: disjoint paths, each asking its own candidates,
     so that one liar taints one path only. radius: distance from the target within which K servers should be
     (0: unknown). excluded: never asked; our own key. Times are monotonic seconds.
     """
@@ -84,16 +81,10 @@ class Lookup:
             if candidate is not None:
                 candidate.timeout = seed.rtt.timeout
 
-    @property
-    def best_sequence(self) -> int:
-        """A record is of use only if its sequence is higher; 0 before the first."""
-        return self.record.sequence if self.record else 0
-
     # Outgoing
 
     def next_queries(self, now: float) -> list[Contact]:
-        """Whom to send FIND to now, each at the address given. Call again after every on_...() and at the
-        deadline."""
+        """Whom to send FIND to now, at which address. Call it after every on_...() and at the deadline."""
         self._run_timers(now)
         if self._has_quorum():
             return []
@@ -121,9 +112,10 @@ class Lookup:
         token: bytes,
         record: Record | None,
     ) -> None:
-        """NODES of a server that was asked; anybody else's is ignored. source: where it answered from.
-        record: the one it returned, if its signature is valid; also where best_sequence shows that it is not
-        news."""
+        """NODES of a server that was asked; anybody else's is ignored.
+
+        source: where it answered from. record: the one it returned, if its signature is valid.
+        """
         candidate = self._shortlist.get(key)
         if candidate is None or not candidate.tries or candidate.state is State.ANSWERED:
             return
@@ -134,7 +126,7 @@ class Lookup:
                 self._shortlist.add(contact, path=candidate.path, source=key)
         if record is not None and record.key == self.target:
             self._record_holders += 1
-            if record.sequence > self.best_sequence:
+            if self.record is None or record.sequence > self.record.sequence:
                 self.record = record
 
     def on_failure(self, key: Key) -> None:

@@ -172,8 +172,7 @@ class RoutingTable:
             yield bucket.contacts
 
     def _insert(self, contact: TrackedContact) -> Added:
-        """Give a new contact a place, a dead one's if need be. CACHED: there is none, and the caller may put
-        it into the cache."""
+        """Give a new contact a place, a dead one's if need be. CACHED: there is none outside the cache."""
         bucket = self._bucket_of(contact.key)
         if not self._allow_network(bucket, contact):
             return Added.REFUSED

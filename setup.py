@@ -65,5 +65,5 @@ def extensions() -> list[Extension]:
 
 
 if __name__ == "__main__":
-    wants_build = not {"clean", "egg_info", "sdist"} & set(sys.argv)
+    wants_build = not {"clean", "dist_info", "egg_info", "sdist"} & set(sys.argv)
     setup(ext_modules=extensions() if wants_build else [], cmdclass={"build_ext": ParallelBuild})

@@ -26,7 +26,7 @@ from whcore.kernel cimport (
     wh_now_ns, wh_sockaddr, wh_store_i64, wh_store_u32,
 )
 from whcore.keys cimport SecretKey
-from whcore.sodium cimport sodium_is_zero, sodium_memzero
+from whcore.sodium cimport sodium_free, sodium_is_zero, sodium_malloc
 from whcore.tunnel cimport retired_keypairs, tunnel_set_local, tunnel_zero
 from whcore.worker cimport worker_free, worker_init, worker_start, worker_unwatch, worker_watch
 
@@ -57,33 +57,6 @@ assert len(COUNTER_NAMES) == COUNTERS
 
 cdef int64_t SECOND = 1_000_000_000
 
-cdef struct peer_snapshot:
-    uint8_t key[32]
-    uint32_t slot
-    bint has_psk
-    bint has_path
-    bint managed
-    bint has_session
-    int socket
-    uint8_t remote[18]
-    int64_t handshake_ns
-    int64_t keepalive_ns
-    uint64_t rx_bytes
-    uint64_t tx_bytes
-    uint64_t rx_packets
-    uint64_t tx_packets
-
-cdef struct prefix_snapshot:
-    uint8_t address[16]
-    int address_len
-    int prefix_len
-    uint32_t slot
-
-cdef struct prefix_list:
-    prefix_snapshot* items
-    size_t n
-    size_t room
-
 
 cdef void note_prefix(const uint8_t* address, int family_bits, int cidr, uint32_t peer, void* context) noexcept nogil:
     cdef prefix_list* found = <prefix_list*>context
@@ -106,10 +79,6 @@ cdef class Datapath:
 
     One thread of the caller's uses it at a time. close() must be called: dropping the last reference does not join
     threads."""
-
-    cdef wh_device* dev
-    cdef SecretKey secret
-    cdef bint started
 
     def __cinit__(self):
         self.dev = NULL
@@ -244,7 +213,7 @@ cdef class Datapath:
 
     # --- peers ---
 
-    def add_peer(self, bytes public_key, *, bint managed=False, SecretKey psk=None):
+    def add_peer(self, bytes public_key, *, bint managed=False):
         cdef wh_device* dev = self.device()
         cdef wh_peer* peer = NULL
         cdef bint taken
@@ -262,8 +231,6 @@ cdef class Datapath:
             raise ValueError("the peer exists")
         if peer == NULL:
             raise MemoryError("too many peers")
-        if psk is not None:
-            self.set_psk(public_key, psk)
 
     cdef wh_peer* locked_peer(self, bytes public_key) except NULL:
         """Take the control lock and find a peer; raises KeyError, unlocked, where there is none."""
@@ -289,16 +256,13 @@ cdef class Datapath:
         pthread_mutex_unlock(&self.dev.control_lock)
         return True
 
-    def set_psk(self, bytes public_key, SecretKey psk):
-        """A 32-byte preshared key for the next handshakes; None: none. psk may be closed afterwards."""
-        if psk is not None:
-            psk.check_open()
+    cdef int put_psk(self, bytes public_key, const uint8_t* psk) except -1:
+        """Use 32 bytes as the preshared key of the next handshakes; zeros are WireGuard's for none."""
         cdef wh_peer* peer = self.locked_peer(public_key)
         with nogil:
-            sodium_memzero(peer.tunnel.psk, 32)
-            if psk is not None:
-                memcpy(peer.tunnel.psk, psk.key, 32)
+            memcpy(peer.tunnel.psk, psk, 32)
             pthread_mutex_unlock(&self.dev.control_lock)
+        return 0
 
     def remove_peer(self, bytes public_key):
         cdef wh_peer* peer = self.locked_peer(public_key)
@@ -455,29 +419,34 @@ cdef class Datapath:
 
     # --- status ---
 
-    def peers(self):
-        """A PeerStatus for each peer."""
+    cdef size_t snapshot(self, peer_snapshot** peers, prefix_list* prefixes) except? 0:
+        """Copy every peer and prefix. The caller gives peers[0] to sodium_free (it holds preshared keys) and
+        prefixes.items to free."""
         cdef wh_device* dev = self.device()
-        cdef peer_snapshot* snapshots
-        cdef prefix_list prefixes
-        cdef size_t n, i
+        cdef size_t n = 0
         prefixes.items = NULL
         prefixes.n = prefixes.room = 0
         with nogil:
             pthread_mutex_lock(&dev.control_lock)
-            snapshots = <peer_snapshot*>calloc(dev.peers.in_use + 1, sizeof(peer_snapshot))
-            n = snapshot_peers(dev, snapshots) if snapshots != NULL else 0
-            allowedips_walk(&dev.allowed, note_prefix, &prefixes)
+            peers[0] = <peer_snapshot*>sodium_malloc((dev.peers.in_use + 1) * sizeof(peer_snapshot))
+            if peers[0] != NULL:
+                n = snapshot_peers(dev, peers[0])
+                allowedips_walk(&dev.allowed, note_prefix, prefixes)
             pthread_mutex_unlock(&dev.control_lock)
+        if peers[0] == NULL:
+            raise MemoryError
+        return n
+
+    def peers(self):
+        """A PeerStatus for each peer."""
+        cdef peer_snapshot* snapshots
+        cdef prefix_list prefixes
+        cdef size_t n = self.snapshot(&snapshots, &prefixes), i
         try:
-            allowed = {}
-            for i in range(prefixes.n):
-                allowed.setdefault(prefixes.items[i].slot, []).append((
-                    PyBytes_FromStringAndSize(<char*>prefixes.items[i].address, prefixes.items[i].address_len),
-                    prefixes.items[i].prefix_len))
+            allowed = allowed_by_slot(&prefixes)
             return [status_of(&snapshots[i], allowed.get(snapshots[i].slot, [])) for i in range(n)]
         finally:
-            free(snapshots)
+            sodium_free(snapshots)
             free(prefixes.items)
 
     def counters(self):
@@ -562,12 +531,12 @@ cdef void snapshot_peer(wh_peer* peer, peer_snapshot* out) noexcept nogil:
     cdef wh_path* path = peer.path
     memcpy(out.key, peer.tunnel.remote_static, 32)
     out.slot = peer.slot
-    out.has_psk = not sodium_is_zero(peer.tunnel.psk, 32)
+    memcpy(out.psk, peer.tunnel.psk, 32)
     out.managed = peer.managed
     out.has_session = peer.tunnel.current != NULL
-    out.has_path = path != NULL
+    out.path_socket = -1
     if path != NULL:
-        out.socket = path.socket
+        out.path_socket = path.socket
         memcpy(out.remote, path.remote, 18)
     out.handshake_ns = peer.tunnel.last_handshake_wall_ns
     out.keepalive_ns = peer.tunnel.persistent_ns
@@ -577,10 +546,22 @@ cdef void snapshot_peer(wh_peer* peer, peer_snapshot* out) noexcept nogil:
     out.tx_packets = peer.tx_packets
 
 
+cdef dict allowed_by_slot(const prefix_list* prefixes):
+    """Peer slot -> [(address bytes, prefix length)]."""
+    cdef size_t i
+    found = {}
+    for i in range(prefixes.n):
+        found.setdefault(prefixes.items[i].slot, []).append((
+            PyBytes_FromStringAndSize(<char*>prefixes.items[i].address, prefixes.items[i].address_len),
+            prefixes.items[i].prefix_len))
+    return found
+
+
 cdef object status_of(peer_snapshot* s, list allowed):
-    path = (s.socket, PyBytes_FromStringAndSize(<char*>s.remote, 18)) if s.has_path else None
+    path = (s.path_socket, PyBytes_FromStringAndSize(<char*>s.remote, 18)) if s.path_socket >= 0 else None
+    has_psk = not sodium_is_zero(s.psk, 32)
     return PeerStatus(
-        PyBytes_FromStringAndSize(<char*>s.key, 32), bool(s.has_psk), path, s.handshake_ns, s.rx_bytes, s.tx_bytes,
+        PyBytes_FromStringAndSize(<char*>s.key, 32), has_psk, path, s.handshake_ns, s.rx_bytes, s.tx_bytes,
         s.rx_packets, s.tx_packets, s.keepalive_ns // SECOND, bool(s.managed), sorted(allowed), bool(s.has_session))
 
 

@@ -1,21 +1,151 @@
 """What the daemon does for its command line: the verbs of wh.ipc.schema.
 
-A verb translates: words to keys, engine notices to results. What it asks for is done by the node, the runner or the
-daemon.
+A verb translates: words into keys, the engine's notices into results. The work is the engine's or the service's.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
-from typing import Any, Protocol
-
-import msgspec
+from typing import Protocol
 
 from wh.commands import Notify
-from wh.errors import Code, UserError
+from wh.config.model import Network
+from wh.errors import Code, IpcError
 from wh.events import Event, ForgetRequested, Key, LookupRequested, PingRequested
 from wh.ipc import schema
 from wh.ipc.server import Handler, Progress
 from wh.naming.table import NameEntry, NameTable
+from wh.wire.address import to_text
 from whcore.keys import encode_key
+
+
+class Daemon(Protocol):
+    """What the verbs need of a running node: wh.service.Service."""
+
+    @property
+    def network(self) -> Network: ...
+
+    @property
+    def own_key(self) -> Key: ...
+
+    def status(self) -> schema.Status: ...
+
+    async def reload(self) -> schema.Reloaded: ...
+
+    def request_stop(self) -> None: ...
+
+    def dispatch(self, *events: Event) -> None: ...
+
+    def ask(self, make_event: Callable[[int], Event]) -> AsyncGenerator[Notify, None]: ...
+
+
+class Verbs:
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
+
+    def handlers(self) -> Mapping[str, Handler]:
+        return {
+            "status": self.status,
+            "resolve": self.resolve,
+            "lookup": self.lookup,
+            "ping": self.ping,
+            "down": self.down,
+            "reload": self.reload,
+            "forget": self.forget,
+        }
+
+    async def status(self, _: schema.NoArguments, __: Progress) -> schema.Status:
+        return self._daemon.status()
+
+    async def resolve(self, arguments: schema.ResolveArguments, _: Progress) -> schema.ResolveResult:
+        entry = self._find(arguments.name)
+        return schema.ResolveResult(
+            name=arguments.name,
+            public_key=encode_key(entry.key),
+            hostname=entry.hostname,
+            addresses=[str(address) for address in entry.addresses],
+        )
+
+    async def down(self, _: schema.NoArguments, __: Progress) -> schema.Nothing:
+        """The answer still goes out: stopping begins when this has returned."""
+        self._daemon.request_stop()
+        return schema.Nothing()
+
+    async def reload(self, _: schema.NoArguments, __: Progress) -> schema.Reloaded:
+        return await self._daemon.reload()
+
+    async def forget(self, arguments: schema.PeerArguments, _: Progress) -> schema.Nothing:
+        self._daemon.dispatch(ForgetRequested(self._find_other(arguments.peer).key))
+        return schema.Nothing()
+
+    async def lookup(self, arguments: schema.PeerArguments, progress: Progress) -> schema.LookupResult:
+        key = self._find_other(arguments.peer).key
+        began = time.monotonic()
+
+        def on_progress(body: Mapping[str, object]) -> None:
+            progress(schema.LookupProgress(_int(body, "asked"), _int(body, "closest_bucket")))
+
+        body = await self._result(lambda request: LookupRequested(request, key), on_progress)
+        return schema.LookupResult(
+            public_key=encode_key(key),
+            found=bool(body.get("found")),
+            candidates=[to_text(address) for address in _byte_strings(body, "candidates")],
+            relays=[encode_key(relay) for relay in _byte_strings(body, "relays")],
+            hops=_int(body, "hops"),
+            elapsed_ms=(time.monotonic() - began) * 1000,
+        )
+
+    async def ping(self, arguments: schema.PeerArguments, _: Progress) -> schema.PingResult:
+        entry = self._find_other(arguments.peer)
+        body = await self._result(lambda request: PingRequested(request, entry.key))
+        rtt_ms, endpoint = body.get("rtt_ms"), body.get("endpoint")
+        if not isinstance(rtt_ms, float):
+            raise IpcError(f"no answer from {entry.label}", code=Code.PEER_SILENT)
+        return schema.PingResult(
+            public_key=encode_key(entry.key),
+            hostname=entry.hostname,
+            endpoint=to_text(endpoint) if isinstance(endpoint, bytes) else None,
+            rtt_ms=rtt_ms,
+            via=None,
+        )
+
+    async def _result(
+        self,
+        make_event: Callable[[int], Event],
+        on_progress: Callable[[Mapping[str, object]], None] = lambda _: None,
+    ) -> Mapping[str, object]:
+        """The body of the final notice."""
+        async with aclosing(self._daemon.ask(make_event)) as notices:
+            async for notice in notices:
+                if notice.final:
+                    return notice.body
+                on_progress(notice.body)
+        raise RuntimeError("the engine gave no result")
+
+    def _find(self, word: str) -> NameEntry:
+        entry = NameTable(self._daemon.network).find(word)
+        if entry is None:
+            raise IpcError(
+                f"no peer is called {word!r}",
+                code=Code.UNKNOWN_PEER,
+                hint="use a name of the network file, or a key of 43 characters",
+            )
+        return entry
+
+    def _find_other(self, word: str) -> NameEntry:
+        entry = self._find(word)
+        if entry.key == self._daemon.own_key:
+            raise IpcError(f"{entry.label} is this node itself", code=Code.UNKNOWN_PEER)
+        return entry
+
+
+def _int(body: Mapping[str, object], name: str) -> int:
+    value = body.get(name)
+    return value if isinstance(value, int) else 0
+
+
+def _byte_strings(body: Mapping[str, object], name: str) -> list[bytes]:
+    values = body.get(name)
+    return [value for value in values if isinstance(value, bytes)] if isinstance(values, list | tuple) else []

@@ -15,7 +15,7 @@ MAX_FAILURES = 3
 
 @dataclass(slots=True, eq=False)
 class TrackedContact:
-    """last_seen: monotonic seconds of its last message. failures: requests in a row that it left unanswered."""
+    """last_seen: monotonic seconds of its last message. failures: requests in a row without an answer."""
 
     key: Key
     address: Address

@@ -1,4 +1,4 @@
-"""Limits on how many contacts may come from one network, so that one landlord does not own a region of the DHT."""
+"""Limits on how many contacts may come from one network, so that nobody rents a whole region of the DHT."""
 
 from __future__ import annotations
 

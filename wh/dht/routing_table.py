@@ -1,4 +1,4 @@
-"""The servers a node knows, in k-buckets by distance (docs/protocol.md section 5; Kademlia paper 2.2, 4.1)."""
+"""The servers a node knows, in k-buckets by distance (docs/protocol.md section 5; Kademlia 2.2, 4.1)."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ class RoutingTable:
     # Coming and going
 
     def set_protected(self, keys: Iterable[Key]) -> None:
-        """The bootstraps of the network file: no limit by network applies to them, they need no SERVER flag and
-        are not evicted. They too enter only by add()."""
+        """The bootstraps of the network file: no limit by network applies to them, they need no SERVER flag
+        and are not evicted. They too enter only by add()."""
         self._protected = frozenset(keys)
 
     def add(self, contact: Contact, now: float) -> Added:
@@ -94,8 +94,8 @@ class RoutingTable:
             self._mark_seen(contact, now)
 
     def on_failure(self, key: Key) -> bool:
-        """A contact left a request unanswered. Returns whether it is dead now: no longer given to anybody, and
-        replaced as soon as there is another for its place."""
+        """A contact left a request unanswered. Returns whether it is dead now: no longer given to anybody,
+        and replaced as soon as there is another for its place."""
         contact = self._contacts.get(key)
         if contact is None:
             return False
@@ -154,7 +154,7 @@ class RoutingTable:
         return self._buckets[index - 1].looked_up_at + BUCKET_REFRESH_S
 
     def _nearest_bucket(self) -> int:
-        return max((bucket_index(self._own_key, key) for key in self._contacts), default=0)
+        return next((index for index in range(ID_BITS, 0, -1) if self._buckets[index - 1].contacts), 0)
 
     # Places: in a bucket, in its cache
 
@@ -172,8 +172,7 @@ class RoutingTable:
             yield bucket.contacts
 
     def _insert(self, contact: TrackedContact) -> Added:
-        """Give a new contact a place, a dead one's if need be. CACHED: there is none, and it is for the caller to put
-        it into the cache."""
+        """Give a new contact a place, a dead one's if need be. CACHED: there is none outside the cache."""
         bucket = self._bucket_of(contact.key)
         if not self._allow_network(bucket, contact):
             return Added.REFUSED

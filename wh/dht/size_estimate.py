@@ -23,8 +23,8 @@ def servers_in_network(target: Key, nearest: Sequence[Key]) -> float:
 
 
 class SizeEstimate:
-    """Folds lookups at random keys into one number: the median of the last eight, so that somebody who crowds the
-    surroundings of a few keys does not move it."""
+    """Folds lookups at random keys into one number: the median of the last eight, so that somebody who crowds
+    the surroundings of a few keys does not move it."""
 
     def __init__(self) -> None:
         self._samples: deque[float] = deque(maxlen=SAMPLES_KEPT)

@@ -84,7 +84,9 @@ class Peers:
     def pin(self, keys: Collection[Key]) -> None:
         """Never forget these (the network file's keys); what was pinned before and is not named becomes a stranger."""
         former = self._pinned
-        self._pinned = {key: former.pop(key, None) or self._strangers.pop(key, None) or Peer(key) for key in keys}
+        self._pinned = {
+            key: former.pop(key, None) or self._strangers.pop(key, None) or Peer(key) for key in keys
+        }
         self._strangers.update(former)
         while len(self._strangers) > self._strangers_max:
             self._strangers.popitem(last=False)

@@ -66,6 +66,14 @@ AnswerCallback = Callable[[Answer, Instant], None]
 FailureCallback = Callable[[Instant], None]
 
 
+def _no_answer_wanted(answer: Answer, now: Instant) -> None:
+    """For a request that is made for the listeners' sake, or for what it makes the peer do."""
+
+
+def _failure_expected(now: Instant) -> None:
+    """For a request that comes again anyway."""
+
+
 @dataclass(slots=True)
 class Request:
     """One request that waits for its answer."""
@@ -76,7 +84,6 @@ class Request:
     schedule: Schedule
     on_answer: AnswerCallback
     on_failure: FailureCallback
-    on_slow: FailureCallback | None
     started_at: float
     sent_at: float
     sends: int = 0
@@ -91,7 +98,11 @@ class Request:
 
 
 class Requests:
-    """The table of requests in flight, at most PENDING_MAX."""
+    """The table of requests in flight, at most PENDING_MAX.
+
+    answer_listeners are told of every answer, and silence_listeners of every request given up, before whoever made the
+    request.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -99,6 +110,8 @@ class Requests:
         self._last_id = int.from_bytes(engine.rng.randbytes(4), "little")
         self._unvalidated = RateLimit(UNVALIDATED_BURST, UNVALIDATED_INTERVAL_S)
         self._validated_ips = RecentlySeen(VALIDATION_LIFETIME_S)
+        self.answer_listeners: list[Callable[[Key, Answer, Instant], None]] = []
+        self.silence_listeners: list[Callable[[Key, Instant], None]] = []
 
     def __len__(self) -> int:
         return len(self._pending)
@@ -110,14 +123,13 @@ class Requests:
         message: Message,
         now: Instant,
         *,
-        on_answer: AnswerCallback,
-        on_failure: FailureCallback,
-        on_slow: FailureCallback | None = None,
+        on_answer: AnswerCallback = _no_answer_wanted,
+        on_failure: FailureCallback = _failure_expected,
         schedule: Schedule | None = None,
     ) -> Request:
         """Send a request on all `paths` and repeat it until it is answered or given up; exactly one of on_answer and
-        on_failure follows, later, unless it is cancelled. Its request id is filled in here. on_slow is called once,
-        at the first repeat. Where too many are in flight, on_failure is all that happens.
+        on_failure follows, later, unless it is cancelled. Its request id is filled in here. Where too
+        many are in flight, on_failure is all that happens.
         """
         known = self._engine.peers.obtain(peer)
         self._last_id = self._last_id % 0xFFFF_FFFF + 1  # never 0, which means unsolicited
@@ -128,7 +140,6 @@ class Requests:
             schedule=schedule or _schedule_for(known),
             on_answer=on_answer,
             on_failure=on_failure,
-            on_slow=on_slow,
             started_at=now.monotonic,
             sent_at=now.monotonic,
         )
@@ -154,6 +165,12 @@ class Requests:
         for request in [request for request in self._pending.values() if request.peer == peer]:
             self._remove(request)
 
+    def waits_for(self, peer: Key, kind: type[Message]) -> bool:
+        """Whether a request of that type to that peer is in flight."""
+        return any(
+            key == peer and isinstance(request.message, kind) for (key, _), request in self._pending.items()
+        )
+
     def take_answer(self, event: MessageReceived, now: Instant) -> bool:
         """Whether the message answered a request of ours; a path that it was sent on is validated by that."""
         request = self._pending.get((event.peer, event.message.request_id))
@@ -167,7 +184,10 @@ class Requests:
         path = _proven_path(request, event.path)
         if path is not None:
             self.validated(peer, path, now)
-        request.on_answer(Answer(event.message, path or event.path, rtt), now)
+        answer = Answer(event.message, path or event.path, rtt)
+        for listener in self.answer_listeners:
+            listener(event.peer, answer, now)
+        request.on_answer(answer, now)
         return True
 
     def validated(self, peer: Peer, path: Path, now: Instant) -> None:
@@ -210,12 +230,11 @@ class Requests:
         self._count_unanswered(request.peer)
         if request.sends > len(request.schedule.resend_after):
             self._remove(request)
+            for listener in self.silence_listeners:
+                listener(request.peer, now)
             request.on_failure(now)
             return
-        if request.on_slow is not None and request.sends == 1:
-            request.on_slow(now)
-        if self._pending.get((request.peer, request.message.request_id)) is request:
-            self._transmit(request, now)
+        self._transmit(request, now)
 
     def _count_unanswered(self, key: Key) -> None:
         peer = self._engine.peers.obtain(key)

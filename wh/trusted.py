@@ -36,10 +36,17 @@ class Search(Protocol):
 
 
 class RecordFinder(Protocol):
-    """Looks up the record of a peer. done gets None where there is none, or none newer than have_sequence."""
+    """Looks up the record of a peer. found: each record better than the one before, as it comes in, where its sequence
+    exceeds have_sequence. done: once, at the end, unless it is cancelled; never before find_record() has returned."""
 
     def find_record(
-        self, key: Key, have_sequence: int, now: Instant, done: Callable[[Record | None, Instant], None]
+        self,
+        key: Key,
+        now: Instant,
+        *,
+        have_sequence: int,
+        found: Callable[[Record, Instant], None],
+        done: Callable[[Instant], None],
     ) -> Search: ...
 
 
@@ -98,6 +105,11 @@ class TrustedPeer:
         if self.state is not PathState.DIRECT:
             self._rounds = 0
             self._round(now)
+
+    def look_again(self, now: Instant) -> None:
+        """There is a new server to ask for the record."""
+        if self.state is not PathState.DIRECT and self._wants_path(now) and self._search is None:
+            self._look_up(now)
 
     def close(self) -> None:
         self._cancel_all()
@@ -161,19 +173,27 @@ class TrustedPeer:
             return
         self._round_at = now.monotonic
         if self._search is None:
-            sequence = self._record.sequence if self._record is not None else 0
-            self._search = self._finder.find_record(self.key, sequence, now, self._found)
+            self._look_up(now)
         self._try_candidates(now)
+
+    def _look_up(self, now: Instant) -> None:
+        self._search = self._finder.find_record(
+            self.key,
+            now,
+            have_sequence=self._record.sequence if self._record is not None else 0,
+            found=self._found,
+            done=self._search_done,
+        )
 
     def _schedule_round(self, now: Instant) -> None:
         after = RETRY_AFTER_S[self._rounds] if self._rounds < len(RETRY_AFTER_S) else RETRY_LATER_S
         self._rounds += 1
         self._set_timer(now.monotonic + jittered(self._engine.rng, after), self._round)
 
-    def _found(self, record: Record | None, now: Instant) -> None:
+    def _search_done(self, now: Instant) -> None:
         self._search = None
-        if record is None or (self._record is not None and record.sequence <= self._record.sequence):
-            return
+
+    def _found(self, record: Record, now: Instant) -> None:
         self._record = record
         if self.state is not PathState.DIRECT and self._wants_path(now):
             self._try_candidates(now)

@@ -51,22 +51,27 @@ class Observations:
     def clear(self) -> None:
         self._by_network.clear()
 
-    def addresses(self, now: float) -> list[Address]:
-        """Where we were seen, most often seen first."""
-        return [address for address, _ in self._votes(now).most_common()]
+    def expire(self, now: float) -> None:
+        """Drop what is older than OBSERVATION_LIFETIME_S."""
+        for network, word in list(self._by_network.items()):
+            if now - word.at >= OBSERVATION_LIFETIME_S:
+                del self._by_network[network]
 
-    def mapping(self, local: Collection[Address], now: float) -> Mapping:
+    def addresses(self) -> list[Address]:
+        """Where we were seen, most often seen first."""
+        return [address for address, _ in self._votes().most_common()]
+
+    def mapping(self, local: Collection[Address]) -> Mapping:
         """local: our interfaces' addresses with our port. Sequential and random look alike from one socket: RANDOM."""
-        votes = self._votes(now)
+        votes = self._votes()
         if any(address in local for address in votes):
             return Mapping.NONE
         if votes.total() < ANSWERS_WANTED:
             return Mapping.UNKNOWN
         return Mapping.ENDPOINT_INDEPENDENT if max(votes.values()) >= ANSWERS_WANTED else Mapping.RANDOM
 
-    def _votes(self, now: float) -> Counter[Address]:
-        recent = (word for word in self._by_network.values() if now - word.at < OBSERVATION_LIFETIME_S)
-        return Counter(word.observed for word in recent)
+    def _votes(self) -> Counter[Address]:
+        return Counter(word.observed for word in self._by_network.values())
 
 
 @dataclass(frozen=True, slots=True)

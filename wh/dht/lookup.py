@@ -52,9 +52,10 @@ class LookupResult:
 class Lookup:
     """One lookup; bounded in candidates (256), requests (256) and time.
 
-    record: the one with the highest sequence so far, of use before the lookup is done. seeds: the nearest contacts of the routing table. paths: disjoint paths, each asking its own candidates,
-    so that one liar taints one path only. radius: distance from the target within which K servers should be
-    (0: unknown). excluded: never asked; our own key. Times are monotonic seconds.
+    record: the one with the highest sequence so far, of use before the lookup is done. seeds: the nearest
+    contacts of the routing table. paths: disjoint paths, each asking its own candidates, so that one liar
+    taints one path only. radius: distance from the target within which K servers should be (0: unknown).
+    excluded: never asked; our own key. Times are monotonic seconds.
     """
 
     def __init__(

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Collection
 
 from wh.events import Instant, Key, Path
-from wh.rtt import RoundTrip
+from wh.rtt import RttEstimator
 
 STRANGERS_MAX = 2048
 VALIDATED_PATHS_MAX = 4
@@ -28,7 +28,7 @@ class Peer:
         self.unanswered = 0
         self.capabilities = 0
         self.heard_at: float | None = None  # monotonic
-        self.round_trip = RoundTrip()
+        self.round_trip = RttEstimator()
         self.validated: OrderedDict[Path, float] = OrderedDict()  # path -> when, the newest last
 
     def validate(self, path: Path, now: Instant) -> None:
@@ -84,7 +84,9 @@ class Peers:
     def pin(self, keys: Collection[Key]) -> None:
         """Never forget these (the network file's keys); what was pinned before and is not named becomes a stranger."""
         former = self._pinned
-        self._pinned = {key: former.pop(key, None) or self._strangers.pop(key, None) or Peer(key) for key in keys}
+        self._pinned = {
+            key: former.pop(key, None) or self._strangers.pop(key, None) or Peer(key) for key in keys
+        }
         self._strangers.update(former)
         while len(self._strangers) > self._strangers_max:
             self._strangers.popitem(last=False)

@@ -1,4 +1,5 @@
-"""The answer to `wh show` and `wh inspect`, put together from what the parts of a daemon tell of themselves."""
+"""The answer to `wh show` and `wh inspect`, put together from what the parts of a daemon tell of
+themselves."""
 
 from __future__ import annotations
 
@@ -78,9 +79,7 @@ def _peers(now: Snapshot) -> list[schema.PeerInfo]:
     keys = dict.fromkeys((*(peer.key for peer in now.network.peers), *paths))
     keys.pop(now.node.key, None)
     names = NameTable(now.network)
-    return [
-        _peer(now, key, names, now.network.peer(key), paths.get(key), contacts.get(key)) for key in keys
-    ]
+    return [_peer(now, key, names, now.network.peer(key), paths.get(key), contacts.get(key)) for key in keys]
 
 
 def _peer(
@@ -122,7 +121,7 @@ def _dht(node: NodeStatus) -> schema.DhtInfo:
             public_key=encode_key(contact.key),
             address=to_text(contact.endpoint),
             bucket=bucket_index(node.key, contact.key),
-            state="bootstrap" if contact.bootstrap else "live",
+            state=_contact_state(contact),
             rtt_ms=contact.rtt_ms,
         )
         for contact in node.contacts
@@ -133,6 +132,12 @@ def _dht(node: NodeStatus) -> schema.DhtInfo:
         size_estimate=node.size_estimate,
         contacts=contacts,
     )
+
+
+def _contact_state(contact: ContactStatus) -> schema.ContactState:
+    if contact.bootstrap:
+        return "bootstrap"
+    return "live" if contact.alive else "questionable"
 
 
 def _orchid_text(key: Key, network: Network) -> str:

@@ -22,7 +22,8 @@ InterfaceAddress = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 
 @dataclass(frozen=True, slots=True)
 class OverlayPlan:
-    """allowed_ips: by data-plane peer, the addresses that it may use. names: what the hosts file shall tell."""
+    """allowed_ips: by data-plane peer, the addresses that it may use. names: what the hosts file shall
+    tell."""
 
     addresses: frozenset[InterfaceAddress]
     routes: frozenset[IPNetwork]
@@ -36,7 +37,8 @@ def default_interface(key: Key) -> str:
 
 
 def needs_interface(network: Network) -> bool:
-    """Whether there is an overlay to be on. Without one, a node only serves the DHT, and needs no privilege."""
+    """Whether there is an overlay to be on. Without one, a node only serves the DHT, and needs no
+    privilege."""
     return network.subnet is not None or any(peer.trusted for peer in network.peers)
 
 

@@ -1,14 +1,16 @@
 """What the daemon does for its command line: the verbs of wh.ipc.schema.
 
-A verb translates: words into keys, the engine's notices into results. The work is the engine's or the service's.
+A verb translates: words into keys, the engine's notices into results. The work is the engine's or the
+service's.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
-from typing import Protocol
+from typing import Any, Protocol
+
+import msgspec
 
 from wh.commands import Notify
 from wh.config.model import Network
@@ -17,12 +19,11 @@ from wh.events import Event, ForgetRequested, Key, LookupRequested, PingRequeste
 from wh.ipc import schema
 from wh.ipc.server import Handler, Progress
 from wh.naming.table import NameEntry, NameTable
-from wh.wire.address import to_text
 from whcore.keys import encode_key
 
 
 class Daemon(Protocol):
-    """What the verbs need of a running node: wh.service.Service."""
+    """What the verbs need of a running node: wh.running_node.RunningNode."""
 
     @property
     def network(self) -> Network: ...
@@ -82,45 +83,28 @@ class Verbs:
 
     async def lookup(self, arguments: schema.PeerArguments, progress: Progress) -> schema.LookupResult:
         key = self._find_other(arguments.peer).key
-        began = time.monotonic()
-
-        def on_progress(body: Mapping[str, object]) -> None:
-            progress(schema.LookupProgress(_int(body, "asked"), _int(body, "closest_bucket")))
-
-        body = await self._result(lambda request: LookupRequested(request, key), on_progress)
-        return schema.LookupResult(
-            public_key=encode_key(key),
-            found=bool(body.get("found")),
-            candidates=[to_text(address) for address in _byte_strings(body, "candidates")],
-            relays=[encode_key(relay) for relay in _byte_strings(body, "relays")],
-            hops=_int(body, "hops"),
-            elapsed_ms=(time.monotonic() - began) * 1000,
+        body = await self._result(
+            lambda request: LookupRequested(request, key),
+            lambda body: progress(msgspec.convert(body, schema.LookupProgress)),
         )
+        return msgspec.convert({**body, "public_key": encode_key(key)}, schema.LookupResult)
 
     async def ping(self, arguments: schema.PeerArguments, _: Progress) -> schema.PingResult:
         entry = self._find_other(arguments.peer)
         body = await self._result(lambda request: PingRequested(request, entry.key))
-        rtt_ms, endpoint = body.get("rtt_ms"), body.get("endpoint")
-        if not isinstance(rtt_ms, float):
-            raise IpcError(f"no answer from {entry.label}", code=Code.PEER_SILENT)
-        return schema.PingResult(
-            public_key=encode_key(entry.key),
-            hostname=entry.hostname,
-            endpoint=to_text(endpoint) if isinstance(endpoint, bytes) else None,
-            rtt_ms=rtt_ms,
-            via=None,
-        )
+        who = {"public_key": encode_key(entry.key), "hostname": entry.hostname}
+        return msgspec.convert({**body, **who, "via": None}, schema.PingResult)
 
     async def _result(
         self,
         make_event: Callable[[int], Event],
-        on_progress: Callable[[Mapping[str, object]], None] = lambda _: None,
-    ) -> Mapping[str, object]:
-        """The body of the final notice."""
+        on_progress: Callable[[Mapping[str, Any]], None] = lambda _: None,
+    ) -> Mapping[str, Any]:
+        """The body of the final notice. Raises IpcError where it is an error."""
         async with aclosing(self._daemon.ask(make_event)) as notices:
             async for notice in notices:
                 if notice.final:
-                    return notice.body
+                    return _checked(notice.body)
                 on_progress(notice.body)
         raise RuntimeError("the engine gave no result")
 
@@ -141,11 +125,7 @@ class Verbs:
         return entry
 
 
-def _int(body: Mapping[str, object], name: str) -> int:
-    value = body.get(name)
-    return value if isinstance(value, int) else 0
-
-
-def _byte_strings(body: Mapping[str, object], name: str) -> list[bytes]:
-    values = body.get(name)
-    return [value for value in values if isinstance(value, bytes)] if isinstance(values, list | tuple) else []
+def _checked(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    if (failure := body.get("error")) is not None:
+        raise IpcError(failure["message"], code=failure["code"], hint=failure.get("hint", ""))
+    return body

@@ -304,7 +304,9 @@ def test_under_load_a_cookie_is_asked_for_and_brought(wire: Wire) -> None:
 def test_a_knock_is_exactly_twelve_bytes(wire: Wire) -> None:
     source = pack("203.0.113.5", 9)
     knock = b"\xff\x02\x06\x00" + NONCE
-    assert wire.a.channel.receive(ControlDatagram(0, source, knock), wire.now) == [KnockReceived(source, NONCE)]
+    assert wire.a.channel.receive(ControlDatagram(0, source, knock), wire.now) == [
+        KnockReceived(source, NONCE)
+    ]
     assert wire.a.channel.receive(ControlDatagram(0, source, knock + b"x"), wire.now) == []
 
 

@@ -1,4 +1,5 @@
-"""Joining the DHT and staying in it: bootstraps, quiet buckets, contacts that went silent (docs/protocol.md 5)."""
+"""Joining the DHT and staying in it: bootstraps, quiet buckets, contacts that went silent (docs/protocol.md
+5)."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ GREETING_INTERVAL_S = 30.0
 
 
 class Discovery:
-    """Keeps the routing table alive. new_server is called for each server that enters it or comes back to life."""
+    """Keeps the routing table alive. new_server is called for each server that enters it or comes back to
+    life."""
 
     def __init__(
         self,

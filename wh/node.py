@@ -1,8 +1,8 @@
 """The engine of a WireHub node, sans-IO: events and the time in, commands and the next deadline out.
 
-This is the switchboard. Each concern has a module of its own: requests (ids, timeouts), discovery (joining the DHT),
-reachability (NAT), publisher (our record), trusted (paths to peers), service (answers), inquiries (users' questions).
-"""
+This is the switchboard. Each concern has a module of its own: requests (ids, timeouts), discovery (joining
+the DHT), reachability (NAT), publisher (our record), trusted (paths to peers), server (answers), inquiries
+(users' questions)."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from wh.randomness import Randomness
 from wh.reachability import Mode, OwnReachability
 from wh.requests import Requests
 from wh.searches import Searches
-from wh.service import Service
+from wh.server import Server
 from wh.status import CandidateStatus, ContactStatus, NodeStatus, PeerStatus
 from wh.trusted import TrustedPeer
 from wh.trusted_peers import TrustedPeers
@@ -92,7 +92,7 @@ class Node:
         self._trusted = TrustedPeers(
             engine, self._requests, self._searches, self._reachability, self._endpoints
         )
-        self._service = Service(
+        self._server = Server(
             engine,
             self._requests,
             self._kademlia,
@@ -187,10 +187,10 @@ class Node:
             elif not peer.is_validated(event.path, now):
                 self._challenge(event, now)
         if not self._requests.take_answer(event, now):
-            self._service.handle(event, now)
+            self._server.handle(event, now)
 
     def _left(self, event: MessageReceived, trusted: TrustedPeer | None, now: Instant) -> None:
-        self._service.handle(event, now)
+        self._server.handle(event, now)
         self._engine.peers.obtain(event.peer).session_lost()
         if trusted is not None:
             trusted.left(now)

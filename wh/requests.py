@@ -1,4 +1,5 @@
-"""Requests and their answers: ids, timeouts, repeats, round-trip times, and what may be sent to whom unasked."""
+"""Requests and their answers: ids, timeouts, repeats, round-trip times, and what may be sent to whom
+unasked."""
 
 from __future__ import annotations
 
@@ -100,9 +101,8 @@ class Request:
 class Requests:
     """The table of requests in flight, at most PENDING_MAX.
 
-    answer_listeners are told of every answer, and silence_listeners of every request given up, before whoever made the
-    request.
-    """
+    answer_listeners are told of every answer, and silence_listeners of every request given up, before whoever
+    made the request."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -127,10 +127,9 @@ class Requests:
         on_failure: FailureCallback = _failure_expected,
         schedule: Schedule | None = None,
     ) -> Request:
-        """Send a request on all `paths` and repeat it until it is answered or given up; exactly one of on_answer and
-        on_failure follows, later, unless it is cancelled. Its request id is filled in here. Where too
-        many are in flight, on_failure is all that happens.
-        """
+        """Send a request on all `paths` and repeat it until it is answered or given up; exactly one of
+        on_answer and on_failure follows, later, unless it is cancelled. Its request id is filled in here.
+        Where too many are in flight, on_failure is all that happens."""
         known = self._engine.peers.obtain(peer)
         self._last_id = self._last_id % 0xFFFF_FFFF + 1  # never 0, which means unsolicited
         request = Request(
@@ -196,7 +195,8 @@ class Requests:
         self._validated_ips.note(path.remote[:16], now.monotonic)
 
     def send_failed(self, event: SendFailed, now: Instant) -> None:
-        """The runner could not send: the path counts no more, and without another one the request has failed."""
+        """The runner could not send: the path counts no more, and without another one the request has
+        failed."""
         request = self._pending.get((event.peer, event.message.request_id))
         if request is None or type(request.message) is not type(event.message):
             return
@@ -271,7 +271,8 @@ def _pad_to(message: Message) -> int:
 
 
 def _proven_path(request: Request, answered_from: Path) -> Path | None:
-    """On which path the request must have arrived: the one that the answer came on, or the only one it took."""
+    """On which path the request must have arrived: the one that the answer came on, or the only one it
+    took."""
     if answered_from in request.tried:
         return answered_from
     return next(iter(request.tried)) if len(request.tried) == 1 else None

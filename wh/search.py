@@ -23,7 +23,8 @@ def _ignore(*_: object) -> None:
 
 @dataclass(frozen=True, slots=True)
 class SearchCallbacks:
-    """found: each better record as it comes in. progress: after each answer. done: at the end, unless cancelled."""
+    """found: each better record as it comes in. progress: after each answer. done: at the end, unless
+    cancelled."""
 
     done: Callable[[LookupResult, Instant], None]
     found: Callable[[Record, Instant], None] = _ignore
@@ -143,7 +144,7 @@ class Search:
             record = self._kademlia.decode_record_untrusted(encoded, now)
         except BadRecord:
             return None
-        if record.sequence > max(self._have_sequence, self._lookup.best_sequence):
+        if record.sequence > max(self._have_sequence, best.sequence if best is not None else 0):
             self._lookup.record = record
             self.hops = depth
             self._callbacks.found(record, now)

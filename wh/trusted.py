@@ -1,4 +1,5 @@
-"""The way to one trusted peer: found, kept alive, moved and found again (docs/protocol.md sections 6 and 7)."""
+"""The way to one trusted peer: found, kept alive, moved and found again (docs/protocol.md sections 6 and
+7)."""
 
 from __future__ import annotations
 
@@ -27,8 +28,8 @@ WANTED_FOR_S = 180.0
 
 ATTEMPT_INTERVAL_S = 1.0
 ALTERNATE_LIFETIME_S = 60.0
-"""A path that proved itself this recently is no news: where both sides chose another of several good paths, packets
-keep arriving on it, and moving to it would make the other side move too."""
+"""A path that proved itself this recently is no news: where both sides chose another of several good paths,
+packets keep arriving on it, and moving to it would make the other side move too."""
 
 
 class Search(Protocol):
@@ -36,8 +37,9 @@ class Search(Protocol):
 
 
 class RecordFinder(Protocol):
-    """Looks up the record of a peer. found: each record better than the one before, as it comes in, where its sequence
-    exceeds have_sequence. done: once, at the end, unless it is cancelled; never before find_record() has returned."""
+    """Looks up the record of a peer. found: each record better than the one before, as it comes in, where its
+    sequence exceeds have_sequence. done: once, at the end, unless it is cancelled; never before find_record()
+    has returned."""
 
     def find_record(
         self,
@@ -134,7 +136,8 @@ class TrustedPeer:
         self._proved(path, now)
 
     def heard(self, event: MessageReceived, now: Instant) -> None:
-        """A message in a session. From a new address it moves nothing by itself (docs/protocol.md section 2)."""
+        """A message in a session. From a new address it moves nothing by itself (docs/protocol.md section
+        2)."""
         if event.first_contact or event.path == self.path:
             return
         self._check_path(event.path, now)

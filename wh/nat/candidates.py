@@ -1,4 +1,5 @@
-"""Which of our addresses are worth publishing, and which of them are proved (docs/protocol.md sections 4 and 6)."""
+"""Which of our addresses are worth publishing, and which of them are proved (docs/protocol.md sections 4 and
+6)."""
 
 from __future__ import annotations
 

@@ -49,8 +49,9 @@ DIALBACK_INTERVAL_S = 5.0
 """How often one node may have us ask a third one; its own checks are minutes apart."""
 
 
-class Service:
-    """Every answer is a Reply within the capacity that the request leaves; one that does not fit is not sent."""
+class Server:
+    """Every answer is a Reply within the capacity that the request leaves; one that does not fit is not
+    sent."""
 
     def __init__(
         self,
@@ -113,7 +114,8 @@ class Service:
             self._arrange_knock(event, ping, now)
 
     def _arrange_knock(self, event: MessageReceived, ping: Ping, now: Instant) -> None:
-        """Ask a server in another network than the asker's and ours to KNOCK at the address that we see it at."""
+        """Ask a server in another network than the asker's and ours to KNOCK at the address that we see it
+        at."""
         peer = self._engine.peers.get(event.peer)
         if peer is None or not peer.is_validated(event.path, now):
             return

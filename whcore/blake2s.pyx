@@ -100,7 +100,7 @@ cdef struct hmac_state:             # a keyed HMAC before any data: two BLAKE2s 
 
 cdef void hmac_init(hmac_state* state, const uint8_t* key, size_t key_len) noexcept nogil:
     cdef uint8_t block[BLOCK_LEN]
-    cdef size_t i
+    cdef int i
     memset(block, 0, BLOCK_LEN)
     if key_len > BLOCK_LEN:
         blake2s(block, HASH_LEN, NULL, 0, key, key_len)

@@ -161,7 +161,7 @@ cdef class Tunnel:
         cdef keypair* kp = tunnel_claim(&self.s.tunnel, &counter, now_ns)
         if kp == NULL:
             return None
-        padded = packet + bytes(-len(packet) % 16)
+        padded = packet + bytes(15 - (len(packet) + 15) % 16)
         datagram = bytearray(len(padded) + DATA_OVERHEAD)
         cdef uint8_t* out = datagram
         out[0] = MESSAGE_DATA

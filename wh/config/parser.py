@@ -296,7 +296,7 @@ class _Parser:
 
     def _unknown_word(self, word: _Word) -> ConfigError:
         known = [*_SETTINGS, *_PEER_KINDS]
-        nearest = difflib.get_close_matches(word.text[:32].lower(), known, n=1, cutoff=0.5)
+        nearest = difflib.get_close_matches(word.text[:32].lower(), known, n=1, cutoff=0.6)
         hint = f'did you mean "{nearest[0]}"?' if nearest else f"the words are: {', '.join(known)}"
         return self._error(word, f'unknown word "{fields.shown(word.text)}"', Code.UNKNOWN_WORD, hint)
 

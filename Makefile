@@ -22,8 +22,7 @@ $(VENV)/packages: Makefile sandbox/system_packages
 	touch $@
 
 $(VENV)/installed: $(VENV)/packages $(SOURCES)
-	rm -rf build/lib* build/bdist*
-	$(BIN)/pip install --quiet --force-reinstall --no-deps .
+	rm -rf build/lib*/wh build/lib*/whtools # or files that are gone would be installed again
 	$(BIN)/pip install --quiet '.[test]'
 	touch $@
 

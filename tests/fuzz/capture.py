@@ -28,12 +28,12 @@ def main() -> None:
     port = int(sys.argv[1])
     tap = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETH_P_ALL))
     print("listening", flush=True)
-    while True:
-        readable, _, _ = select.select([tap, sys.stdin], [], [])
-        if sys.stdin in readable:
-            return
+    captured: list[bytes] = []
+    while sys.stdin not in (readable := select.select([tap, sys.stdin], [], [])[0]) or tap in readable:
         if payload := udp_payload(tap.recv(65535), port):
-            print(payload.hex())
+            captured.append(payload)
+    for payload in captured:  # not before the end: nobody reads the pipe while the exchange goes on
+        print(payload.hex())
 
 
 if __name__ == "__main__":

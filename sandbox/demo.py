@@ -10,9 +10,6 @@ import json
 import subprocess
 import sys
 import time
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent))
 
 from labnet import Host, Lab, LabError, missing_requirements
 from tutorial import Tutorial

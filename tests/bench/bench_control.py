@@ -14,14 +14,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-REPOSITORY = Path(__file__).parent.parent.parent
-sys.path[:0] = [str(Path(__file__).parent), str(REPOSITORY / "sandbox")]
-
 from control_session import first_contact_cost, session_request_cost
 from figures import Figure, report
 from labnet import Host, Lab, missing_requirements
 from tutorial import Tutorial
-
 from whcore.keys import SecretKey
 
 ROUNDS = 30
@@ -80,9 +76,9 @@ def control_sessions() -> list[Figure]:
     ]
 
 
-def timed_s(action: Callable[[], object]) -> float:
+def timed_s(action: Callable[..., object], *arguments: object) -> float:
     started = time.monotonic()
-    action()
+    action(*arguments)
     return time.monotonic() - started
 
 
@@ -97,8 +93,8 @@ def tutorial_network() -> list[Figure]:
         tutorial = Tutorial(lab)
         tutorial.make_keys()
         tutorial.write_files()
-        ups = [timed_s(lambda host=host: tutorial.up(host)) for host in tutorial.nodes]
-        first_ping = timed_s(lambda: ping_until_answered(tutorial.node_a, "node_b"))
+        ups = [timed_s(tutorial.up, host) for host in tutorial.nodes]
+        first_ping = timed_s(ping_until_answered, tutorial.node_a, "node_b")
         memory = [resident_mb(tutorial.inspect(host)["pid"]) for host in tutorial.nodes]
     return [
         Figure("wh up returns", max(ups), "s", 1),

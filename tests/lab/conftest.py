@@ -6,6 +6,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+
 from labnet import Lab, missing_requirements
 from tutorial import Tutorial
 

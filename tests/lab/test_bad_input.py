@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 
 import pytest
+
 from labnet import Host, wait_until
 from tutorial import INTERFACE, PORT, Tutorial
 

@@ -11,7 +11,6 @@ from typing import Any
 from labnet import Host
 from pinging import answers_within, lost
 from tutorial import INTERFACE, PORT, Tutorial
-
 from whcore import keys
 
 FUZZ = Path(__file__).parent.parent / "fuzz"

@@ -3,6 +3,7 @@
 import time
 
 import pytest
+
 from labnet import Lab, leftovers
 from pinging import answers_within, lost
 from tutorial import ADDRESSES, INTERFACE, Tutorial

@@ -43,5 +43,5 @@ def test_down_after_kill_9_cleans_up_or_says_that_nothing_runs(running: Tutorial
     wait_until(lambda: not host.pids(), 5, "the daemon is dead")
     answer = host.run(["wh", "down", INTERFACE], check=False)
     assert "Traceback" not in answer.stderr
-    assert answer.stderr or answer.returncode == 0
+    assert answer.returncode == 0 or "WH310" in answer.stderr
     assert INTERFACE not in host.ip("-o", "link", "show")

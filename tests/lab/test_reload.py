@@ -4,6 +4,8 @@ from labnet import Host
 from pinging import RunningPing, lost
 from tutorial import ADDRESSES, INTERFACE, Tutorial
 
+EXIT_BAD_CONFIG = 5
+
 
 def make_node_c(tutorial: Tutorial) -> tuple[Host, str]:
     """A third host beside node_a, and its line for the network file."""
@@ -22,7 +24,7 @@ def test_reload_of_a_broken_file_names_the_line_and_changes_nothing(running: Tut
     broken_line = good.count("\n") + 1
     (host.directory / "config").write_text(good + "trsut node_c somewhere\n")
     answer = host.run(["wh", "reload", INTERFACE], check=False)
-    assert answer.returncode != 0
+    assert answer.returncode == EXIT_BAD_CONFIG
     assert f"config:{broken_line}:1" in answer.stderr
     assert "trust" in answer.stderr  # the nearest known word
     assert "Traceback" not in answer.stderr

@@ -50,6 +50,7 @@ lint: $(VENV)/lint-installed
 	MYPYPATH=sandbox:tests/bench:tests/fuzz $(BIN)/mypy --strict sandbox tests/bench tests/fuzz
 	$(BIN)/python -I -m mypy.stubtest whcore.keys whcore.envelope whcore.datapath
 	$(BIN)/lint-imports
+	! grep -nE '^[[:space:]]*(from|c?import) +wh\b' whcore/*.py whcore/*.p[yx][xd] # the core knows no policy
 
 bench: bench-control
 

@@ -14,6 +14,7 @@ import secrets
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -183,7 +184,10 @@ class Host(_Namespace):
     def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
         """The variables that run() and popen() give to a program."""
         own = {variable: str(folder) for variable, folder in self._wirehub_directories().items()}
-        return {**os.environ, **own, TOKEN_VARIABLE: self.lab.token, **(extra or {})}
+        path = (
+            f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # where `wh` is, in a virtual environment
+        )
+        return {**os.environ, **own, "PATH": path, TOKEN_VARIABLE: self.lab.token, **(extra or {})}
 
     def attach(self, network: Network, *addresses: str, device: str = "eth0", mtu: int = 1500) -> None:
         """Plug a new device into a network and give it addresses such as 192.0.2.7/24 or 2001:db8::7/64."""
@@ -218,7 +222,10 @@ class Host(_Namespace):
         env: Mapping[str, str] | None = None,
         input: str = "",
     ) -> subprocess.CompletedProcess[str]:
-        """Run a program to its end, output as text. With check, an exit code other than 0 raises LabError."""
+        """Run a program to its end, in the host's own directory, its output as text.
+
+        With check, an exit code other than 0 raises LabError.
+        """
         prompt = f"{self.name}$ {' '.join(map(str, argv))}"
         self.lab.log(prompt)
         answer = subprocess.run(
@@ -226,6 +233,7 @@ class Host(_Namespace):
             capture_output=True,
             text=True,
             input=input,
+            cwd=self.directory,
             timeout=timeout,
             env=self.environment(env),
         )
@@ -234,13 +242,30 @@ class Host(_Namespace):
             raise LabError(f"{prompt}\nexit code {answer.returncode}\n{answer.stdout}{answer.stderr}")
         return answer
 
+    def shell(self, command: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        """run() for a line of bash; a pipeline fails where any part of it does."""
+        return self.run(["bash", "-eo", "pipefail", "-c", command], **options)
+
     def popen(
-        self, argv: Argv, *, env: Mapping[str, str] | None = None, **options: Any
+        self,
+        argv: Argv,
+        *,
+        env: Mapping[str, str] | None = None,
+        stdin: int = subprocess.DEVNULL,
+        stdout: int | None = None,
+        stderr: int | None = None,
     ) -> subprocess.Popen[str]:
         """Start a program; it is ended with the lab at the latest. Its pid is the program's own."""
         self.lab.log(f"{self.name}$ {' '.join(map(str, argv))} &")
-        options = {"stdin": subprocess.DEVNULL} | options
-        process = subprocess.Popen(self.argv(argv), text=True, env=self.environment(env), **options)
+        process = subprocess.Popen(
+            self.argv(argv),
+            text=True,
+            cwd=self.directory,
+            env=self.environment(env),
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+        )
         self._processes.append(process)
         return process
 

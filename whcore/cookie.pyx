@@ -149,7 +149,7 @@ cdef int rate_limiter_allow(rate_limiter* limiter, const uint8_t* address, bint 
         keep_prefix(counted)
     bucket = bucket_of(limiter, counted, now_ns)
     bucket.credit_ns = credit_now(limiter, bucket, now_ns)
-    bucket.refilled_at = now_ns
+    bucket.refilled_at = max(bucket.refilled_at, now_ns)
     if bucket.credit_ns < token_ns:
         return WH_E_LIMIT
     bucket.credit_ns -= token_ns

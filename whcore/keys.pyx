@@ -6,7 +6,7 @@ Temporaries that held secret bytes are zeroed before a function returns.
 from cpython.exc cimport PyErr_CheckSignals, PyErr_SetFromErrno
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc.errno cimport EINTR, errno
-from libc.string cimport memcmp
+from libc.string cimport memcmp, memcpy
 from posix.unistd cimport read, write
 
 from whcore.bits cimport leading_zero_bits
@@ -128,6 +128,13 @@ cdef SecretKey adopt(SecretKey self):
     self.public_key = (<const char*>public_key)[:KEY_LEN]
     sodium_mprotect_readonly(self.key)
     return self
+
+
+cdef SecretKey secret_key_of(const uint8_t* raw):
+    """A key object of 32 secret bytes in the caller's locked memory."""
+    cdef SecretKey self = new_secret_key()
+    memcpy(self.key, raw, KEY_LEN)
+    return adopt(self)
 
 
 cdef size_t read_all(int fd, char* buffer, size_t room) except? 0:

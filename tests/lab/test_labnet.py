@@ -6,8 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import labnet
 import pytest
+
+import labnet
 from labnet import Host, Lab, LabError, leftovers, wait_until
 
 PRINT_SENDER = """

@@ -120,7 +120,9 @@ def test_what_is_no_interface_never_gets_into_the_file(file, interface):
 
 # What else is in the file
 
-LINES = st.lists(st.binary(max_size=30) | st.sampled_from([b"1.2.3.4 node_c", b"# wirehub wh-one", b"\t", b"\r"]))
+LINES = st.lists(
+    st.binary(max_size=30) | st.sampled_from([b"1.2.3.4 node_c", b"# wirehub wh-one", b"\t", b"\r"])
+)
 CONTENTS = st.builds(lambda lines, end: end.join(lines), LINES, st.sampled_from([b"\n", b"\r\n"]))
 
 

@@ -96,7 +96,7 @@ def _require(kernel: Kernel, name: str) -> Link:
 
 
 class _Change:
-    """One change of a link; each step that was done puts its opposite on the undo stack."""
+    """One change of a link; what was done can be taken back with the undo stack."""
 
     def __init__(self, kernel: Kernel, link: Link, undo: ExitStack) -> None:
         self._kernel = kernel
@@ -106,18 +106,30 @@ class _Change:
 
     def apply(self, wanted: Wanted) -> Warnings:
         """Removes first: of two IPv4 addresses in one subnet the second goes with the first, which is also
-        why the addresses are read again before the missing ones are added."""
+        why the addresses are read again before the missing ones are added. All IPv4 routes go with the last
+        IPv4 address, so the routes are read after that, and undone last."""
+        self._undo.callback(_undo_step, self._restore_routes, self._routes())
         for address in sorted(self._addresses() - wanted.addresses, key=str):
             self._remove_address(address)
         missing = sorted(wanted.addresses - self._addresses(), key=str)
         for address in missing:
             self._add_address(address)
-        routes = set(self._kernel.our_routes(self._link.ifindex))
+        routes = self._routes()
         for destination in sorted(routes - wanted.routes, key=str):
             self._remove_route(destination)
         for destination in sorted(wanted.routes - routes, key=str):
             self._add_route(destination)
         return (*self._ipv6_warning(), *self._rival_warnings(missing))
+
+    def _routes(self) -> set[IPNetwork]:
+        return set(self._kernel.our_routes(self._link.ifindex))
+
+    def _restore_routes(self, before: set[IPNetwork]) -> None:
+        now = self._routes()
+        for destination in now - before:
+            _undo_step(self._kernel.delete_route, self._link.ifindex, destination)
+        for destination in before - now:
+            _undo_step(self._kernel.add_route, self._link.ifindex, destination)
 
     def _addresses(self) -> set[InterfaceAddress]:
         """Without what the kernel itself gives an IPv6 link."""
@@ -155,8 +167,6 @@ class _Change:
                 self._tolerate_missing_ipv6(error, destination.version, str(destination))
             elif rival := self._rival_of(destination):
                 raise rival from error
-            return
-        self._undo.callback(_undo_step, self._kernel.delete_route, self._link.ifindex, destination)
 
     def _remove_route(self, destination: IPNetwork) -> None:
         try:
@@ -164,7 +174,6 @@ class _Change:
         except RtnetlinkError as error:
             if error.error_number != errno.ESRCH:
                 raise
-        self._undo.callback(_undo_step, self._kernel.add_route, self._link.ifindex, destination)
 
     # Warnings
 

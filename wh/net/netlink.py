@@ -29,21 +29,21 @@ class LinkManager:
         self._worker.shutdown(cancel_futures=True)
 
     async def setup_interface(
-        self, name: str, *, mtu: int, addresses: Iterable[InterfaceAddress], routes: Iterable[IPNetwork]
+        self, name: str, *, mtu: int, addresses: Iterable[tuple[IPAddress, int]], routes: Iterable[IPNetwork]
     ) -> tuple[SystemSetupError, ...]:
-        """Bring a link up with these addresses and routes through it, or leave it as it was.
+        """Bring a link up with these (address, prefix length) and routes through it, or leave it as it was.
 
         Returns warnings, as errors that were not raised: no IPv6 on this system, a route of another link in
         the way.
         """
-        wanted = interface.Wanted(frozenset(addresses), frozenset(routes))
+        wanted = _wanted(addresses, routes)
         return await self._run(lambda kernel: interface.bring_up(kernel, name, mtu, wanted))
 
     async def update_interface(
-        self, name: str, *, addresses: Iterable[InterfaceAddress], routes: Iterable[IPNetwork]
+        self, name: str, *, addresses: Iterable[tuple[IPAddress, int]], routes: Iterable[IPNetwork]
     ) -> tuple[SystemSetupError, ...]:
         """Add and remove what differs, or leave all as it was. Returns warnings as setup_interface does."""
-        wanted = interface.Wanted(frozenset(addresses), frozenset(routes))
+        wanted = _wanted(addresses, routes)
         return await self._run(lambda kernel: interface.update(kernel, name, wanted))
 
     async def link_exists(self, name: str) -> bool:
@@ -61,6 +61,10 @@ class LinkManager:
     async def _run(self, operation: Callable[[Rtnetlink], _T]) -> _T:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._worker, _in_worker, operation)
+
+
+def _wanted(addresses: Iterable[tuple[IPAddress, int]], routes: Iterable[IPNetwork]) -> interface.Wanted:
+    return interface.Wanted(frozenset(InterfaceAddress(*address) for address in addresses), frozenset(routes))
 
 
 def _in_worker(operation: Callable[[Rtnetlink], _T]) -> _T:

@@ -170,12 +170,15 @@ class Rtnetlink:
                 family = _FAMILIES[destination.version]
                 message = self._ip.route("get", family=family, dst=str(destination))[0]
         except RtnetlinkError as error:
-            if error.error_number in (errno.ENETUNREACH, errno.EHOSTUNREACH):
+            if error.error_number in _NO_ROUTE:
                 return None
             raise
         ifindex = message.get_attr("RTA_OIF")
         return None if ifindex is None else int(ifindex)
 
+
+# No route at all, and the routes of type unreachable, prohibit and blackhole.
+_NO_ROUTE = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL})
 
 _FAMILIES = {4: 2, 6: 10}  # IP version to address family (AF_INET, AF_INET6 of Linux)
 

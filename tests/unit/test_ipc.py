@@ -1,4 +1,4 @@
-"""The local socket: who may use it, what hostile and vanishing callers get, and what the client makes of it."""
+"""The local socket: who may use it, what hostile and vanishing callers get, what the client makes of it."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ import shlex
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from whtools.grammar import GrammarError, MissingValueError, Words, is_key_shaped, parse
 
 UP = Words({"private-key": True, "interface": True, "listen-port": True, "mode": True, "no-hosts": False}, 1)

@@ -9,9 +9,9 @@ import pytest
 from fake_daemon import OWN_KEY, PEER, PEER_KEY, STATUS
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from whtools.render import Renderer, duration, size_text
 
 from wh.ipc.schema import Contact, DhtInfo, PeerInfo, Status
+from whtools.render import Renderer, duration, size_text
 
 
 def rendered(status: Status, *, everything: bool = False, colour: bool = False) -> str:

@@ -25,7 +25,7 @@ class OneOf(click.types.StringParamType):
         if value not in self.words:
             suggestion = nearest(str(value), self.words)
             hint = f"did you mean {suggestion}?" if suggestion else f"it can be {', '.join(self.words)}"
-            self.fail(f"unknown word {value!r}; {hint}", param, ctx)
+            raise click.UsageError(f"unknown word {value!r}; {hint}", ctx)
         return str(value)
 
     def shell_complete(

@@ -61,11 +61,11 @@ def failure_of(error: WireHubError) -> Failure:
     return first
 
 
-class Answer(msgspec.Struct, omit_defaults=True):
-    """One line from the daemon: exactly one of the fields is set."""
+class Answer(msgspec.Struct):
+    """One line from the daemon: exactly one of the fields is set; an empty Raw is one that is not."""
 
-    ok: msgspec.Raw | None = None
-    progress: msgspec.Raw | None = None
+    ok: msgspec.Raw = msgspec.Raw()
+    progress: msgspec.Raw = msgspec.Raw()
     error: Failure | None = None
 
 

@@ -12,9 +12,7 @@ ERRORS = "errors"
 
 
 @command("help")
-@click.argument(
-    "topic", required=False, type=click.Choice([*COMMANDS, "errors"]), metavar="[COMMAND | errors]"
-)
+@click.argument("topic", required=False, type=OneOf(*COMMANDS, ERRORS), metavar="[COMMAND | errors]")
 @click.pass_context
 def help(context: click.Context, topic: str | None) -> None:
     """List the commands, explain one, or list the error codes."""

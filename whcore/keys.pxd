@@ -1,7 +1,9 @@
 """Secret keys that never become Python bytes, and what can be computed from public ones."""
 
+cimport cython
 from libc.stdint cimport uint8_t
 
+@cython.final
 cdef class SecretKey:
     cdef uint8_t* key           # 32 bytes of sodium_malloc memory, NULL once closed
     cdef readonly bytes public_key

@@ -1,13 +1,15 @@
 """XEdDSA: Ed25519 signatures with X25519 keys (Signal's XEdDSA specification, PROTOCOL.md section 4).
 
-Letters are the specification's: k and K an X25519 pair, a and A the Ed25519 pair made of it, q the group's order.
-The Python faces are SecretKey.sign and verify in whcore.keys.
+Letters are the specification's: k and K an X25519 pair, a and A the Ed25519 pair made of it, q the group's
+order. The Python faces are SecretKey.sign and verify in whcore.keys.
 """
 
 from libc.string cimport memcpy, memset
 
 from whcore.errors cimport WH_E_AUTH, WH_OK
-from whcore.field25519 cimport fe25519, fe_add, fe_from_bytes, fe_from_int, fe_invert, fe_mul, fe_sub, fe_to_bytes
+from whcore.field25519 cimport (
+    fe25519, fe_add, fe_from_bytes, fe_from_int, fe_invert, fe_mul, fe_sub, fe_to_bytes,
+)
 from whcore.sodium cimport (
     crypto_core_ed25519_scalar_add,
     crypto_core_ed25519_scalar_mul,

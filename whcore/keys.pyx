@@ -7,7 +7,7 @@ cimport cython
 from cpython.exc cimport PyErr_CheckSignals, PyErr_SetFromErrno
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc.errno cimport EINTR, errno
-from libc.string cimport memcmp
+from libc.string cimport memcmp, memcpy
 from posix.unistd cimport read, write
 
 from whcore.bits cimport leading_zero_bits
@@ -118,16 +118,24 @@ cdef SecretKey new_secret_key():
 
 
 cdef SecretKey adopt(SecretKey self):
-    """Clamp the key (RFC 7748, 5) as WireGuard does too, compute the public one, make it read-only."""
+    """Compute the public key of what was filled in, and make it read-only. Raises InvalidKey for zeros.
+
+    The bytes stay as they came, since they may be a preshared key: X25519 and XEdDSA clamp for themselves.
+    """
     cdef uint8_t public_key[KEY_LEN]
     if sodium_is_zero(self.key, KEY_LEN):
         raise InvalidKey("a secret key of zeros is no secret")
-    self.key[0] &= 248
-    self.key[31] = (self.key[31] & 127) | 64
     crypto_scalarmult_base(public_key, self.key)
     self.public_key = (<const char*>public_key)[:KEY_LEN]
     sodium_mprotect_readonly(self.key)
     return self
+
+
+cdef SecretKey secret_key_of(const uint8_t* raw):
+    """A key object of 32 secret bytes in the caller's locked memory."""
+    cdef SecretKey self = new_secret_key()
+    memcpy(self.key, raw, KEY_LEN)
+    return adopt(self)
 
 
 cdef size_t read_all(int fd, char* buffer, size_t room) except? 0:
@@ -202,9 +210,11 @@ cdef class SecretKey:
 
     @staticmethod
     def generate():
-        """A fresh random key."""
+        """A fresh random key, clamped as `wg genkey` does."""
         cdef SecretKey self = new_secret_key()
         randombytes_buf(self.key, KEY_LEN)
+        self.key[0] &= 248
+        self.key[31] = (self.key[31] & 127) | 64
         return adopt(self)
 
     @staticmethod

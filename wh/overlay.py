@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from wh.config.model import IPNetwork, Network, Peer
 from wh.events import Key
 from wh.naming.table import NameEntry, NameTable
+from wh.net.rtnetlink import InterfaceAddress
 from whcore.keys import encode_key, orchid
 
 MTU = 1408
@@ -17,7 +18,7 @@ MTU = 1408
 INTERFACE_PREFIX = "wh-"
 INTERFACE_KEY_CHARS = 8
 
-InterfaceAddress = ipaddress.IPv4Interface | ipaddress.IPv6Interface
+
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ def own_address(network: Network, own_key: Key) -> InterfaceAddress | None:
     own = network.peer(own_key)
     if own is None or own.ip is None or network.subnet is None:
         return None
-    return ipaddress.ip_interface(f"{own.ip}/{network.subnet.prefixlen}")
+    return InterfaceAddress(own.ip, network.subnet.prefixlen)
 
 
 def plan_overlay(network: Network, own_key: Key) -> OverlayPlan:
@@ -55,7 +56,7 @@ def plan_overlay(network: Network, own_key: Key) -> OverlayPlan:
     namespace = network.namespace.encode()
     members = [peer for peer in network.peers if peer.trusted and not peer.is_alias]
     others = [peer for peer in members if peer.key != own_key]
-    own_orchid = ipaddress.IPv6Interface((orchid(own_key, namespace), 128))
+    own_orchid = InterfaceAddress(ipaddress.IPv6Address(orchid(own_key, namespace)), 128)
     subnet_address = own_address(network, own_key)
     addresses = {own_orchid} if subnet_address is None else {own_orchid, subnet_address}
     orchids = {peer.key: ipaddress.IPv6Network((orchid(peer.key, namespace), 128)) for peer in others}

@@ -91,7 +91,6 @@ cdef const aead_engine* aead_default() noexcept nogil:
     return &_SODIUM
 
 
-
 cdef int check_lengths(bytes key, bytes nonce=None) except -1:
     if len(key) != KEY_LEN:
         raise ValueError("key is 32 bytes")

@@ -4,7 +4,7 @@ from typing import NoReturn, final
 @final
 class SecretKey:
     """A Curve25519 secret key in sodium_malloc memory. repr is redacted; it cannot be pickled, copied or read
-    out except through write_fd()."""
+    out except through write_fd(), which writes exactly what was read: it may also hold a preshared key."""
 
     public_key: bytes
 

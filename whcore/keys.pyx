@@ -118,12 +118,13 @@ cdef SecretKey new_secret_key():
 
 
 cdef SecretKey adopt(SecretKey self):
-    """Clamp the key (RFC 7748, 5) as WireGuard does too, compute the public one, make it read-only."""
+    """Compute the public key of what was filled in, and make it read-only. Raises InvalidKey for zeros.
+
+    The bytes stay as they came, since they may be a preshared key: X25519 and XEdDSA clamp for themselves.
+    """
     cdef uint8_t public_key[KEY_LEN]
     if sodium_is_zero(self.key, KEY_LEN):
         raise InvalidKey("a secret key of zeros is no secret")
-    self.key[0] &= 248
-    self.key[31] = (self.key[31] & 127) | 64
     crypto_scalarmult_base(public_key, self.key)
     self.public_key = (<const char*>public_key)[:KEY_LEN]
     sodium_mprotect_readonly(self.key)
@@ -209,9 +210,11 @@ cdef class SecretKey:
 
     @staticmethod
     def generate():
-        """A fresh random key."""
+        """A fresh random key, clamped as `wg genkey` does."""
         cdef SecretKey self = new_secret_key()
         randombytes_buf(self.key, KEY_LEN)
+        self.key[0] &= 248
+        self.key[31] = (self.key[31] & 127) | 64
         return adopt(self)
 
     @staticmethod

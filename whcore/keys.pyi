@@ -1,5 +1,5 @@
 from collections.abc import Callable
-from typing import NoReturn, final
+from typing import final
 
 @final
 class SecretKey:
@@ -8,7 +8,7 @@ class SecretKey:
 
     public_key: bytes
 
-    def __init__(self, *args: object, **kwargs: object) -> NoReturn:
+    def __init__(self, *args: object, **kwargs: object) -> None:
         """Raises TypeError: the static methods make keys."""
     @staticmethod
     def generate() -> SecretKey: ...

@@ -9,10 +9,11 @@ from whcore.errors import WireHubError
 
 @unique
 class Code(StrEnum):
-    """Every stable error code of WireHub; `meaning` is the line that documentation and `wh help errors` show.
+    """Every stable error code of WireHub; `meaning` is the line that documentation and `wh help errors`
+    show.
 
-    WH10x keys and the core, WH11x-12x the network file, WH13x the command line, WH20x-22x this system, WH30x-31x the
-    running daemon. A code is never given a second meaning.
+    WH10x keys and the core, WH11x-12x the network file, WH13x the command line, WH20x-22x this system,
+    WH30x-31x the running daemon. A code is never given a second meaning.
     """
 
     meaning: str
@@ -58,6 +59,7 @@ class Code(StrEnum):
     ALREADY_RUNNING = "WH222", "a daemon already runs on the interface"
     RUN_DIRECTORY = "WH223", "the run directory cannot be used"
     DAEMON_START = "WH224", "the daemon did not start"
+    RESTART_NEEDED = "WH225", "the new network file changes what only a new start can change"
 
     CORE_FAILURE = "WH301", "a call into the core failed"
     NO_DAEMON = "WH310", "no daemon answers"
@@ -68,9 +70,14 @@ class Code(StrEnum):
     IPC_BAD_REPLY = "WH315", "the daemon's answer is not understood"
     IPC_BUSY = "WH316", "the daemon has too many requests open"
 
+    NOT_FOUND = "WH320", "no address of the peer is known"
+    NO_ANSWER = "WH321", "the peer does not answer"
+    TOO_MANY_INQUIRIES = "WH322", "too many lookups and pings are running"
+
 
 class UserError(WireHubError):
-    """Something the user can put right: what is wrong (the message), code, and where known a hint and a place."""
+    """Something the user can put right: what is wrong (the message), code, and where known a hint and a
+    place."""
 
     default_code = Code.UNKNOWN
 
@@ -93,7 +100,8 @@ class ConfigError(UserError):
 
 
 class ConfigErrors(ConfigError):
-    """Everything wrong with one network file, in the order of its lines; code, hint and place are the first's."""
+    """Everything wrong with one network file, in the order of its lines; code, hint and place are the
+    first's."""
 
     def __init__(self, errors: tuple[ConfigError, ...]) -> None:
         first = errors[0]

@@ -1,5 +1,7 @@
+# cython: auto_pickle=False
 """mac1, mac2, cookie replies and the handshake rate limiter. The contracts are in cookie.pxd."""
 
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
@@ -147,7 +149,7 @@ cdef int rate_limiter_allow(rate_limiter* limiter, const uint8_t* address, bint 
         keep_prefix(counted)
     bucket = bucket_of(limiter, counted, now_ns)
     bucket.credit_ns = credit_now(limiter, bucket, now_ns)
-    bucket.refilled_at = now_ns
+    bucket.refilled_at = max(bucket.refilled_at, now_ns)
     if bucket.credit_ns < token_ns:
         return WH_E_LIMIT
     bucket.credit_ns -= token_ns
@@ -196,11 +198,12 @@ cdef token_bucket* bucket_of(rate_limiter* limiter, const uint8_t* address, int6
 
 # Python classes, for tests and for those who embed the core.
 
+@cython.final
 cdef class CookieKeys:
     cdef cookie_keys keys
 
-    def __init__(self, bytes mac1_label not None, bytes cookie_label not None, bytes public_key not None,
-                 bytes extra not None=b""):
+    def __cinit__(self, bytes mac1_label not None, bytes cookie_label not None, bytes public_key not None,
+                  bytes extra not None=b""):
         if len(public_key) != KEY_LEN:
             raise_rc(WH_E_LENGTH, "public key")
         cookie_keys_init(&self.keys, PyBytes_AS_STRING(mac1_label), PyBytes_AS_STRING(cookie_label), public_key,
@@ -210,11 +213,12 @@ cdef class CookieKeys:
         sodium_memzero(&self.keys, sizeof(self.keys))
 
 
+@cython.final
 cdef class CookieJar:
     cdef cookie_jar jar
     cdef CookieKeys keys
 
-    def __init__(self, CookieKeys keys not None):
+    def __cinit__(self, CookieKeys keys not None):
         memset(&self.jar, 0, sizeof(self.jar))
         self.keys = keys
 
@@ -231,10 +235,11 @@ cdef class CookieJar:
             raise_rc(rc, "cookie reply")
 
 
+@cython.final
 cdef class CookieChecker:
     cdef cookie_checker checker
 
-    def __init__(self, CookieKeys keys not None):
+    def __cinit__(self, CookieKeys keys not None):
         cookie_checker_init(&self.checker, &keys.keys)
 
     def __dealloc__(self):
@@ -264,6 +269,7 @@ cdef int require_source(bytes source) except -1:
     return 0
 
 
+@cython.final
 cdef class RateLimiter:
     cdef rate_limiter limiter
 

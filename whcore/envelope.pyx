@@ -1,11 +1,14 @@
+# cython: auto_pickle=False
 """Control sessions (docs/protocol.md sections 1 and 2): seals and opens datagrams, sans-IO.
 
-Handshakes are here; what is kept of them afterwards is in sessions.pyx, layouts are in control_wire.pxd.
+The datagrams are made and judged here. What is kept between them is in handshakes.pyx and sessions.pyx, their layouts
+are in control_wire.pxd.
 """
 
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memcpy, memset
 
 from whcore.aead cimport aead_open, aead_seal
 from whcore.control_wire cimport (
@@ -22,9 +25,10 @@ from whcore.cookie cimport (
     rate_limiter_free, rate_limiter_init,
 )
 from whcore.errors cimport (
-    WH_E_AUTH, WH_E_COUNT, WH_E_INDEX, WH_E_KEY, WH_E_LENGTH, WH_E_MEMORY, WH_E_REPLAY, WH_E_STATE, WH_E_TYPE,
+    WH_E_COUNT, WH_E_INDEX, WH_E_KEY, WH_E_LENGTH, WH_E_MEMORY, WH_E_REPLAY, WH_E_STATE, WH_E_TYPE,
     WH_E_WORKBIT, WH_OK, raise_rc, rc_name,
 )
+from whcore.handshakes cimport Initiation, InitiationTable, PendingRequest, PendingTable, is_stale
 from whcore.keys cimport SecretKey, check_public_key_bytes, workbit_of, x25519
 from whcore.noise cimport (
     NOISE_PSK_0, NOISE_PSK_NONE, noise_handshake, noise_read_initiation_payload, noise_read_initiation_static,
@@ -32,7 +36,7 @@ from whcore.noise cimport (
     noise_write_response, tai64n_exact,
 )
 from whcore.replay cimport replay_accept
-from whcore.sessions cimport Keypair, SecretSlab, Session, SessionTable, TimestampTable, transport_keys
+from whcore.sessions cimport Keypair, Session, SessionTable, TimestampTable
 from whcore.sodium cimport randombytes_buf, sodium_free, sodium_malloc, sodium_memzero
 
 DROPPED = 0
@@ -61,13 +65,9 @@ cdef enum:
     INIT_PER_S = 20
     INIT_BURST = 40
 
-# Tuning. A handshake needs one round trip; simultaneous ones cross within one.
-cdef int64_t IN_FLIGHT_NS = 10 * NS_PER_S
+# Tuning. Simultaneous handshakes cross within one round trip.
 cdef int64_t GLARE_NS = NS_PER_S
-cdef int64_t PENDING_NS = 3 * NS_PER_S
 cdef enum:
-    IN_FLIGHT_MAX = 1024
-    PENDING_MAX = 256
     LIMITED_NETWORKS = 4096
     TIMESTAMPS_A_SESSION = 4
 
@@ -77,26 +77,7 @@ cdef tuple REASONS = tuple([rc_name(-i).decode("ascii") for i in range(WH_E_COUN
 cdef tuple DROPS = tuple([(DROPPED, reason) for reason in REASONS])
 
 
-cdef class Initiation:
-    """Our INIT in flight."""
-    cdef bytes peer
-    cdef noise_handshake* handshake
-    cdef uint32_t local_index
-    cdef cookie_jar jar
-    cdef bytes datagram
-    cdef int64_t first_at           # of this INIT and those that it replaced
-    cdef int64_t sent_at
-
-
-cdef class Pending:
-    """A REQUEST that respond() has not answered yet."""
-    cdef bytes peer
-    cdef noise_handshake* handshake
-    cdef uint32_t remote_index
-    cdef size_t plaintext_max       # of the RESP, so that it is not longer than the INIT
-    cdef int64_t arrived_at
-
-
+@cython.final
 cdef class ControlSessions:
     cdef SecretKey secret_key
     cdef bytes namespace
@@ -108,23 +89,18 @@ cdef class ControlSessions:
     cdef rate_limiter limiter
     cdef SessionTable sessions
     cdef TimestampTable timestamps
-    cdef SecretSlab handshakes
-    cdef dict initiations           # peer -> Initiation, oldest first
-    cdef dict pending               # handle -> Pending, oldest first
-    cdef object next_handle
+    cdef InitiationTable initiations
+    cdef PendingTable pending
     cdef readonly object last_timestamp_ns
     cdef uint64_t[WH_E_COUNT + 1] drops
     cdef bint closed
 
-    def __cinit__(self):
+    def __cinit__(self, SecretKey secret_key not None, bytes namespace not None, *, bytes network_secret=None,
+                  int workbit=0, size_t max_sessions=4096, last_timestamp_ns=0):
+        cdef cookie_keys keys
         self.psk = NULL
         self.limiter.table = NULL
-        self.closed = False
         memset(self.drops, 0, sizeof(self.drops))
-
-    def __init__(self, SecretKey secret_key not None, bytes namespace not None, *, bytes network_secret=None,
-                 int workbit=0, size_t max_sessions=4096, last_timestamp_ns=0):
-        cdef cookie_keys keys
         secret_key.check_open()
         if max_sessions < 1:
             raise ValueError("max_sessions is at least 1")
@@ -139,10 +115,8 @@ cdef class ControlSessions:
             raise_rc(WH_E_MEMORY, "limiter of handshakes")
         self.sessions = SessionTable(max_sessions)
         self.timestamps = TimestampTable(TIMESTAMPS_A_SESSION * max_sessions)
-        self.handshakes = SecretSlab(sizeof(noise_handshake))
-        self.initiations = {}
-        self.pending = {}
-        self.next_handle = 1
+        self.initiations = InitiationTable(self.sessions.by_index)
+        self.pending = PendingTable()
         self.last_timestamp_ns = last_timestamp_ns
 
     def __dealloc__(self):
@@ -155,38 +129,18 @@ cdef class ControlSessions:
         self.require_open()
         self.require_peer(peer)
         cdef size_t n = initiation_plaintext_len(len(payload), pad_to)
-        initiation = self.new_initiation(peer, now_ns)
+        initiation = self.initiations.start(peer, self.sessions.fresh_index(), now_ns)
         self.last_timestamp_ns = max(wall_ns, self.last_timestamp_ns + 1)
         datagram = PyBytes_FromStringAndSize(NULL, INIT_OVERHEAD + n)
         cdef int rc = self.write_initiation(initiation, payload, n, <uint8_t*>PyBytes_AS_STRING(datagram))
         if rc != WH_OK:
-            self.forget_initiation(initiation)
+            self.initiations.forget(initiation)
             raise_rc(rc, "control handshake")
         initiation.datagram = datagram
         return self.stamp(initiation, now_ns)
 
     def in_flight(self, bytes peer not None):
-        return peer in self.initiations
-
-    cdef Initiation new_initiation(self, bytes peer, int64_t now_ns):
-        cdef Initiation replaced = self.initiations.get(peer)
-        cdef Initiation initiation = Initiation.__new__(Initiation)
-        initiation.peer = peer
-        initiation.first_at = now_ns
-        initiation.sent_at = now_ns
-        memset(&initiation.jar, 0, sizeof(cookie_jar))
-        if replaced is not None:
-            # A responder under load that gave us a cookie still wants it.
-            initiation.jar = replaced.jar
-            initiation.first_at = replaced.first_at
-            self.forget_initiation(replaced)
-        elif len(self.initiations) >= IN_FLIGHT_MAX:
-            self.forget_initiation(next(iter(self.initiations.values())))
-        initiation.local_index = self.sessions.fresh_index()
-        initiation.handshake = <noise_handshake*>self.handshakes.take()
-        self.sessions.by_index[initiation.local_index] = initiation
-        self.initiations[peer] = initiation
-        return initiation
+        return peer in self.initiations.by_peer
 
     cdef int write_initiation(self, Initiation initiation, bytes payload, size_t n, uint8_t* out):
         cdef uint8_t[KEY_LEN] ephemeral
@@ -216,19 +170,11 @@ cdef class ControlSessions:
         cookie_stamp(&initiation.jar, &keys, <uint8_t*>PyBytes_AS_STRING(stamped), len(stamped), now_ns)
         return stamped
 
-    cdef void forget_initiation(self, Initiation initiation):
-        del self.initiations[initiation.peer]
-        # The index of an answered INIT has become its keypair's.
-        if self.sessions.by_index[initiation.local_index] is initiation:
-            del self.sessions.by_index[initiation.local_index]
-        self.handshakes.give(initiation.handshake)
-        initiation.handshake = NULL
-
     # Our answers to the requests of others.
 
     def respond(self, pending, bytes payload not None, *, int64_t now_ns):
-        cdef Pending request = self.pending.get(pending)
-        if request is None or now_ns - request.arrived_at >= PENDING_NS:
+        cdef PendingRequest request = self.pending.by_handle.get(pending)
+        if request is None or is_stale(request, now_ns):
             return None
         if LENGTH_LEN + <size_t>len(payload) > request.plaintext_max:
             return None
@@ -239,14 +185,14 @@ cdef class ControlSessions:
                                           now_ns)
         if rc == WH_OK:
             self.install(request.handshake, request.peer, local_index, request.remote_index, False, now_ns)
-        self.forget_pending(pending)
+        self.pending.forget(pending)
         return datagram if rc == WH_OK else None
 
     def response_capacity(self, pending):
-        cdef Pending request = self.pending.get(pending)
+        cdef PendingRequest request = self.pending.by_handle.get(pending)
         return 0 if request is None else request.plaintext_max - LENGTH_LEN
 
-    cdef int write_response(self, Pending request, uint32_t local_index, bytes payload, size_t n, uint8_t* out,
+    cdef int write_response(self, PendingRequest request, uint32_t local_index, bytes payload, size_t n, uint8_t* out,
                             int64_t now_ns):
         cdef uint8_t[KEY_LEN] ephemeral
         cdef uint8_t[DATAGRAM_MAX] plaintext
@@ -275,27 +221,6 @@ cdef class ControlSessions:
         else:
             noise_split(handshake, keypair.keys.receiving, keypair.keys.sending)
             self.sessions.install_responded(keypair, now_ns)
-
-    cdef object add_pending(self, const noise_handshake* handshake, bytes peer, uint32_t remote_index,
-                            size_t request_len, int64_t now_ns):
-        cdef Pending request = Pending.__new__(Pending)
-        if len(self.pending) >= PENDING_MAX:
-            self.forget_pending(next(iter(self.pending)))
-        request.peer = peer
-        request.handshake = <noise_handshake*>self.handshakes.take()
-        memcpy(request.handshake, handshake, sizeof(noise_handshake))
-        request.remote_index = remote_index
-        request.plaintext_max = request_len - RESP_OVERHEAD
-        request.arrived_at = now_ns
-        handle = self.next_handle
-        self.next_handle += 1
-        self.pending[handle] = request
-        return handle
-
-    cdef void forget_pending(self, handle):
-        cdef Pending request = self.pending.pop(handle)
-        self.handshakes.give(request.handshake)
-        request.handshake = NULL
 
     # Messages in a session.
 
@@ -343,6 +268,7 @@ cdef class ControlSessions:
             raise ValueError(f"a source has {COOKIE_SOURCE_LEN} bytes, not {len(source)}")
         if self.closed:
             return self.dropped(WH_E_STATE)
+        self.secret_key.check_open()
         if n < HEADER_LEN or n > DATAGRAM_MAX:
             return self.dropped(WH_E_LENGTH)
         cdef int kind = header_type(data, n)
@@ -407,7 +333,7 @@ cdef class ControlSessions:
             return WH_E_KEY
         if peer not in self.exempt and workbit_of(claimed, self.namespace, len(self.namespace)) < self.workbit:
             return WH_E_WORKBIT
-        cdef Initiation ours = self.initiations.get(peer)
+        cdef Initiation ours = self.initiations.by_peer.get(peer)
         # On glare the lower key's handshake wins. But a peer that our INITs do not reach must not be kept out by them.
         if ours is not None and now_ns - ours.first_at < GLARE_NS and own < peer:
             return DROP_GLARE
@@ -422,9 +348,8 @@ cdef class ControlSessions:
             return self.dropped(WH_E_LENGTH)
         if not self.timestamps.accept(peer, timestamp):
             return self.dropped(WH_E_REPLAY)
-        if peer in self.initiations:
-            self.forget_initiation(self.initiations[peer])
-        handle = self.add_pending(handshake, peer, load32(data + INIT_SENDER_AT), n, now_ns)
+        self.initiations.forget_peer(peer)
+        handle = self.pending.add(handshake, peer, load32(data + INIT_SENDER_AT), n - RESP_OVERHEAD, now_ns)
         return REQUEST, peer, handle, payload
 
     cdef tuple open_response_untrusted(self, const uint8_t* data, size_t n, int64_t now_ns):
@@ -432,7 +357,7 @@ cdef class ControlSessions:
         cdef int rc
         if n < RESP_OVERHEAD + LENGTH_LEN:
             return self.dropped(WH_E_LENGTH)
-        cdef Initiation initiation = self.initiation_of(load32(data + RESP_RECEIVER_AT), now_ns)
+        cdef Initiation initiation = self.initiations.find(load32(data + RESP_RECEIVER_AT), now_ns)
         if initiation is None:
             return self.dropped(WH_E_INDEX)
         rc = cookie_check_mac1(&self.checker, data, n)
@@ -443,18 +368,18 @@ cdef class ControlSessions:
             return self.dropped(rc)
         cdef bytes payload = unpad_untrusted(plaintext, n - RESP_OVERHEAD)
         if payload is None:
-            self.forget_initiation(initiation)
+            self.initiations.forget(initiation)
             return self.dropped(WH_E_LENGTH)
         self.install(initiation.handshake, initiation.peer, initiation.local_index, load32(data + RESP_SENDER_AT),
                      True, now_ns)
-        self.forget_initiation(initiation)
+        self.initiations.forget(initiation)
         return RESPONSE, initiation.peer, payload
 
     cdef tuple open_cookie_untrusted(self, const uint8_t* data, size_t n, int64_t now_ns):
         cdef cookie_keys keys
         if n != COOKIE_LEN:
             return self.dropped(WH_E_LENGTH)
-        cdef Initiation initiation = self.initiation_of(load32(data + COOKIE_RECEIVER_AT), now_ns)
+        cdef Initiation initiation = self.initiations.find(load32(data + COOKIE_RECEIVER_AT), now_ns)
         if initiation is None:
             return self.dropped(WH_E_INDEX)
         self.cookie_keys_of(&keys, initiation.peer)
@@ -490,14 +415,6 @@ cdef class ControlSessions:
         cdef bint confirmed = self.sessions.note_opened(keypair, now_ns)
         return DATA, keypair.peer, payload, confirmed
 
-    cdef Initiation initiation_of(self, uint32_t index, int64_t now_ns):
-        cdef Initiation initiation
-        entry = self.sessions.by_index.get(index)
-        if not isinstance(entry, Initiation):
-            return None
-        initiation = <Initiation>entry
-        return initiation if now_ns - initiation.sent_at < IN_FLIGHT_NS else None
-
     cdef tuple dropped(self, int rc):
         self.drops[-rc] += 1
         return DROPS[-rc]
@@ -511,25 +428,19 @@ cdef class ControlSessions:
 
     def drop(self, bytes peer not None):
         self.sessions.remove(peer)
-        if peer in self.initiations:
-            self.forget_initiation(self.initiations[peer])
-        for handle in [handle for handle, request in self.pending.items() if (<Pending>request).peer == peer]:
-            self.forget_pending(handle)
+        self.initiations.forget_peer(peer)
+        self.pending.forget_peer(peer)
 
     def expire(self, int64_t now_ns):
-        cdef Initiation initiation
-        cdef Pending request
         self.sessions.expire(now_ns)
-        for initiation in list(self.initiations.values()):
-            if now_ns - initiation.sent_at >= IN_FLIGHT_NS:
-                self.forget_initiation(initiation)
-        for handle, request in list(self.pending.items()):
-            if now_ns - request.arrived_at >= PENDING_NS:
-                self.forget_pending(handle)
+        self.initiations.expire(now_ns)
+        self.pending.expire(now_ns)
 
     def counters(self):
         counts = {
-            "sessions": len(self.sessions.by_peer), "in_flight": len(self.initiations), "pending": len(self.pending)
+            "sessions": len(self.sessions.by_peer),
+            "in_flight": len(self.initiations.by_peer),
+            "pending": len(self.pending.by_handle),
         }
         for code, reason in enumerate(REASONS):
             if code:
@@ -540,12 +451,9 @@ cdef class ControlSessions:
         if self.closed:
             return
         self.closed = True
-        for initiation in list(self.initiations.values()):
-            self.forget_initiation(initiation)
-        for handle in list(self.pending):
-            self.forget_pending(handle)
+        self.initiations.close()
+        self.pending.close()
         self.sessions.close()
-        self.handshakes.close()
         self.free_memory()
 
     cdef void free_memory(self) noexcept:

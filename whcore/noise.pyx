@@ -1,5 +1,7 @@
+# cython: auto_pickle=False
 """Noise IK handshakes (Noise Protocol Framework, revision 34), token by token. The contracts are in noise.pxd."""
 
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memcpy, memset, strlen
@@ -241,15 +243,17 @@ cdef void tai64n(uint8_t* out, long long unix_ns) noexcept nogil:
 
 # Python classes: one handshake by hand, for tests and for those who embed the core.
 
+@cython.final
 cdef class Suite:
     cdef noise_suite suite
 
-    def __init__(self, bytes protocol_name not None, bytes prologue not None, int psk_position=NOISE_PSK_NONE):
+    def __cinit__(self, bytes protocol_name not None, bytes prologue not None, int psk_position=NOISE_PSK_NONE):
         if psk_position not in (NOISE_PSK_NONE, NOISE_PSK_0, NOISE_PSK_2):
             raise ValueError(f"psk position {psk_position} is not -1, 0 or 2")
         noise_suite_init(&self.suite, PyBytes_AS_STRING(protocol_name), prologue, len(prologue), psk_position)
 
 
+@cython.final
 cdef class Transport:
     cdef uint8_t[32] sending_key
     cdef uint8_t[32] receiving_key
@@ -331,11 +335,12 @@ cdef class _Handshake:
         return transport
 
 
+@cython.final
 cdef class Initiator(_Handshake):
     cdef bytes remote_static
 
-    def __init__(self, Suite suite not None, SecretKey secret_key not None, bytes remote_static not None, *,
-                 bytes psk=None, SecretKey ephemeral=None):
+    def __cinit__(self, Suite suite not None, SecretKey secret_key not None, bytes remote_static not None, *,
+                  bytes psk=None, SecretKey ephemeral=None):
         if len(remote_static) != KEY_LEN or check_public_key_bytes(remote_static) != WH_OK:
             raise_rc(WH_E_KEY, "remote static key")
         self.configure(suite, secret_key, psk, ephemeral)
@@ -366,11 +371,12 @@ cdef class Initiator(_Handshake):
         return payload, self.split(True)
 
 
+@cython.final
 cdef class Responder(_Handshake):
     cdef readonly bytes remote_static
 
-    def __init__(self, Suite suite not None, SecretKey secret_key not None, *, bytes psk=None,
-                 SecretKey ephemeral=None):
+    def __cinit__(self, Suite suite not None, SecretKey secret_key not None, *, bytes psk=None,
+                  SecretKey ephemeral=None):
         self.configure(suite, secret_key, psk, ephemeral)
 
     def read(self, bytes message not None):

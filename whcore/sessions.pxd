@@ -3,11 +3,13 @@
 Nothing here locks or reads a clock: one thread owns a table, times are monotonic ns.
 """
 
+cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from whcore.replay cimport replay_window
 
 
+@cython.final
 cdef class SecretSlab:
     """Items of one size in sodium_malloc chunks (guarded, locked where the limit allows, left out of core dumps)."""
     cdef size_t item_size
@@ -25,6 +27,7 @@ cdef struct transport_keys:
     uint8_t receiving[32]
 
 
+@cython.final
 cdef class Keypair:
     cdef bytes peer
     cdef transport_keys* keys       # NULL once discarded
@@ -45,6 +48,7 @@ cdef enum session_rank:
     RANKS
 
 
+@cython.final
 cdef class Session:
     cdef bytes peer
     cdef Keypair current
@@ -54,9 +58,10 @@ cdef class Session:
     cdef session_rank rank
 
 
+@cython.final
 cdef class SessionTable:
     cdef size_t max_sessions
-    cdef readonly dict by_peer
+    cdef dict by_peer
     cdef dict by_index              # receiver index -> Keypair, or what its owner reserved the index for
     cdef tuple orders               # of each rank: peer -> Session, least recently used first
     cdef frozenset exempt
@@ -86,6 +91,7 @@ cdef class SessionTable:
     cdef void discard(self, Keypair keypair)
 
 
+@cython.final
 cdef class TimestampTable:
     """The greatest TAI64N accepted of each key: strangers' in a bounded table, those of exempt keys for good."""
     cdef size_t max_strangers

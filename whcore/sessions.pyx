@@ -1,3 +1,4 @@
+# cython: auto_pickle=False
 """Sessions of the control channel as docs/protocol.md section 2 keeps them. The contracts are in sessions.pxd."""
 
 from collections import OrderedDict

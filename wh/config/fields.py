@@ -70,7 +70,8 @@ def read_subnet(word: str) -> IPNetwork:
         raise ConfigError("malformed subnet, bad IP", hint="write it like 10.0.42.0/24") from None
     if re.fullmatch(r"[0-9]{1,3}", prefix_len) is None or int(prefix_len) > address.max_prefixlen:
         raise ConfigError(
-            "malformed subnet, bad CIDR", hint=f"the prefix length is a number from 1 to {address.max_prefixlen}"
+            "malformed subnet, bad CIDR",
+            hint=f"a prefix length is a number from 1 to {address.max_prefixlen}",
         )
     subnet = ipaddress.ip_network(f"{base}/{prefix_len}", strict=False)
     reason = _why_no_overlay(subnet)
@@ -86,7 +87,8 @@ def _why_no_overlay(subnet: IPNetwork) -> str | None:
     if subnet.is_loopback or subnet.is_multicast or subnet.is_unspecified:
         return "has addresses that no host can have"
     if isinstance(subnet, ipaddress.IPv4Network):
-        return "has reserved addresses" if subnet.is_reserved or subnet.network_address.packed[0] == 0 else None
+        is_reserved = subnet.is_reserved or subnet.network_address.packed[0] == 0
+        return "has reserved addresses" if is_reserved else None
     if subnet.is_link_local:
         return "is link-local"
     return "has the addresses that are derived from keys" if subnet.overlaps(_ORCHID) else None

@@ -13,7 +13,8 @@ DEFAULT_NAMESPACE = "public"
 DEFAULT_WORKBIT = 8
 DEFAULT_PORT = 62096
 MAX_WORKBIT = 64
-HOSTNAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}")  # the whole word; a leading hyphen would read as an option
+# A whole word. With a hyphen in front, `ping` and the like would take it for an option.
+HOSTNAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}")
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -27,6 +28,9 @@ class PeerKind(Enum):
     ROUTER = "router"
     PEER = "peer"
     ALIAS = "alias"
+
+
+TRUSTED_KINDS = frozenset({PeerKind.TRUST, PeerKind.ROUTER, PeerKind.ALIAS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +66,11 @@ class Peer:
 
     @property
     def trusted(self) -> bool:
-        return self.kind in (PeerKind.TRUST, PeerKind.ROUTER, PeerKind.ALIAS)
+        return self.kind in TRUSTED_KINDS
+
+    @property
+    def is_alias(self) -> bool:
+        return self.kind is PeerKind.ALIAS
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +86,8 @@ class Network:
     path: str | None = field(default=None, compare=False)
 
     def peer(self, key: bytes) -> Peer | None:
-        """What the file says of a key. One that has a boot or peer line besides its trust or router line is the
-        trusted peer, with the other line's endpoint where its own has none."""
+        """What the file says of a key. One that has a boot or peer line besides its trust or router line is
+        the trusted peer, with the other line's endpoint where its own has none."""
         entries = [peer for peer in self.peers if peer.key == key]
         if not entries:
             return None

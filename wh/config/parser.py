@@ -1,9 +1,9 @@
 """Reader of the network file.
 
-The format is the one of WireHub 2018, and a file that it accepts means the same here; what it ignored (unknown words,
-arguments too many) or let through silently (the same key twice) is an error here. A key may stand once in a `boot` or
-`peer` line and once in a `trust` or `router` line: a member can serve as bootstrap node too, and Network.peers keeps
-both lines. An alias's key stands alone.
+The format is the one of WireHub 2018, and a file that it accepts means the same here; what it ignored
+(unknown words, arguments too many) or let through silently (the same key twice) is an error here. A key may
+stand once in a `boot` or `peer` line and once in a `trust` or `router` line: a member can serve as
+bootstrap node too, and Network.peers keeps both lines. An alias's key stands alone.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from wh.config import fields
 from wh.config.model import (
     DEFAULT_NAMESPACE,
     DEFAULT_WORKBIT,
+    TRUSTED_KINDS,
     Endpoint,
     IPAddress,
     IPNetwork,
@@ -42,7 +43,8 @@ class _Word(NamedTuple):
 
 
 def load(path: str | Path) -> Network:
-    """Read and parse a file. Raises ConfigError: ConfigErrors for what it says, else for why it cannot be read."""
+    """Read and parse a file. Raises ConfigError: ConfigErrors for what it says, else for why it cannot be
+    read."""
     try:
         with Path(path).open("rb") as file:
             data = file.read(MAX_FILE_SIZE + 1)
@@ -171,7 +173,7 @@ class _Parser:
     # Peers
 
     def _read_peer(self, kind: PeerKind, command: _Word, arguments: list[_Word]) -> None:
-        trusted = kind in _TRUSTED
+        trusted = kind in TRUSTED_KINDS
         if trusted:
             self._require_subnet(command)
         hostname: str | None = None
@@ -193,7 +195,8 @@ class _Parser:
             else:
                 hostname = self._claim_hostname(word, earlier=hostname)
         if key is None:
-            raise self._error(command, "public key is not set", Code.NO_PEER_KEY, _hint_for_missing_key(arguments))
+            hint = _hint_for_missing_key(arguments)
+            raise self._error(command, "public key is not set", Code.NO_PEER_KEY, hint)
         if kind is PeerKind.BOOT and endpoint is None:
             raise self._error(
                 command,
@@ -208,9 +211,8 @@ class _Parser:
         if "subnet" in self._set_at or self._subnet_missed:
             return
         self._subnet_missed = True
-        raise self._error(
-            command, "no subnet set", Code.NO_SUBNET, f"put a subnet line before the first {command.text} line"
-        )
+        hint = f"put a subnet line before the first {command.text} line"
+        raise self._error(command, "no subnet set", Code.NO_SUBNET, hint)
 
     def _claim_key(self, kind: PeerKind, word: _Word, key: bytes) -> bytes:
         role = _KEY_ROLE[kind]
@@ -294,8 +296,8 @@ class _Parser:
 
     def _unknown_word(self, word: _Word) -> ConfigError:
         known = [*_SETTINGS, *_PEER_KINDS]
-        nearest = difflib.get_close_matches(word.text[:32].lower(), known, n=1, cutoff=0.5)
-        hint = f'did you mean "{nearest[0]}"?' if nearest else f"a line begins with one of: {', '.join(known)}"
+        nearest = difflib.get_close_matches(word.text[:32].lower(), known, n=1, cutoff=0.6)
+        hint = f'did you mean "{nearest[0]}"?' if nearest else f"the words are: {', '.join(known)}"
         return self._error(word, f'unknown word "{fields.shown(word.text)}"', Code.UNKNOWN_WORD, hint)
 
 
@@ -313,9 +315,8 @@ _SETTINGS = {
 }
 _PEER_KINDS = [kind.value for kind in PeerKind]
 _PEER_USAGE = "write: KIND [HOSTNAME] [PRIVATE-IP] PUBLIC-KEY [ENDPOINT]"
-_TRUSTED = (PeerKind.TRUST, PeerKind.ROUTER, PeerKind.ALIAS)
 
-# What a key may not already be, where it is to become a "contact" (boot, peer), a "member" (trust, router), an "alias".
+# What a key is, and what it may not already be.
 _KEY_ROLE = {
     PeerKind.BOOT: "contact",
     PeerKind.PEER: "contact",

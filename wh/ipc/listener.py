@@ -41,7 +41,7 @@ def open_listener(path_text: str) -> Listener:
     try:
         make_run_dir(path.parent)
         with _locked(path.parent):
-            if _is_alive(path):
+            if is_alive(path):
                 raise SystemSetupError(
                     f"a daemon already runs on {path.stem}",
                     code=Code.ALREADY_RUNNING,
@@ -68,7 +68,7 @@ def _locked(directory: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _is_alive(path: Path) -> bool:
+def is_alive(path: Path) -> bool:
     """Whether anything listens. Only a refused connection, or no such path, means that nobody does."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(PROBE_TIMEOUT_S)

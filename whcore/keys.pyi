@@ -1,5 +1,5 @@
 from collections.abc import Callable
-from typing import NoReturn, final
+from typing import final
 
 @final
 class SecretKey:
@@ -8,8 +8,8 @@ class SecretKey:
 
     public_key: bytes
 
-    def __init__(self, *args: object, **kwargs: object) -> NoReturn:
-        """Raises TypeError: the static methods make keys."""
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        """Always raises TypeError: the static methods make keys."""
     @staticmethod
     def generate() -> SecretKey: ...
     @staticmethod

@@ -44,7 +44,7 @@ class Discovery:
         endpoints: FileEndpoints,
         *,
         capabilities: Callable[[], int],
-        new_server: Callable[[Instant], None],
+        new_server: Callable[[Key, Instant], None],
     ) -> None:
         self._engine = engine
         self._requests = requests
@@ -79,9 +79,13 @@ class Discovery:
         self._ping_bootstraps(now)
 
     def greet(self, key: Key, path: Path, capabilities: int, now: Instant) -> None:
-        """A node PINGed us. If it says that it is a server, see whether it answers where it came from."""
-        new = key not in self._kademlia.table and key != self._engine.key
-        if new and capabilities & Capability.SERVER and not self._greeted.seen(key, now.monotonic):
+        """A node PINGed us. If it says that it is a server it enters the table, once it is known to be where it says:
+        its session is confirmed there, or a PING of ours is answered."""
+        if key in self._kademlia.table or not capabilities & Capability.SERVER:
+            return
+        if self._engine.peers.obtain(key).is_validated(path, now):
+            self._add(Contact(key, path.remote, capabilities), now)
+        elif not self._greeted.seen(key, now.monotonic):
             self._greeted.note(key, now.monotonic)
             self.ping(key, [path], now)
 
@@ -121,14 +125,18 @@ class Discovery:
         if not isinstance(answer.message, Pong):
             table.on_answer(key, now.monotonic)
             return
-        known = table.get(key)
+        self._add(Contact(key, answer.path.remote, answer.message.capabilities), now)
+
+    def _add(self, offered: Contact, now: Instant) -> None:
+        table = self._kademlia.table
+        known = table.get(offered.key)
         was_alive = known is not None and not known.dead
-        added = table.add(Contact(key, answer.path.remote, answer.message.capabilities), now.monotonic)
-        contact = table.get(key)
+        added = table.add(offered, now.monotonic)
+        contact = table.get(offered.key)
         if contact is not None:
-            contact.rtt = self._engine.peers.obtain(key).round_trip
+            contact.rtt = self._engine.peers.obtain(offered.key).round_trip
         if added in (Added.INSERTED, Added.REFRESHED) and not was_alive:
-            self._new_server(now)
+            self._new_server(offered.key, now)
 
     def _unanswered(self, key: Key, now: Instant) -> None:
         self._kademlia.table.on_failure(key)

@@ -35,6 +35,7 @@ from wh.events import (
 )
 from wh.inquiries import Inquiries, LookupInquiry, PingInquiry
 from wh.kademlia import Kademlia
+from wh.peers import Peer
 from wh.publisher import Content, Publisher
 from wh.randomness import Randomness
 from wh.reachability import Mode, OwnReachability
@@ -176,21 +177,25 @@ class Node:
         peer = self._engine.peers.obtain(event.peer)
         peer.heard_at = now.monotonic
         peer.unanswered = 0
-        trusted = self._trusted.get(event.peer)
         if not event.first_contact:
             peer.session = True
-            if isinstance(event.message, Leaving):
-                self._left(event, trusted, now)
-                return
-            if trusted is not None:
-                trusted.heard(event, now)
-            elif not peer.is_validated(event.path, now):
-                self._challenge(event, now)
         if not self._requests.take_answer(event, now):
-            self._server.handle(event, now)
+            self._unasked(event, peer, now)
+
+    def _unasked(self, event: MessageReceived, peer: Peer, now: Instant) -> None:
+        """A request, or a notice, from another node."""
+        trusted = self._trusted.get(event.peer)
+        if isinstance(event.message, Leaving) and not event.first_contact:
+            self._left(event, trusted, now)
+            return
+        if trusted is not None:
+            trusted.heard(event, now)
+        elif not event.first_contact and not peer.is_validated(event.path, now):
+            self._challenge(event, now)
+        self._server.handle(event, now)
 
     def _left(self, event: MessageReceived, trusted: TrustedPeer | None, now: Instant) -> None:
-        self._server.handle(event, now)
+        self._discovery.left(event.peer)
         self._engine.peers.obtain(event.peer).session_lost()
         if trusted is not None:
             trusted.left(now)
@@ -312,9 +317,9 @@ class Node:
 
     # What the parts tell each other
 
-    def _new_server(self, now: Instant) -> None:
+    def _new_server(self, key: Key, now: Instant) -> None:
         """A server entered the table, or lives again: somebody to publish at, to ask, and to be seen by."""
-        self._publisher.changed(now)
+        self._publisher.server_found(key, now)
         self._reachability.servers_changed(now)
         self._trusted.servers_changed(now)
 

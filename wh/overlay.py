@@ -19,8 +19,6 @@ INTERFACE_PREFIX = "wh-"
 INTERFACE_KEY_CHARS = 8
 
 
-
-
 @dataclass(frozen=True, slots=True)
 class OverlayPlan:
     """allowed_ips: by data-plane peer, the addresses that it may use. names: what the hosts file shall

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from wh.dht.lookup import PATHS_CAREFUL, PATHS_NORMAL, LookupResult, Responder
 from wh.dht.metric import K
 from wh.engine import Engine
-from wh.events import Instant
+from wh.events import Instant, Key
 from wh.kademlia import Kademlia
 from wh.randomness import jittered
 from wh.requests import Answer, Requests
@@ -24,6 +24,9 @@ LIFETIME_S = 3600
 REPUBLISH_S = LIFETIME_S / 2
 SMALL_NETWORK_REPUBLISH_S = 60.0
 """With fewer than K servers there is no redundancy to speak of: a server that restarts has forgotten us."""
+
+FEW_SERVERS = 3
+"""So few that each new one should hold our record at once."""
 
 CHANGE_INTERVAL_S = 60.0
 EAGER_PUBLICATIONS = 3
@@ -73,9 +76,12 @@ class Publisher:
         self._publications = 0
         self._published_at = float("-inf")
         self._failures = 0
-        self._holders = 0
+        self._put_to = 0  # servers that the last publication went to
+        self._unanswered = 0  # of them, those still to acknowledge
+        self._holders = 0  # of them, those that have the record
         self._search: Search | None = None
         self._stale = False  # something changed while the search ran
+        self._newcomers: set[Key] = set()  # servers met while the search ran
         self._timer: Timer | None = None
 
     @property
@@ -89,7 +95,7 @@ class Publisher:
         return self._sequence
 
     def changed(self, now: Instant) -> None:
-        """There may be something new to say, or somebody new to say it to."""
+        """There is something new to say, or somebody new to say it to."""
         if self._search is not None:
             self._stale = True
             return
@@ -97,6 +103,13 @@ class Publisher:
         when = now.monotonic if eager else max(now.monotonic, self._published_at + CHANGE_INTERVAL_S)
         if self._timer is None or not self._timer.pending or when < self._timer.when:
             self._schedule(when)
+
+    def server_found(self, key: Key, now: Instant) -> None:
+        """Somebody new could hold our record, which matters while few can."""
+        if self._search is not None:
+            self._newcomers.add(key)
+        elif self._put_to < FEW_SERVERS:
+            self.changed(now)
 
     def content_changed(self, now: Instant) -> None:
         """As changed(), unless the record says just that already."""
@@ -110,8 +123,10 @@ class Publisher:
 
     def _publish(self, now: Instant) -> None:
         if not self._kademlia.joined:
-            return  # whoever makes us join calls changed()
+            self._put_to = 0  # the first server that answers makes us try again
+            return
         self._stale = False
+        self._newcomers.clear()
         self._publications += 1
         self._published_at = now.monotonic
         careful = len(self._kademlia.table) > K
@@ -126,13 +141,20 @@ class Publisher:
     def _put_everywhere(self, result: LookupResult, now: Instant) -> None:
         self._search = None
         self._holders = 0
+        holders = {responder.contact.key for responder in result.put_set}
+        self._stale = self._stale or (len(holders) < FEW_SERVERS and not self._newcomers <= holders)
         self._looked_up(result, now)
         record = self._sign(now)
         if record is not None:
             self._put_locally(record, now)
+            self._put_to = self._unanswered = len(result.put_set)
             for responder in result.put_set:
                 self._put(responder, record, now)
-        self._schedule_next(bool(result.put_set), now)
+        if self._stale:
+            self._stale = False
+            self.changed(now)
+        else:
+            self._schedule_next(bool(result.put_set), now)
 
     def _sign(self, now: Instant) -> Record | None:
         """The latest record, a new one where it is old or says too little; None where there is nothing to
@@ -165,20 +187,21 @@ class Publisher:
 
     def _put(self, responder: Responder, record: Record, now: Instant) -> None:
         path = self._engine.addressing.path_to(responder.contact.address)
-        if path is not None:
-            self._requests.start(
-                responder.contact.key,
-                [path],
-                Put(0, responder.token, record.encoded),
-                now,
-                on_answer=self._acknowledged,
-            )
+        self._requests.start(
+            responder.contact.key,
+            [path] if path is not None else [],
+            Put(0, responder.token, record.encoded),
+            now,
+            on_answer=self._acknowledged,
+            on_failure=self._put_failed,
+        )
 
     def _acknowledged(self, answer: Answer, now: Instant) -> None:
         """A server that holds a higher sequence remembers us from before a restart, when our clock was
         ahead."""
         if not isinstance(answer.message, PutAck):
             return
+        self._unanswered -= 1
         status = answer.message.status
         if status == PutStatus.STORED:
             self._holders += 1
@@ -188,11 +211,12 @@ class Publisher:
             self._signed_content = None
             self.changed(now)
 
+    def _put_failed(self, now: Instant) -> None:
+        self._unanswered -= 1
+        if not self._unanswered and not self._holders:
+            self._schedule_next(False, now)
+
     def _schedule_next(self, any_server: bool, now: Instant) -> None:
-        if self._stale:
-            self._stale = False
-            self.changed(now)
-            return
         if not any_server:
             after = RETRY_AFTER_S[min(self._failures, len(RETRY_AFTER_S) - 1)]
             self._failures += 1

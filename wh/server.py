@@ -25,7 +25,6 @@ from wh.wire.messages import (
     Dialback,
     Find,
     FindWant,
-    Leaving,
     Message,
     Nodes,
     Ping,
@@ -90,8 +89,6 @@ class Server:
                 self._reply(event, ProbeAck(request_id, attempt, number))
             case Dialback(address=address, nonce=nonce):
                 self._dialback(address, nonce, now)
-            case Leaving():
-                self._discovery.left(event.peer)
 
     def _reply(self, event: MessageReceived, message: Message) -> None:
         if len(encode(message)) <= event.capacity:

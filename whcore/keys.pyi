@@ -1,5 +1,5 @@
 from collections.abc import Callable
-from typing import NoReturn, final
+from typing import final
 
 @final
 class SecretKey:
@@ -8,8 +8,12 @@ class SecretKey:
 
     public_key: bytes
 
-    def __init__(self, *args: object, **kwargs: object) -> NoReturn:
+    def __init__(self, *args: object, **kwargs: object) -> None:
+<<<<<<< .merge_file_BNvRWK
+        """Always raises TypeError: the static methods make keys."""
+=======
         """Raises TypeError: the static methods make keys."""
+>>>>>>> .merge_file_6K19Zn
     @staticmethod
     def generate() -> SecretKey: ...
     @staticmethod

@@ -18,30 +18,33 @@ Receiver = Callable[[Address, Any], None]
 """(source, datagram)"""
 
 
+FILTER_LIFETIME_S = 300.0
+
+
 @dataclass
 class Nat:
     """A translator with endpoint-independent mapping. open_to_all: also endpoint-independent filtering; else
-    address- and port-dependent (RFC 4787 5)."""
+    address- and port-dependent (RFC 4787 5), open for five minutes after the last packet out. Mappings stay."""
 
     public_ip: str
     open_to_all: bool = False
     mappings: dict[Address, Address] = field(default_factory=dict)  # inside -> outside
-    contacted: dict[Address, set[Address]] = field(default_factory=dict)  # outside -> remotes
+    contacted: dict[tuple[Address, Address], float] = field(default_factory=dict)  # outside, remote -> when
     next_port: int = 40_000
 
-    def outbound(self, inside: Address, remote: Address) -> Address:
+    def outbound(self, inside: Address, remote: Address, time: float) -> Address:
         if inside not in self.mappings:
             self.next_port += 1
             self.mappings[inside] = pack(self.public_ip, self.next_port)
         outside = self.mappings[inside]
-        self.contacted.setdefault(outside, set()).add(remote)
+        self.contacted[outside, remote] = time
         return outside
 
-    def inbound(self, outside: Address, remote: Address) -> Address | None:
-        for inside, mapped in self.mappings.items():
-            if mapped == outside and (self.open_to_all or remote in self.contacted[outside]):
-                return inside
-        return None
+    def inbound(self, outside: Address, remote: Address, time: float) -> Address | None:
+        contacted_at = self.contacted.get((outside, remote), float("-inf"))
+        if not self.open_to_all and time - contacted_at > FILTER_LIFETIME_S:
+            return None
+        return next((inside for inside, mapped in self.mappings.items() if mapped == outside), None)
 
     def rebind(self) -> None:
         """Forget every mapping, as a router does that restarts."""
@@ -86,7 +89,7 @@ class SimNetwork:
         self.sent += 1
         nat = self._nat_of.get(source)
         if nat is not None:
-            source = nat.outbound(source, target)
+            source = nat.outbound(source, target, self.time)
         if self.rng.random() < self.loss or self.dropped_if(source, target):
             return
         delay = self.latency_s * self.rng.uniform(0.8, 1.2)
@@ -94,7 +97,7 @@ class SimNetwork:
 
     def _deliver(self, source: Address, target: Address, datagram: Any) -> None:
         nat = self._nats.get(target[:16])
-        inside = nat.inbound(target, source) if nat is not None else target
+        inside = nat.inbound(target, source, self.time) if nat is not None else target
         receive = self._receivers.get(inside) if inside is not None else None
         if receive is not None:
             receive(source, datagram)

@@ -124,7 +124,7 @@ def test_the_daemon_gets_file_and_key_as_descriptors_and_nothing_else(
     assert isinstance(options, dict) and isinstance(report["links"], dict)
     assert options["config-path"] == str(network)
     assert (options["interface"], options["listen-port"], options["mode"]) == ("wh0", "77", "nat")
-    assert "no-hosts" in options
+    assert "no-hosts" in options and "ephemeral" not in options
     assert report["sid"] == report["pid"]
     expected = {"0", "1", "2", options["config-fd"], options["key-fd"], options["ready-fd"]}
     assert expected == set(report["links"])
@@ -139,6 +139,7 @@ def test_without_a_key_one_with_the_network_s_work_is_made(
     report = reported(stand_in)
     public_key = keys.SecretKey.from_text(str(report["key"]).strip()).public_key
     assert keys.workbit(public_key, b"public") >= 3
+    assert "ephemeral" in dict(report["options"])  # type: ignore[call-overload]
     assert capfd.readouterr().out.startswith(f"interface wh-{keys.encode_key(public_key)[:8]}, ")
 
 

@@ -148,7 +148,10 @@ def run(arguments: list[str]) -> int:
     elif arguments == ["--version"]:
         arguments = ["version"]
     try:
-        code = application.main(arguments, prog_name="wh", standalone_mode=False)
+        with application.make_context("wh", arguments) as context:
+            code = application.invoke(context)
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
     except click.UsageError as error:
         print_error(error.format_message(), USAGE_CODE, _usage_hint(error.ctx))
         return EXIT_USAGE

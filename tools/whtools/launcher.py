@@ -30,7 +30,11 @@ STDERR = 2
 
 
 class Launch(NamedTuple):
-    """What the daemon is to run with. config_path is for later reloads; now it reads config_fd."""
+    """What the daemon is to run with.
+
+    config_path: for later reloads; now it reads config_fd. ephemeral: the key will not come again, so no
+    state is worth keeping.
+    """
 
     config_path: str
     config_fd: int
@@ -39,6 +43,7 @@ class Launch(NamedTuple):
     listen_port: int | None
     mode: str | None
     hosts: bool
+    ephemeral: bool
 
     def arguments(self) -> list[str]:
         """argv. -P: a directory `wh` where the user happens to stand must not become the daemon's code."""
@@ -50,8 +55,10 @@ class Launch(NamedTuple):
             "--listen-port": self.listen_port,
             "--mode": self.mode,
         }
+        flags = {"--no-hosts": not self.hosts, "--ephemeral": self.ephemeral}
         words = [f"{name}={value}" for name, value in options.items() if value is not None]
-        return [sys.executable, "-P", "-m", "wh.daemon", *words, *([] if self.hosts else ["--no-hosts"])]
+        words += [name for name, given in flags.items() if given]
+        return [sys.executable, "-P", "-m", "wh.daemon", *words]
 
 
 def run_in_foreground(launch: Launch) -> NoReturn:

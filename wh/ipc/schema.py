@@ -42,7 +42,7 @@ class Request(msgspec.Struct, forbid_unknown_fields=True):
 class Failure(msgspec.Struct, omit_defaults=True):
     """An error as it travels, on the socket and on the daemon's readiness pipe.
 
-    code: stable, such as WH102. hint: what to do. place: file:line:column. more: the other problems of the
+    code: stable, such as WH101. hint: what to do. place: file:line:column. more: the other problems of the
     same network file.
     """
 

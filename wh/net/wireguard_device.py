@@ -94,10 +94,10 @@ class WireguardDevice:
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._requests = threading.Lock()
         self._clients = threading.BoundedSemaphore(MAX_CLIENTS)
-        self._datapath = Datapath(None, tun_fds=[tun_fd], mtu=MTU)
+        self.datapath = Datapath(None, tun_fds=[tun_fd], mtu=MTU)
         try:
             self.bind(0)
-            self._datapath.start()
+            self.datapath.start()
         except BaseException:
             self.close()
             raise
@@ -107,7 +107,7 @@ class WireguardDevice:
             return
         opened = open_udp_sockets(port)
         for number, _ in self._sockets.values():
-            self._datapath.remove_socket(number)
+            self.datapath.remove_socket(number)
         self._sockets.clear()
         for udp in opened:
             self.listen_port = udp.getsockname()[1]
@@ -115,7 +115,7 @@ class WireguardDevice:
             if self.fwmark:
                 udp.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, self.fwmark)
             family, fd = udp.family, udp.detach()
-            self._sockets[family] = (self._datapath.add_socket(fd), fd)
+            self._sockets[family] = (self.datapath.add_socket(fd), fd)
 
     def set_fwmark(self, mark: int) -> None:
         for family, (_, fd) in self._sockets.items():
@@ -133,7 +133,7 @@ class WireguardDevice:
     def serve(self) -> None:
         """Serve until the interface is deleted or stop() is called."""
         poller = select.poll()
-        for fd in (self._datapath.event_fd, self._listener.fileno(), self._wake_read):
+        for fd in (self.datapath.event_fd, self._listener.fileno(), self._wake_read):
             poller.register(fd, select.POLLIN)
         while True:
             ready = {fd for fd, _ in poller.poll()}
@@ -141,9 +141,9 @@ class WireguardDevice:
                 return
             if self._listener.fileno() in ready:
                 self._accept()
-            if self._datapath.event_fd in ready:
-                events = self._datapath.drain_events()
-                self._datapath.drain_control()  # a plain device takes part in no control protocol
+            if self.datapath.event_fd in ready:
+                events = self.datapath.drain_events()
+                self.datapath.drain_control()  # a plain device takes part in no control protocol
                 if any(event[0] == EVENT_TUN_GONE for event in events):
                     log.info("%s was deleted", self.interface)
                     return
@@ -159,7 +159,7 @@ class WireguardDevice:
         try:
             with client, self._requests:
                 client.settimeout(None)
-                uapi.serve(client.fileno(), self._datapath, self)
+                uapi.serve(client.fileno(), self.datapath, self)
         except OSError as error:
             log.warning("UAPI: %s", error)
         finally:
@@ -172,7 +172,7 @@ class WireguardDevice:
 
     def close(self) -> None:
         """End the threads, close the sockets and the TUN (which deletes the interface), remove the UAPI socket."""
-        self._datapath.close()
+        self.datapath.close()
         path = self._listener.getsockname()
         self._listener.close()
         Path(path).unlink(missing_ok=True)

@@ -65,6 +65,7 @@ def up(
         listen_port=listen_port,
         mode=mode,
         hosts=not no_hosts,
+        ephemeral=private_key is None,
     )
     secret.close()
     if foreground:

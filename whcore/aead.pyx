@@ -5,7 +5,6 @@ The Python functions are for tests and small uses: they copy, and they take a ke
 
 from libc.string cimport memcpy, memset
 
-from whcore.buffers cimport start_of
 from whcore.errors cimport WH_E_AUTH, WH_E_LENGTH, WH_OK, raise_rc
 from whcore.sodium cimport (
     crypto_aead_chacha20poly1305_ietf_decrypt,
@@ -43,7 +42,7 @@ cdef void aead_seal(uint8_t* dst, const uint8_t* src, size_t n, const uint8_t* a
 
 cdef int aead_open(uint8_t* dst, const uint8_t* src, size_t n, const uint8_t* ad, size_t ad_len,
                    uint64_t counter, const uint8_t* key) noexcept nogil:
-    """src: n bytes with the tag; dst: n - 16 bytes, may equal src. WH_OK, WH_E_LENGTH or WH_E_AUTH (dst zeroed)."""
+    """src: n bytes with the tag; dst: n - 16 bytes, may equal src. WH_OK, WH_E_LENGTH, WH_E_AUTH."""
     cdef uint8_t nonce[NONCE_LEN]
     if n < TAG_LEN:
         return WH_E_LENGTH
@@ -92,57 +91,52 @@ cdef const aead_engine* aead_default() noexcept nogil:
     return &_SODIUM
 
 
-
-cdef int check_lengths(const uint8_t[::1] key, const uint8_t[::1] nonce=None) except -1:
-    if key.shape[0] != KEY_LEN:
+cdef int check_lengths(bytes key, bytes nonce=None) except -1:
+    if len(key) != KEY_LEN:
         raise ValueError("key is 32 bytes")
-    if nonce is not None and nonce.shape[0] != XNONCE_LEN:
+    if nonce is not None and len(nonce) != XNONCE_LEN:
         raise ValueError("nonce is 24 bytes")
     return 0
 
 
-cdef bytearray room_for_opened(const uint8_t[::1] sealed):
-    if sealed.shape[0] < TAG_LEN:
+cdef bytearray room_for_opened(bytes sealed):
+    if len(sealed) < TAG_LEN:
         raise_rc(WH_E_LENGTH, "open")
     # One byte more than the plaintext, so that an empty one has an address too.
-    return bytearray(sealed.shape[0] - TAG_LEN + 1)
+    return bytearray(len(sealed) - TAG_LEN + 1)
 
 
-def seal(const uint8_t[::1] key not None, uint64_t counter, const uint8_t[::1] plaintext not None,
-         const uint8_t[::1] ad not None=b""):
-    """ChaCha20-Poly1305 (RFC 8439) with a 32-byte key: len(plaintext) + 16 bytes. For tests and small uses."""
+def seal(bytes key not None, uint64_t counter, bytes plaintext not None, bytes ad not None=b""):
+    """ChaCha20-Poly1305 (RFC 8439) with a 32-byte key: 16 bytes more than plaintext. For tests."""
     check_lengths(key)
-    out = bytearray(plaintext.shape[0] + TAG_LEN)
-    aead_seal(out, start_of(plaintext), plaintext.shape[0], start_of(ad), ad.shape[0], counter, &key[0])
+    out = bytearray(len(plaintext) + TAG_LEN)
+    aead_seal(out, plaintext, len(plaintext), ad, len(ad), counter, key)
     return bytes(out)
 
 
-def open(const uint8_t[::1] key not None, uint64_t counter, const uint8_t[::1] sealed not None,
-         const uint8_t[::1] ad not None=b""):
+def open(bytes key not None, uint64_t counter, bytes sealed not None, bytes ad not None=b""):
     """The plaintext of seal(). Raises BadPacket. For tests and small uses."""
     check_lengths(key)
     out = room_for_opened(sealed)
-    rc = aead_open(out, &sealed[0], sealed.shape[0], start_of(ad), ad.shape[0], counter, &key[0])
+    rc = aead_open(out, sealed, len(sealed), ad, len(ad), counter, key)
     if rc != WH_OK:
         raise_rc(rc, "open")
-    return bytes(out[:sealed.shape[0] - TAG_LEN])
+    return bytes(out[:len(sealed) - TAG_LEN])
 
 
-def xseal(const uint8_t[::1] key not None, const uint8_t[::1] nonce not None,
-          const uint8_t[::1] plaintext not None, const uint8_t[::1] ad not None=b""):
+def xseal(bytes key not None, bytes nonce not None, bytes plaintext not None, bytes ad not None=b""):
     """XChaCha20-Poly1305 with a 32-byte key and a 24-byte nonce. For tests and small uses."""
     check_lengths(key, nonce)
-    out = bytearray(plaintext.shape[0] + TAG_LEN)
-    xaead_seal(out, start_of(plaintext), plaintext.shape[0], start_of(ad), ad.shape[0], &nonce[0], &key[0])
+    out = bytearray(len(plaintext) + TAG_LEN)
+    xaead_seal(out, plaintext, len(plaintext), ad, len(ad), nonce, key)
     return bytes(out)
 
 
-def xopen(const uint8_t[::1] key not None, const uint8_t[::1] nonce not None,
-          const uint8_t[::1] sealed not None, const uint8_t[::1] ad not None=b""):
+def xopen(bytes key not None, bytes nonce not None, bytes sealed not None, bytes ad not None=b""):
     """The plaintext of xseal(). Raises BadPacket. For tests and small uses."""
     check_lengths(key, nonce)
     out = room_for_opened(sealed)
-    rc = xaead_open(out, &sealed[0], sealed.shape[0], start_of(ad), ad.shape[0], &nonce[0], &key[0])
+    rc = xaead_open(out, sealed, len(sealed), ad, len(ad), nonce, key)
     if rc != WH_OK:
         raise_rc(rc, "xopen")
-    return bytes(out[:sealed.shape[0] - TAG_LEN])
+    return bytes(out[:len(sealed) - TAG_LEN])

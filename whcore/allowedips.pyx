@@ -1,11 +1,13 @@
 """Longest-prefix-match tries, one an address family: inner address -> peer index.
 
-Each is a binary radix trie with path compression: a node stands for a prefix, either one that was inserted or the
-point where two of them part, so n prefixes need less than 2n nodes and a lookup visits as many nodes as prefixes nest
-on its path. There is one writer; readers take no lock. A node is complete before the release store that links it, its
-children stay in place when it is unlinked (a reader may stand on it), and the owner frees it later.
+Each is a binary radix trie with path compression: a node stands for a prefix, either one that was inserted or
+the point where two of them part, so n prefixes need less than 2n nodes and a lookup visits as many nodes as
+prefixes nest on its path. There is one writer; readers take no lock. A node is complete before the release
+store that links it, its children stay in place when it is unlinked (a reader may stand on it), and the owner
+frees it later.
 """
 
+cimport cython
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free
 
@@ -146,7 +148,7 @@ cdef void allowedips_init(allowedips_table* table) noexcept nogil:
 
 
 cdef int link_beside(allowedips_node** slot, allowedips_node* node) noexcept nogil:
-    """Put node into a slot whose node does not cover it: above that one, or next to it under a new parting point."""
+    """Put node into a slot whose node does not cover it: above that one, or beside it under a new node."""
     cdef allowedips_node* there = slot[0]
     cdef allowedips_node* top = node
     cdef int shared
@@ -164,7 +166,8 @@ cdef int link_beside(allowedips_node** slot, allowedips_node* node) noexcept nog
 
 cdef int allowedips_insert(allowedips_table* table, const uint8_t* address, int family_bits, int cidr,
                            uint32_t peer) noexcept nogil:
-    """Give a prefix to peer (any but ALLOWEDIPS_NONE). WH_OK, WH_E_LENGTH, WH_E_STATE, WH_E_MEMORY (unchanged)."""
+    """Give a prefix to peer (any but ALLOWEDIPS_NONE). WH_OK, WH_E_LENGTH, WH_E_STATE; WH_E_MEMORY
+    leaves the table unchanged."""
     cdef allowedips_node** slot = root_of(table, family_bits)
     cdef allowedips_node* node
     cdef prefix_bits bits
@@ -269,8 +272,9 @@ cdef void walk_below(const allowedips_node* node, int family_bits, allowedips_vi
     walk_below(node.child[1], family_bits, visit, context)
 
 
-cdef void allowedips_walk(const allowedips_table* table, allowedips_visitor visit, void* context) noexcept nogil:
-    """visit(address, family_bits, cidr, peer, context) for each prefix, in order of address; for the writer's thread."""
+cdef void allowedips_walk(const allowedips_table* table, allowedips_visitor visit,
+                          void* context) noexcept nogil:
+    """visit() for each prefix, in order of address; for the writer's thread."""
     walk_below(table.root4, IPV4_BITS, visit, context)
     walk_below(table.root6, IPV6_BITS, visit, context)
 
@@ -308,10 +312,12 @@ cdef void allowedips_clear(allowedips_table* table) noexcept nogil:
 
 # --- for Python -------------------------------------------------------------------------------------------
 
-cdef void append_item(const uint8_t* address, int family_bits, int cidr, uint32_t peer, void* context) noexcept with gil:
+cdef void append_item(const uint8_t* address, int family_bits, int cidr, uint32_t peer,
+                      void* context) noexcept with gil:
     (<list>context).append(((<const char*>address)[:family_bits // 8], cidr, peer))
 
 
+@cython.final
 cdef class AllowedIPs:
     """One table, for tests and small uses. Addresses are 4 or 16 bytes; one thread at a time."""
 
@@ -326,17 +332,17 @@ cdef class AllowedIPs:
     def __len__(self):
         return self.table.count
 
-    def insert(self, const uint8_t[::1] address not None, int prefix_len, uint32_t peer):
-        """Give a prefix to peer, taking it from another. Raises ValueError for a wrong length or prefix_len."""
+    def insert(self, bytes address not None, int prefix_len, uint32_t peer):
+        """Give a prefix to peer, taking it from another. Raises ValueError for a bad length."""
         check_prefix(address, prefix_len)
-        rc = allowedips_insert(&self.table, &address[0], 8 * <int>address.shape[0], prefix_len, peer)
+        rc = allowedips_insert(&self.table, address, 8 * <int>len(address), prefix_len, peer)
         if rc != WH_OK:
             raise_rc(rc, "insert")
 
-    def remove(self, const uint8_t[::1] address not None, int prefix_len, uint32_t peer):
+    def remove(self, bytes address not None, int prefix_len, uint32_t peer):
         """Remove a prefix. Raises ValueError, and SystemFailure where peer does not hold it."""
         check_prefix(address, prefix_len)
-        rc = allowedips_remove(&self.table, &address[0], 8 * <int>address.shape[0], prefix_len, peer)
+        rc = allowedips_remove(&self.table, address, 8 * <int>len(address), prefix_len, peer)
         allowedips_free_list(allowedips_take_retired(&self.table))
         if rc != WH_OK:
             raise_rc(rc, "remove")
@@ -346,10 +352,10 @@ cdef class AllowedIPs:
         allowedips_remove_peer(&self.table, peer)
         allowedips_free_list(allowedips_take_retired(&self.table))
 
-    def lookup(self, const uint8_t[::1] address not None):
+    def lookup(self, bytes address not None):
         """The peer with the longest prefix of address, or None. Raises ValueError for a wrong length."""
         check_prefix(address, 0)
-        peer = allowedips_lookup(&self.table, &address[0], 8 * <int>address.shape[0])
+        peer = allowedips_lookup(&self.table, address, 8 * <int>len(address))
         return None if peer == ALLOWEDIPS_NONE else peer
 
     def items(self):
@@ -359,9 +365,9 @@ cdef class AllowedIPs:
         return found
 
 
-cdef int check_prefix(const uint8_t[::1] address, int prefix_len) except -1:
-    if address.shape[0] != IPV4_BITS // 8 and address.shape[0] != IPV6_BITS // 8:
+cdef int check_prefix(bytes address, int prefix_len) except -1:
+    if len(address) != IPV4_BITS // 8 and len(address) != IPV6_BITS // 8:
         raise ValueError("an address is 4 or 16 bytes")
-    if not 0 <= prefix_len <= 8 * address.shape[0]:
+    if not 0 <= prefix_len <= 8 * len(address):
         raise ValueError("prefix_len is 0 to the address's bits")
     return 0

@@ -1,11 +1,10 @@
-"""BLAKE2s (RFC 7693), HMAC-BLAKE2s (RFC 2104) and WireGuard's KDF (whitepaper 5.4). libsodium has none of them.
+"""BLAKE2s (RFC 7693), HMAC-BLAKE2s (RFC 2104) and WireGuard's KDF (whitepaper 5.4). Not in libsodium.
 
-The Python functions are for tests and small uses; the C functions in blake2s.pxd are what the handshakes call.
+The Python functions are for tests and small uses; handshakes call the C functions of blake2s.pxd.
 """
 
 from libc.string cimport memcpy, memset
 
-from whcore.buffers cimport start_of
 from whcore.sodium cimport sodium_init, sodium_memzero
 
 if sodium_init() < 0:
@@ -23,7 +22,8 @@ cdef enum:
     HMAC_OUTER_PAD = 0x5C
 
 
-cdef void blake2s_init(blake2s_state* state, size_t out_len, const uint8_t* key, size_t key_len) noexcept nogil:
+cdef void blake2s_init(blake2s_state* state, size_t out_len, const uint8_t* key,
+                       size_t key_len) noexcept nogil:
     """Start a hash of out_len bytes (1..32), keyed when key_len (0..32) is not 0."""
     cdef size_t i
     for i in range(8):
@@ -84,7 +84,8 @@ cdef void blake2s(uint8_t* out, size_t out_len, const uint8_t* key, size_t key_l
     blake2s_final(&state, out)
 
 
-cdef void blake2s_hash2(uint8_t* out, const uint8_t* a, size_t a_len, const uint8_t* b, size_t b_len) noexcept nogil:
+cdef void blake2s_hash2(uint8_t* out, const uint8_t* a, size_t a_len, const uint8_t* b,
+                        size_t b_len) noexcept nogil:
     """HASH(a || b), 32 bytes; out may alias a or b."""
     cdef blake2s_state state
     blake2s_init(&state, HASH_LEN, NULL, 0)
@@ -98,7 +99,8 @@ cdef struct hmac_state:             # a keyed HMAC before any data: two BLAKE2s 
     blake2s_state outer
 
 
-cdef void hmac_init(hmac_state* state, const uint8_t* key, size_t key_len) noexcept nogil:
+cdef void hmac_init(hmac_state* state, const uint8_t* key,
+                       size_t key_len) noexcept nogil:
     cdef uint8_t block[BLOCK_LEN]
     cdef int i
     memset(block, 0, BLOCK_LEN)
@@ -127,7 +129,8 @@ cdef void hmac_finish(hmac_state* state, uint8_t* out, const uint8_t* data, size
     sodium_memzero(inner, HASH_LEN)
 
 
-cdef void hmac_blake2s(uint8_t* out, const uint8_t* key, size_t key_len, const uint8_t* data, size_t n) noexcept nogil:
+cdef void hmac_blake2s(uint8_t* out, const uint8_t* key, size_t key_len, const uint8_t* data,
+                       size_t n) noexcept nogil:
     """HMAC-BLAKE2s-256 with a 64-byte block; out may alias key or data."""
     cdef hmac_state state
     hmac_init(&state, key, key_len)
@@ -145,8 +148,8 @@ cdef void kdf_expand(uint8_t* block, size_t previous_len, uint8_t number, uint8_
 
 cdef void kdf(uint8_t* out1, uint8_t* out2, uint8_t* out3, const uint8_t* chaining_key,
               const uint8_t* data, size_t n) noexcept nogil:
-    """KDF_n of the whitepaper (HKDF, RFC 5869, without info): NULL outputs are skipped, and outputs after the last
-    wanted one are not computed."""
+    """KDF_n of the whitepaper (HKDF, RFC 5869, without info): NULL outputs are skipped, and outputs after the
+    last wanted one are not computed."""
     cdef uint8_t secret[HASH_LEN]
     cdef uint8_t block[HASH_LEN + 1]
     hmac_blake2s(secret, chaining_key, HASH_LEN, data, n)
@@ -159,33 +162,33 @@ cdef void kdf(uint8_t* out1, uint8_t* out2, uint8_t* out3, const uint8_t* chaini
     sodium_memzero(block, HASH_LEN + 1)
 
 
-def digest(const uint8_t[::1] data not None, *, const uint8_t[::1] key not None=b"", size_t size=HASH_LEN):
+def digest(bytes data not None, *, bytes key not None=b"", size_t size=HASH_LEN):
     """BLAKE2s of data: size (1..32) bytes, keyed with 0..32 bytes. Raises ValueError for other lengths."""
     cdef uint8_t out[HASH_LEN]
     if not 1 <= size <= HASH_LEN:
         raise ValueError("size is 1 to 32 bytes")
-    if key.shape[0] > HASH_LEN:
+    if len(key) > HASH_LEN:
         raise ValueError("key is at most 32 bytes")
-    blake2s(out, size, start_of(key), key.shape[0], start_of(data), data.shape[0])
+    blake2s(out, size, key, len(key), data, len(data))
     return (<const char*>out)[:size]
 
 
-def hmac(const uint8_t[::1] key not None, const uint8_t[::1] data not None):
+def hmac(bytes key not None, bytes data not None):
     """HMAC-BLAKE2s-256 (RFC 2104, 64-byte block) of data, 32 bytes; key of any length."""
     cdef uint8_t out[HASH_LEN]
-    hmac_blake2s(out, start_of(key), key.shape[0], start_of(data), data.shape[0])
+    hmac_blake2s(out, key, len(key), data, len(data))
     return (<const char*>out)[:HASH_LEN]
 
 
-def kdf_outputs(const uint8_t[::1] chaining_key not None, const uint8_t[::1] data not None, int n):
+def kdf_outputs(bytes chaining_key not None, bytes data not None, int n):
     """KDF_n (whitepaper 5.4): n (1..3) outputs of 32 bytes. chaining_key: 32 bytes. Raises ValueError."""
     cdef uint8_t out[3 * HASH_LEN]
-    if chaining_key.shape[0] != HASH_LEN:
+    if len(chaining_key) != HASH_LEN:
         raise ValueError("chaining_key is 32 bytes")
     if not 1 <= n <= 3:
         raise ValueError("n is 1 to 3")
     kdf(out, out + HASH_LEN if n >= 2 else NULL, out + 2 * HASH_LEN if n == 3 else NULL,
-        start_of(chaining_key), start_of(data), data.shape[0])
+        chaining_key, data, len(data))
     outputs = tuple([(<const char*>out)[i * HASH_LEN:(i + 1) * HASH_LEN] for i in range(n)])
     sodium_memzero(out, sizeof(out))
     return outputs

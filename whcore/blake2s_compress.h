@@ -1,7 +1,7 @@
 /* The BLAKE2s compression function F (RFC 7693, 3.2).
 
-   In C because its speed comes from ten unrolled rounds with constant message indices, which only the preprocessor
-   promises. Everything around it is in blake2s.pyx. */
+   In C because its speed comes from ten unrolled rounds with constant message indices, which only the
+   preprocessor promises. Everything around it is in blake2s.pyx. */
 
 #ifndef WH_BLAKE2S_COMPRESS_H
 #define WH_BLAKE2S_COMPRESS_H
@@ -56,7 +56,7 @@ static inline void wh_store32_le(uint8_t *p, uint32_t word)
         WH_G(3, 4, 9, 14, s14, s15);            \
     } while (0)
 
-/* h: chaining value, updated. t: bytes hashed up to and with this block. last: all ones for the final block, else 0. */
+/* h: chaining value, updated. t: bytes hashed, with this block. last: all ones for the last block, else 0. */
 static inline void wh_blake2s_compress(uint32_t h[8], const uint8_t block[64], uint64_t t, uint32_t last)
 {
     uint32_t m[16], v[16];

@@ -8,7 +8,9 @@ class WireHubError(Exception):
     code: str
     hint: str
     place: str | None
-    def __init__(self, message: str, *, code: str | None = None, hint: str = "", place: str | None = None) -> None: ...
+    def __init__(
+        self, message: str, *, code: str | None = None, hint: str = "", place: str | None = None
+    ) -> None: ...
 
 class InvalidKey(WireHubError, ValueError):
     """A key that is not one: wrong text, wrong length, non-canonical or of low order (WH101)."""
@@ -17,4 +19,4 @@ class BadPacket(WireHubError):
     """A remote error: bytes from the network that do not verify (WH201)."""
 
 class SystemFailure(WireHubError):
-    """A local error: this machine, or a call in the wrong state, kept us from doing what was asked (WH301)."""
+    """A local error: this machine, or a call in the wrong state, kept us from what was asked (WH301)."""

@@ -1,11 +1,11 @@
 /* Arithmetic modulo p = 2^255 - 19, which libsodium has but does not export.
 
-   For PUBLIC values only: XEdDSA verification and the points of the key search. Multiplication and addition happen to
-   take constant time; powers take a time that depends on the (public) exponent.
+   For PUBLIC values only: XEdDSA verification and the points of the key search. Multiplication and addition
+   happen to take constant time; powers take a time that depends on the (public) exponent.
 
-   An element is five limbs of 51 bits, least significant first (the usual radix-2^51 form). Bounds: fe_mul, fe_sub and
-   fe_from_bytes leave limbs below 2^52, and take limbs below 2^53; fe_add does not carry, so its result may go into
-   fe_mul, and be the first operand of fe_sub, but must not be added or subtracted again. */
+   An element is five limbs of 51 bits, least significant first (the usual radix-2^51 form). Bounds: fe_mul,
+   fe_sub and fe_from_* leave limbs below 2^51 + 2^13. fe_mul takes limbs below 2^53. fe_add does not carry: its
+   result may go into fe_mul or be the first operand of fe_sub, but not be added or subtracted again. */
 
 #ifndef WH_FIELD25519_H
 #define WH_FIELD25519_H
@@ -103,7 +103,7 @@ static inline void fe_add(fe25519 *out, const fe25519 *a, const fe25519 *b)
         out->limb[i] = a->limb[i] + b->limb[i];
 }
 
-/* b: limbs below 2^52, so that a + 2p - b never goes below zero. */
+/* a: may come from fe_add; b: may not, so that no limb of a + 2p - b goes below zero. */
 static inline void fe_sub(fe25519 *out, const fe25519 *a, const fe25519 *b)
 {
     int i;

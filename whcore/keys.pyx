@@ -3,6 +3,7 @@
 Temporaries that held secret bytes are zeroed before a function returns.
 """
 
+cimport cython
 from cpython.exc cimport PyErr_CheckSignals, PyErr_SetFromErrno
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc.errno cimport EINTR, errno
@@ -10,7 +11,6 @@ from libc.string cimport memcmp, memcpy
 from posix.unistd cimport read, write
 
 from whcore.bits cimport leading_zero_bits
-from whcore.buffers cimport start_of
 from whcore.errors cimport WH_E_KEY, WH_OK
 from whcore.keysearch cimport search_on_threads
 from whcore.keytext cimport KEYTEXT_WG_LEN, keytext_decode, keytext_encode_wg
@@ -47,7 +47,7 @@ cdef enum:
     READ_MAX = 4096             # bytes of text that read_fd takes: far more white space than a key file has
     LOW_ORDER_COUNT = 5
 
-# The canonical u of the points of order 1, 2, 4 and 8 on the curve and its twist: 0, 1, p - 1, and two of order 8.
+# The canonical u of the points of low order on the curve and its twist: 0, 1, p - 1 and two of order 8.
 cdef const uint8_t* LOW_ORDER_POINTS = <const uint8_t*>(
     b"\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
     b"\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
@@ -87,7 +87,7 @@ cdef int check_public_key_bytes(const uint8_t* u) noexcept nogil:
 
 
 cdef int x25519(uint8_t* out, const uint8_t* secret, const uint8_t* public) noexcept nogil:
-    """X25519 (RFC 7748, 5) with the result checked: WH_OK, or WH_E_KEY where it is all zeros. out: 32 bytes."""
+    """X25519 (RFC 7748, 5) with the result checked: WH_OK, or WH_E_KEY for zeros. out: 32 bytes."""
     return WH_OK if crypto_scalarmult(out, secret, public) == 0 else WH_E_KEY
 
 
@@ -103,7 +103,7 @@ cdef int workbit_of(const uint8_t* public, const uint8_t* namespace, size_t n) n
 
 
 cdef void* guarded(size_t n) except NULL:
-    """n bytes between guard pages, locked into memory if the limit allows; for sodium_free, which zeroes them."""
+    """n bytes between guard pages, locked into memory if the limit allows. sodium_free zeroes them."""
     cdef void* memory = sodium_malloc(n)
     if memory == NULL:
         raise MemoryError("no guarded memory for a key")
@@ -118,12 +118,13 @@ cdef SecretKey new_secret_key():
 
 
 cdef SecretKey adopt(SecretKey self):
-    """Clamp the key (RFC 7748, 5) as WireGuard does on reading one, compute its public key, and make it read-only."""
+    """Compute the public key of what was filled in, and make it read-only. Raises InvalidKey for zeros.
+
+    The bytes stay as they came, since they may be a preshared key: X25519 and XEdDSA clamp for themselves.
+    """
     cdef uint8_t public_key[KEY_LEN]
     if sodium_is_zero(self.key, KEY_LEN):
         raise InvalidKey("a secret key of zeros is no secret")
-    self.key[0] &= 248
-    self.key[31] = (self.key[31] & 127) | 64
     crypto_scalarmult_base(public_key, self.key)
     self.public_key = (<const char*>public_key)[:KEY_LEN]
     sodium_mprotect_readonly(self.key)
@@ -175,12 +176,14 @@ cdef inline bint is_space(char c) noexcept:
     return c == c" " or c"\t" <= c <= c"\r"
 
 
+@cython.final
 cdef class SecretKey:
     """A Curve25519 secret key in sodium_malloc memory, whose whole life this object owns.
 
-    Made by generate, search, read_fd and from_text only. repr is redacted; pickling and copying raise TypeError, and
-    nothing but write_fd gives the key out. close() zeroes and frees it, may be called twice, and must not be called
-    while another thread uses the key; any use afterwards raises SystemFailure. public_key outlives it.
+    Made by generate, search, read_fd and from_text only. repr is redacted; pickling and copying raise
+    TypeError, and nothing but write_fd gives the key out. close() zeroes and frees it, may be called twice,
+    and must not be called while another thread uses the key; any use afterwards raises SystemFailure.
+    public_key outlives it.
     """
 
     def __cinit__(self):
@@ -207,9 +210,11 @@ cdef class SecretKey:
 
     @staticmethod
     def generate():
-        """A fresh random key."""
+        """A fresh random key, clamped as `wg genkey` does."""
         cdef SecretKey self = new_secret_key()
         randombytes_buf(self.key, KEY_LEN)
+        self.key[0] &= 248
+        self.key[31] = (self.key[31] & 127) | 64
         return adopt(self)
 
     @staticmethod
@@ -217,7 +222,8 @@ cdef class SecretKey:
         """A key with at least `workbit` workbits in `namespace`. threads 0: all cores this process may use.
 
         progress(keys tried, seconds) is called about four times a second; a true answer cancels (raises
-        InterruptedError), and so does a signal handler that raises. Raises ValueError for a workbit outside 0..256.
+        InterruptedError), and so does a signal handler that raises. Raises ValueError for a workbit outside
+        0..256.
         """
         cdef SecretKey self = new_secret_key()
         if not 0 <= workbit <= 8 * HASH_LEN:
@@ -227,7 +233,8 @@ cdef class SecretKey:
 
     @staticmethod
     def read_fd(int fd):
-        """Read one key as base64 text (43 or 44 characters, either alphabet, white space around it) up to end of file.
+        """Read one key as base64 text (43 or 44 characters, either alphabet, white space around it) up to end
+        of file.
 
         Raises InvalidKey (also for over 4,096 bytes) and OSError. The fd is not closed.
         """
@@ -278,13 +285,13 @@ cdef class SecretKey:
         crypto_scalarmult_base(public_key, self.key)
         return (<const char*>public_key)[:KEY_LEN]
 
-    def sign(self, const uint8_t[::1] message not None):
+    def sign(self, bytes message not None):
         """XEdDSA signature, 64 bytes (PROTOCOL.md 4)."""
         cdef uint8_t signature[SIGNATURE_LEN]
         cdef uint8_t noise[NOISE_LEN]
         self.check_open()
         randombytes_buf(noise, NOISE_LEN)
-        xeddsa_sign(signature, self.key, start_of(message), message.shape[0], noise)
+        xeddsa_sign(signature, self.key, message, len(message), noise)
         sodium_memzero(noise, NOISE_LEN)
         return (<const char*>signature)[:SIGNATURE_LEN]
 
@@ -294,38 +301,37 @@ cdef class SecretKey:
         self.key = NULL
 
 
-def verify(const uint8_t[::1] public_key not None, const uint8_t[::1] message not None,
-           const uint8_t[::1] signature not None):
+def verify(bytes public_key not None, bytes message not None, bytes signature not None):
     """Check an XEdDSA signature. Malformed input is False, never an exception."""
-    if public_key.shape[0] != KEY_LEN or signature.shape[0] != SIGNATURE_LEN:
+    if len(public_key) != KEY_LEN or len(signature) != SIGNATURE_LEN:
         return False
-    if check_public_key_bytes(&public_key[0]) != WH_OK:
+    if check_public_key_bytes(public_key) != WH_OK:
         return False
-    return xeddsa_verify(&public_key[0], start_of(message), message.shape[0], &signature[0]) == WH_OK
+    return xeddsa_verify(public_key, message, len(message), signature) == WH_OK
 
 
-cdef int check_length(const uint8_t[::1] key) except -1:
-    if key.shape[0] != KEY_LEN:
-        raise InvalidKey(f"a key is {KEY_LEN} bytes, not {key.shape[0]}")
+cdef int check_length(bytes key) except -1:
+    if len(key) != KEY_LEN:
+        raise InvalidKey(f"a key is {KEY_LEN} bytes, not {len(key)}")
     return 0
 
 
-def check_public_key(const uint8_t[::1] key not None):
+def check_public_key(bytes key not None):
     """Raises InvalidKey for a wrong length, u >= p, or a point of low order."""
     check_length(key)
-    if not is_canonical(&key[0]):
-        raise InvalidKey("the public key is not below 2^255 - 19", hint="no key tool prints such a key: was it mistyped?")
-    if has_low_order(&key[0]):
-        raise InvalidKey("the public key is a point of low order", hint="nobody can own this key; do not trust it")
+    if not is_canonical(key):
+        raise InvalidKey("the public key is not below 2^255 - 19", hint="was it mistyped?")
+    if has_low_order(key):
+        raise InvalidKey("the public key is a point of low order", hint="nobody can own such a key")
 
 
-def workbit(const uint8_t[::1] key not None, const uint8_t[::1] namespace not None):
+def workbit(bytes key not None, bytes namespace not None):
     """Leading zero bits of BLAKE2b-256(key || namespace), 0 to 256. Raises InvalidKey for a wrong length."""
     check_length(key)
-    return workbit_of(&key[0], start_of(namespace), namespace.shape[0])
+    return workbit_of(key, namespace, len(namespace))
 
 
-def bucket_index(const uint8_t[::1] a not None, const uint8_t[::1] b not None):
+def bucket_index(bytes a not None, bytes b not None):
     """1 + the length of the common prefix in bits of two 32-byte keys, at most 256 (the original's `bid`)."""
     cdef uint8_t distance[KEY_LEN]
     cdef int i

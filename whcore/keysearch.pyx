@@ -1,11 +1,12 @@
-"""The search for a key with enough workbits: one worker's loop, to be run by as many threads as there are cores.
+"""The search for a key with enough workbits: a loop for as many threads as there are cores.
 
-One scalar multiplication a try gives 30,000 keys/s on a core of the machine this was measured on; the 2018 WireHub did
-about that. Here a worker picks one random clamped secret k and walks k, k + 8, k + 16, ...: each step adds the point
-8B, and one inversion serves a whole batch of points (Montgomery's trick): 3,000,000 keys/s on the same core.
+One scalar multiplication a try gives 30,000 keys/s on a core of the machine this was measured on; the 2018
+WireHub did about that. Here a worker picks one random clamped secret k and walks k, k + 8, k + 16, ...: each
+step adds the point 8B, and one inversion serves a whole batch of points (Montgomery's trick): 3,000,000
+keys/s on the same core.
 
-Each walk's k is fresh and at most one key of it ever leaves, so that key has all the entropy of k, and it is an
-ordinary X25519 secret. Points are in extended coordinates on the Edwards curve (RFC 8032, 5.1.4).
+Each walk's k is fresh and at most one key of it ever leaves, so that key has all the entropy of k, and it is
+an ordinary X25519 secret. Points are in extended coordinates on the Edwards curve (RFC 8032, 5.1.4).
 """
 
 from libc.stdint cimport uint64_t
@@ -234,7 +235,7 @@ cdef void search_stop(search_job* job) noexcept nogil:
 
 
 cdef bint walk_search(walk* w, search_job* job, uint8_t* secret, uint64_t* tried) noexcept nogil:
-    """One walk: 1 when secret has become what was looked for, 0 when it has to begin anew or job.stop is set."""
+    """One walk: 1 when secret has become what was looked for, 0 to begin anew or because of job.stop."""
     cdef uint64_t steps = 0
     cdef int i
     walk_begin(w, secret)
@@ -250,8 +251,8 @@ cdef bint walk_search(walk* w, search_job* job, uint8_t* secret, uint64_t* tried
 
 
 cdef int search_run(search_job* job, uint8_t* secret, uint64_t* tried) noexcept nogil:
-    """A worker: search until something is found or job.stop is set. secret: 32 guarded bytes of its own; tried: its
-    count of keys, which others read. 1: secret holds a key; 0: it is zeroed; WH_E_MEMORY."""
+    """A worker: search until something is found or job.stop is set. secret: 32 guarded bytes of its own;
+    tried: its count of keys, which others read. 1: secret holds a key; 0: it is zeroed; WH_E_MEMORY."""
     cdef int found = 0
     cdef walk* w = <walk*>malloc(sizeof(walk) + KEY_LEN + job.namespace_len)
     if w == NULL:

@@ -26,7 +26,8 @@ cdef bint decode_variant(uint8_t* out, const char* text, int variant, size_t* ba
     """Decode KEYTEXT_LEN characters of one alphabet; else *bad_at grows to where that failed."""
     cdef size_t decoded
     cdef const char* end
-    if sodium_base642bin(out, KEY_LEN, text, KEYTEXT_LEN, NULL, &decoded, &end, variant) == 0 and decoded == KEY_LEN:
+    cdef int rc = sodium_base642bin(out, KEY_LEN, text, KEYTEXT_LEN, NULL, &decoded, &end, variant)
+    if rc == 0 and decoded == KEY_LEN:
         return 1
     bad_at[0] = max(bad_at[0], <size_t>(end - text))
     return 0
@@ -53,25 +54,25 @@ cdef void keytext_encode_wg(char* text, const uint8_t* key) noexcept nogil:
     sodium_bin2base64(text, KEYTEXT_WG_LEN + 1, key, KEY_LEN, sodium_base64_VARIANT_ORIGINAL)
 
 
-cdef int check_length(const uint8_t[::1] key) except -1:
-    if key.shape[0] != KEY_LEN:
-        raise InvalidKey(f"a key is {KEY_LEN} bytes, not {key.shape[0]}")
+cdef int check_length(bytes key) except -1:
+    if len(key) != KEY_LEN:
+        raise InvalidKey(f"a key is {KEY_LEN} bytes, not {len(key)}")
     return 0
 
 
-def encode_key(const uint8_t[::1] key not None):
-    """43 characters of URL-safe base64 without padding, the form WireHub prints. Raises InvalidKey for a wrong length."""
+def encode_key(bytes key not None):
+    """43 characters of URL-safe base64 without padding, the form WireHub prints. Raises InvalidKey."""
     cdef char text[KEYTEXT_LEN + 1]
     check_length(key)
-    sodium_bin2base64(text, sizeof(text), &key[0], KEY_LEN, sodium_base64_VARIANT_URLSAFE_NO_PADDING)
+    sodium_bin2base64(text, sizeof(text), key, KEY_LEN, sodium_base64_VARIANT_URLSAFE_NO_PADDING)
     return text[:KEYTEXT_LEN].decode("ascii")
 
 
-def encode_key_wg(const uint8_t[::1] key not None):
+def encode_key_wg(bytes key not None):
     """44 characters of standard base64, the form WireGuard prints. Raises InvalidKey for a wrong length."""
     cdef char text[KEYTEXT_WG_LEN + 1]
     check_length(key)
-    keytext_encode_wg(text, &key[0])
+    keytext_encode_wg(text, key)
     return text[:KEYTEXT_WG_LEN].decode("ascii")
 
 

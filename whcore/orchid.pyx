@@ -6,7 +6,6 @@ whcore.keys exports both functions.
 from libc.stdint cimport uint8_t
 from libc.string cimport memcpy
 
-from whcore.buffers cimport start_of
 from whcore.sodium cimport (
     crypto_generichash_final,
     crypto_generichash_init,
@@ -37,52 +36,54 @@ cdef enum:
 # 2001:20::/28, then 4 bits of OGA id: 1 is SHA-256 (RFC 7343, 2; RFC 7401, 5.2.10).
 cdef const uint8_t* PREFIX_AND_OGA_ID = <const uint8_t*>b"\x20\x01\x00\x21"
 # WireHub's own, drawn at random once (RFC 7343, 2).
-cdef const uint8_t* CONTEXT_ID = <const uint8_t*>b"\x70\x0B\xB2\x62\x8B\x5B\x2B\x37\x58\x59\x30\xD5\x14\x65\x7A\xB2"
+cdef const uint8_t* CONTEXT_ID = <const uint8_t*>(
+    b"\x70\x0b\xb2\x62\x8b\x5b\x2b\x37\x58\x59\x30\xd5\x14\x65\x7a\xb2"
+)
 
 
-cdef int check_key(const uint8_t[::1] key) except -1:
-    if key.shape[0] != KEY_LEN:
-        raise InvalidKey(f"a key is {KEY_LEN} bytes, not {key.shape[0]}")
+cdef int check_key(bytes key) except -1:
+    if len(key) != KEY_LEN:
+        raise InvalidKey(f"a key is {KEY_LEN} bytes, not {len(key)}")
     return 0
 
 
-def orchid(const uint8_t[::1] key not None, const uint8_t[::1] namespace not None):
+def orchid(bytes key not None, bytes namespace not None):
     """16 bytes: ORCHIDv2 (RFC 7343) of the key in its namespace, in 2001:20::/28.
 
-    prefix 28 bits || OGA id 4 bits || middle 96 bits of SHA-256(context id 16 bytes || len1(namespace) || namespace ||
-    key32). Raises InvalidKey for a wrong length, ValueError for a namespace over 255 bytes.
+    prefix 28 bits || OGA id 4 bits || middle 96 bits of SHA-256(context id 16 bytes || len1(namespace) ||
+    namespace || key32). Raises InvalidKey for a wrong length, ValueError for a namespace over 255 bytes.
     """
     cdef crypto_hash_sha256_state state
     cdef uint8_t digest[HASH_LEN]
     cdef uint8_t address[ADDRESS_LEN]
     cdef uint8_t namespace_len
     check_key(key)
-    if namespace.shape[0] > NAMESPACE_MAX:
+    if len(namespace) > NAMESPACE_MAX:
         raise ValueError("a namespace is at most 255 bytes")
-    namespace_len = <uint8_t>namespace.shape[0]
+    namespace_len = <uint8_t>len(namespace)
     crypto_hash_sha256_init(&state)
     crypto_hash_sha256_update(&state, CONTEXT_ID, CONTEXT_ID_LEN)
     crypto_hash_sha256_update(&state, &namespace_len, 1)
-    crypto_hash_sha256_update(&state, start_of(namespace), namespace_len)
-    crypto_hash_sha256_update(&state, &key[0], KEY_LEN)
+    crypto_hash_sha256_update(&state, namespace, namespace_len)
+    crypto_hash_sha256_update(&state, key, KEY_LEN)
     crypto_hash_sha256_final(&state, digest)
     memcpy(address, PREFIX_AND_OGA_ID, PREFIX_LEN)
     memcpy(address + PREFIX_LEN, digest + ENCODED_OFFSET, ENCODED_LEN)
     return (<const char*>address)[:ADDRESS_LEN]
 
 
-def orchid_v1(const uint8_t[::1] key not None, const uint8_t[::1] namespace not None):
+def orchid_v1(bytes key not None, bytes namespace not None):
     """16 bytes: the address that the 2018 WireHub computed, in 2001:10::/28 as it laid it out.
 
-    The first 16 bytes of BLAKE2b-256(namespace || key) with 20 01 1x over their start: not the bits of RFC 4843's
-    prefix, but nodes of that time hold these addresses. Raises InvalidKey for a wrong length.
+    The first 16 bytes of BLAKE2b-256(namespace || key) with 20 01 1x over their start: not the bits of RFC
+    4843's prefix, but nodes of that time hold these addresses. Raises InvalidKey for a wrong length.
     """
     cdef crypto_generichash_state state
     cdef uint8_t digest[HASH_LEN]
     check_key(key)
     crypto_generichash_init(&state, NULL, 0, HASH_LEN)
-    crypto_generichash_update(&state, start_of(namespace), namespace.shape[0])
-    crypto_generichash_update(&state, &key[0], KEY_LEN)
+    crypto_generichash_update(&state, namespace, len(namespace))
+    crypto_generichash_update(&state, key, KEY_LEN)
     crypto_generichash_final(&state, digest, HASH_LEN)
     digest[0] = 0x20
     digest[1] = 0x01

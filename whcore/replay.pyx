@@ -1,5 +1,6 @@
-"""The anti-replay window (RFC 6479) as a Python object. The core's users inline the C of replay.pxd instead."""
+"""The anti-replay window (RFC 6479) as a Python object. The core inlines replay.pxd instead."""
 
+cimport cython
 from libc.stdint cimport uint64_t
 
 from whcore.replay cimport REPLAY_WINDOW, replay_accept, replay_reset, replay_window
@@ -8,6 +9,7 @@ WINDOW = REPLAY_WINDOW
 LIMIT_MAX = 2**64 - REPLAY_WINDOW
 
 
+@cython.final
 cdef class ReplayWindow:
     """One window, for tests and small uses."""
 
@@ -17,8 +19,8 @@ cdef class ReplayWindow:
         replay_reset(&self.window)
 
     def accept(self, uint64_t counter, uint64_t limit=LIMIT_MAX):
-        """True once a counter, if it is below limit and at most WINDOW behind the highest accepted one. Raises ValueError
-        for a limit over LIMIT_MAX."""
+        """True once a counter, if it is below limit and at most WINDOW behind the highest accepted one.
+        Raises ValueError for a limit over LIMIT_MAX."""
         if limit > LIMIT_MAX:
             raise ValueError("limit is at most LIMIT_MAX")
         return bool(replay_accept(&self.window, counter, limit))

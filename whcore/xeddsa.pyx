@@ -1,13 +1,15 @@
 """XEdDSA: Ed25519 signatures with X25519 keys (Signal's XEdDSA specification, PROTOCOL.md section 4).
 
-Letters are the specification's: k and K an X25519 pair, a and A the Ed25519 pair made of it, q the group's order.
-The Python faces are SecretKey.sign and verify in whcore.keys.
+Letters are the specification's: k and K an X25519 pair, a and A the Ed25519 pair made of it, q the group's
+order. The Python faces are SecretKey.sign and verify in whcore.keys.
 """
 
 from libc.string cimport memcpy, memset
 
 from whcore.errors cimport WH_E_AUTH, WH_OK
-from whcore.field25519 cimport fe25519, fe_add, fe_from_bytes, fe_from_int, fe_invert, fe_mul, fe_sub, fe_to_bytes
+from whcore.field25519 cimport (
+    fe25519, fe_add, fe_from_bytes, fe_from_int, fe_invert, fe_mul, fe_sub, fe_to_bytes,
+)
 from whcore.sodium cimport (
     crypto_core_ed25519_scalar_add,
     crypto_core_ed25519_scalar_mul,
@@ -34,15 +36,17 @@ cdef enum:
     SIGN_BIT = 0x80             # in the last byte of an encoded Edwards point
 
 
-cdef void calculate_key_pair(uint8_t* a, uint8_t* A, const uint8_t* k) noexcept nogil:
-    """a = k or -k mod q, whichever has a point A = aB of sign 0. Constant time in k."""
+cdef void calculate_key_pair(uint8_t* a, uint8_t* A, const uint8_t* secret) noexcept nogil:
+    """a = k or -k mod q, whichever has a point A = aB of sign 0; k is the clamped secret. Constant time in it."""
     cdef uint8_t wide[2 * SCALAR_LEN]
     cdef uint8_t negated[SCALAR_LEN]
     cdef uint8_t mask
     cdef int i
-    crypto_scalarmult_ed25519_base_noclamp(A, k)
     memset(wide, 0, sizeof(wide))
-    memcpy(wide, k, SCALAR_LEN)
+    memcpy(wide, secret, SCALAR_LEN)
+    wide[0] &= 248              # RFC 7748, 5
+    wide[31] = (wide[31] & 127) | 64
+    crypto_scalarmult_ed25519_base_noclamp(A, wide)
     crypto_core_ed25519_scalar_reduce(a, wide)
     crypto_core_ed25519_scalar_negate(negated, a)
     mask = <uint8_t>(-(A[POINT_LEN - 1] >> 7))

@@ -132,7 +132,9 @@ def test_a_large_table_builds_fast_and_empties_again() -> None:
     assert table.items() == []
 
 
-@pytest.mark.parametrize(("address", "prefix_len"), [(b"", 0), (bytes(5), 0), (bytes(4), 33), (bytes(16), -1)])
+@pytest.mark.parametrize(
+    ("address", "prefix_len"), [(b"", 0), (bytes(5), 0), (bytes(4), 33), (bytes(16), -1)]
+)
 def test_what_is_no_prefix_is_refused(address: bytes, prefix_len: int) -> None:
     with pytest.raises(ValueError, match="address"):
         AllowedIPs().insert(address, prefix_len, 1)

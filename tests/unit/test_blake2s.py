@@ -15,7 +15,9 @@ deterministic = settings(derandomize=True, deadline=None)
 @deterministic
 @given(data=st.binary(max_size=600), key=st.binary(max_size=32), size=st.integers(1, 32))
 def test_digest_agrees_with_hashlib(data: bytes, key: bytes, size: int) -> None:
-    assert blake2s.digest(data, key=key, size=size) == hashlib.blake2s(data, key=key, digest_size=size).digest()
+    assert (
+        blake2s.digest(data, key=key, size=size) == hashlib.blake2s(data, key=key, digest_size=size).digest()
+    )
 
 
 @pytest.mark.parametrize("n", [0, 1, 63, 64, 65, 127, 128, 129, 192, 4096])

@@ -1,5 +1,5 @@
 from collections.abc import Iterable
-from typing import Final, Literal
+from typing import Final, Literal, Self, final
 
 from whcore.keys import SecretKey
 
@@ -14,11 +14,14 @@ Opened = (
     tuple[Literal[0], str]  # (DROPPED, reason)
     | tuple[Literal[1], bytes, int, bytes]  # (REQUEST, peer, pending handle, payload) from an INIT
     | tuple[Literal[2], bytes, bytes]  # (RESPONSE, peer, payload): our handshake completed
-    | tuple[Literal[3], bytes, bytes, bool]  # (DATA, peer, payload, confirmed: `next` keys just became current)
+    | tuple[
+        Literal[3], bytes, bytes, bool
+    ]  # (DATA, peer, payload, confirmed: `next` keys just became current)
     | tuple[Literal[4], bytes]  # (COOKIE_REPLY, datagram to send back to the source)
     | tuple[Literal[5], bytes, bytes]  # (COOKIE_TAKEN, peer, our INIT again, now with mac2)
 )
 
+@final
 class ControlSessions:
     """Control sessions of one node (docs/protocol.md section 2), sans-IO.
 
@@ -26,8 +29,8 @@ class ControlSessions:
     big-endian port). Payloads are the plaintext without length and padding. Everything kept is bounded.
     """
 
-    def __init__(
-        self,
+    def __new__(
+        cls,
         secret_key: SecretKey,
         namespace: bytes,
         *,
@@ -35,7 +38,7 @@ class ControlSessions:
         workbit: int = 0,
         max_sessions: int = 4096,
         last_timestamp_ns: int = 0,
-    ) -> None: ...
+    ) -> Self: ...
     @property
     def last_timestamp_ns(self) -> int:
         """The last Unix time used in an INIT; give it back after a restart."""
@@ -55,7 +58,9 @@ class ControlSessions:
         """The longest payload that respond() takes for this handle; 0 if stale."""
     def seal(self, peer: bytes, payload: bytes, *, now_ns: int, pad_to: int = 32) -> bytes | None:
         """A DATA datagram, or None without a usable session."""
-    def open(self, datagram: bytes, source: bytes, *, now_ns: int, wall_ns: int, under_load: bool = False) -> Opened:
+    def open(
+        self, datagram: bytes, source: bytes, *, now_ns: int, wall_ns: int, under_load: bool = False
+    ) -> Opened:
         """Judge one datagram of types 01 to 04. Never raises for what it contains."""
     def drop(self, peer: bytes) -> None:
         """Forget the session and any handshake in flight."""

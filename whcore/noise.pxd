@@ -52,8 +52,11 @@ cdef int noise_write_response(noise_handshake* hs, const noise_suite* suite, con
 cdef int noise_read_response(noise_handshake* hs, const noise_suite* suite, const uint8_t* local_secret,
                              const uint8_t* psk, const uint8_t* message, size_t n,
                              uint8_t* payload) noexcept nogil
-# Split(): first is the initiator's sending key, second the responder's; hash: the handshake hash. Wipes *hs.
+# Split(): first is the initiator's sending key, second the responder's. Wipes *hs: take hs.hash (the handshake hash)
+# before.
 cdef void noise_split(noise_handshake* hs, uint8_t* first, uint8_t* second) noexcept nogil
 cdef void noise_wipe(noise_handshake* hs) noexcept nogil
-# 12 bytes TAI64N of Unix time in ns, whitened to 2^24 ns as WireGuard does.
+# 12 bytes TAI64N of Unix time in ns (before 1970: of 1970).
+cdef void tai64n_exact(uint8_t* out, long long unix_ns) noexcept nogil
+# The same, whitened to 2^24 ns as WireGuard does.
 cdef void tai64n(uint8_t* out, long long unix_ns) noexcept nogil

@@ -1,4 +1,4 @@
-"""Addresses as they go on the wire: 16 bytes (IPv4 as ::ffff:a.b.c.d) and a big-endian port, in one 18-byte value.
+"""Addresses as on the wire: 16 bytes (IPv4 as ::ffff:a.b.c.d) and a big-endian port, in one 18-byte value.
 
 The engine keeps addresses in this form everywhere: it is hashable, comparable, and already normalised.
 """
@@ -12,6 +12,7 @@ Address = bytes
 
 ADDRESS_LEN = 18
 _V4_PREFIX = bytes(10) + b"\xff\xff"
+_V6_LOOPBACK = bytes(15) + b"\x01"
 
 
 def pack(host: str | ipaddress.IPv4Address | ipaddress.IPv6Address, port: int) -> Address:
@@ -49,24 +50,34 @@ def prefix(address: Address, v4_bits: int, v6_bits: int) -> bytes:
 
 
 def is_private(address: Address) -> bool:
-    """Private, link-local or otherwise not of the public Internet. Documentation ranges count as public: networks
-    built for tests use them."""
-    ip = ip_of(address)
-    if ip.version == 4:
-        return ip.is_link_local or ip.is_loopback or any(ip in network for network in _PRIVATE_V4)
-    return ip.is_link_local or ip.is_loopback or (ip.packed[0] & 0xFE) == 0xFC
+    """Private, link-local or otherwise not of the public Internet. Documentation ranges count as public: test
+    networks use them."""
+    if not is_v4(address):
+        return _is_loopback(address) or address[0] & 0xFE == 0xFC or _is_v6_link_local(address)
+    first, second = address[12], address[13]
+    return (
+        first in (10, 127)
+        or (first == 100 and second & 0xC0 == 64)
+        or (first == 169 and second == 254)
+        or (first == 172 and second & 0xF0 == 16)
+        or (first == 192 and second == 168)
+    )
 
 
 def is_usable(address: Address, *, allow_loopback: bool = False) -> bool:
-    """Whether a datagram may ever be sent there: not port 0, multicast, broadcast, unspecified or loopback."""
-    ip = ip_of(address)
-    if len(address) != ADDRESS_LEN or port_of(address) == 0 or ip.is_multicast or ip.is_unspecified:
+    """Whether a datagram may ever go there: not port 0, multicast, broadcast, unspecified or loopback."""
+    if len(address) != ADDRESS_LEN or port_of(address) == 0:
         return False
-    if ip.is_loopback:
+    if _is_loopback(address):
         return allow_loopback
-    return not (ip.version == 4 and (ip.packed[0] == 0 or ip.packed[0] >= 240))
+    if is_v4(address):
+        return 0 < address[12] < 224
+    return address[0] != 0xFF and address[:16] != bytes(16)
 
 
-_PRIVATE_V4 = tuple(
-    ipaddress.IPv4Network(text) for text in ("10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16")
-)
+def _is_loopback(address: Address) -> bool:
+    return address[12] == 127 if is_v4(address) else address[:16] == _V6_LOOPBACK
+
+
+def _is_v6_link_local(address: Address) -> bool:
+    return address[0] == 0xFE and address[1] & 0xC0 == 0x80

@@ -1,0 +1,57 @@
+"""Types of the words that commands take, with their completion."""
+
+from __future__ import annotations
+
+import contextlib
+
+import click
+from click.shell_completion import CompletionItem
+
+from wh.errors import IpcError
+from wh.ipc import client, schema
+
+COMPLETION_TIMEOUT_S = 1.0
+ALL = "all"
+
+
+class Interface(click.ParamType):
+    """An interface with a daemon, or one of some special words."""
+
+    name = "interface"
+
+    def __init__(self, *special: str) -> None:
+        self.special = special
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        return _matching([*client.list_interfaces(), *self.special], incomplete)
+
+
+class Peer(click.ParamType):
+    """A peer of the interface that was named before: its host name, or its key in either base64 form."""
+
+    name = "peer"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        interface = ctx.params.get("interface")
+        if not interface:
+            return []
+        with contextlib.suppress(IpcError):
+            status = client.call(interface, schema.STATUS, schema.NoArguments(), timeout=COMPLETION_TIMEOUT_S)
+            return _matching(_names(status), incomplete)
+        return []
+
+
+def _names(status: schema.Status) -> list[str]:
+    """Peers that the user named; keys only where there is no name, as the original offers them."""
+    return [peer.hostname or peer.public_key for peer in status.peers]
+
+
+def _matching(candidates: list[str], incomplete: str) -> list[CompletionItem]:
+    return [CompletionItem(candidate) for candidate in candidates if candidate.startswith(incomplete)]
+
+
+NETWORK_FILE = click.Path(dir_okay=False)

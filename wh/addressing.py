@@ -1,0 +1,99 @@
+"""Which addresses datagrams may go to, and from which of our sockets (docs/protocol.md section 1)."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+
+from wh.config.model import Network
+from wh.events import LocalAddresses, Path
+from wh.wire.address import Address, ip_of, is_private, is_usable, is_v4
+
+_ORCHID = ipaddress.IPv6Network("2001:20::/28")
+"""Overlay addresses (RFC 7343): never a way to reach a node."""
+
+
+class Addressing:
+    """What we know of our own sockets and addresses and of the network's.
+
+    A network whose file names endpoints and all of them are private lives in private address space: there private
+    addresses are the addresses. Elsewhere a private address says nothing to whoever reads it in a record.
+    """
+
+    def __init__(self) -> None:
+        self._sockets: dict[int, int] = {}  # family 4 or 6 -> socket id
+        self._local: frozenset[Address] = frozenset()
+        self._subnet: ipaddress.IPv4Network | ipaddress.IPv6Network | None = None
+        self._configured: frozenset[Address] = frozenset()
+
+    def set_local(self, local: LocalAddresses) -> None:
+        self._sockets = {}
+        for socket, family in local.sockets:
+            self._sockets.setdefault(family, socket)
+        self._local = frozenset(local.addresses)
+
+    def set_network(self, network: Network) -> None:
+        self._subnet = network.subnet
+
+    def set_configured(self, addresses: Iterable[Address]) -> None:
+        """The endpoints of the network file, as far as they are resolved."""
+        self._configured = frozenset(addresses)
+
+    @property
+    def allow_loopback(self) -> bool:
+        """The file itself names a loopback endpoint: all nodes run on one host."""
+        return any(ip_of(address).is_loopback for address in self._configured)
+
+    @property
+    def private_network(self) -> bool:
+        return bool(self._configured) and all(is_private(address) for address in self._configured)
+
+    @property
+    def ready(self) -> bool:
+        return bool(self._sockets)
+
+    @property
+    def local(self) -> frozenset[Address]:
+        return self._local
+
+    @property
+    def families(self) -> tuple[int, ...]:
+        return tuple(self._sockets)
+
+    def is_configured(self, address: Address) -> bool:
+        return address in self._configured
+
+    def is_local(self, address: Address) -> bool:
+        return address in self._local
+
+    def path_to(self, address: Address) -> Path | None:
+        """None where we have no socket of its family, or may not send there."""
+        socket = self._sockets.get(4 if is_v4(address) else 6)
+        if socket is None or not self._may_send_to(address):
+            return None
+        return Path(socket, address)
+
+    def is_acceptable(self, address: Address) -> bool:
+        """Whether to believe in an address that another node told us (docs/protocol.md section 1)."""
+        if address in self._configured:
+            return True
+        return self._may_send_to(address) and (self.private_network or not is_private(address))
+
+    def publishable(self) -> list[Address]:
+        """Our own addresses that mean something to others, in a stable order."""
+        return sorted(address for address in self._local if self.is_acceptable_as_own(address))
+
+    def is_acceptable_as_own(self, address: Address) -> bool:
+        usable = is_usable(address, allow_loopback=self.allow_loopback) and not self._in_overlay(address)
+        return usable and (self.private_network or not is_private(address))
+
+    def _may_send_to(self, address: Address) -> bool:
+        usable = is_usable(address, allow_loopback=self.allow_loopback)
+        return usable and not self.is_local(address) and not self._in_overlay(address)
+
+    def _in_overlay(self, address: Address) -> bool:
+        """Control traffic must not go into the tunnels that it exists to build."""
+        ip = ip_of(address)
+        if ip.version == 6 and ip in _ORCHID:
+            return True
+        return self._subnet is not None and ip.version == self._subnet.version and ip in self._subnet

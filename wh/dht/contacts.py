@@ -1,0 +1,32 @@
+"""A server that this node has talked to, with what was measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from wh.rtt import RttEstimator
+from wh.wire.address import Address
+from wh.wire.messages import Contact
+from wh.wire.public_key import Key
+
+MAX_FAILURES = 3
+"""Requests in a row without an answer after which a contact counts as dead (docs/protocol.md section 5)."""
+
+
+@dataclass(slots=True, eq=False)
+class TrackedContact:
+    """last_seen: monotonic seconds of its last message. failures: requests in a row without an answer."""
+
+    key: Key
+    address: Address
+    flags: int
+    last_seen: float
+    failures: int = 0
+    rtt: RttEstimator = field(default_factory=RttEstimator)
+
+    @property
+    def dead(self) -> bool:
+        return self.failures >= MAX_FAILURES
+
+    def to_wire(self) -> Contact:
+        return Contact(self.key, self.address, self.flags)

@@ -1,0 +1,207 @@
+"""Iterative lookup of the servers nearest to a key, and of its record (docs/protocol.md section 5).
+
+A pure state machine: the caller asks next_queries() whom to send FIND to, and reports what came back. Each
+candidate goes FRESH -> WAITING -> SLOW -> ANSWERED or DEAD, with one way back to FRESH, to be asked again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from wh.dht.contacts import TrackedContact
+from wh.dht.metric import ALPHA, K, distance
+from wh.dht.shortlist import Candidate, Shortlist, State
+from wh.wire.address import Address, is_private
+from wh.wire.messages import MAX_CONTACTS, Contact
+from wh.wire.public_key import Key
+from wh.wire.records import Record
+
+PATHS_NORMAL = 1
+PATHS_CAREFUL = 4  # to publish, or after a miss
+PATHS_PARANOID = 8
+
+RETRY_S = 1.5
+"""Seconds until a request is given up, and repeated: one lost datagram does not make a server dead."""
+
+MIN_TRIES = 2
+MAX_QUERIES = 256
+RECORD_QUORUM = 3
+"""Servers that must have returned the record before a lookup on one path ends early."""
+
+
+class Responder(NamedTuple):
+    """A server that answered, and the token that a PUT to it needs."""
+
+    contact: Contact
+    token: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LookupResult:
+    """closest: all servers that answered, nearest first. put_set: where a record of the target belongs.
+    record: the one with the highest sequence that was returned."""
+
+    target: Key
+    closest: tuple[Responder, ...]
+    put_set: tuple[Responder, ...]
+    record: Record | None
+
+
+class Lookup:
+    """One lookup; bounded in candidates (256), requests (256) and time.
+
+    record: the one with the highest sequence so far, of use before the lookup is done. seeds: the nearest contacts of the routing table. paths: disjoint paths, each asking its own candidates,
+    so that one liar taints one path only. radius: distance from the target within which K servers should be
+    (0: unknown). excluded: never asked; our own key. Times are monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        target: Key,
+        seeds: Sequence[TrackedContact],
+        *,
+        want_record: bool,
+        paths: int = PATHS_NORMAL,
+        radius: int = 0,
+        excluded: Collection[Key] = (),
+    ) -> None:
+        self.target = target
+        self.want_record = want_record
+        self.record: Record | None = None
+        self._paths = paths
+        self._radius = radius
+        self._queries = 0
+        self._record_holders = 0
+        self._shortlist = Shortlist(target, excluded)
+        nearest_first = sorted(seeds, key=lambda seed: distance(seed.key, target))
+        for position, seed in enumerate(nearest_first):
+            candidate = self._shortlist.add(seed.to_wire(), path=position % paths, source=None)
+            if candidate is not None:
+                candidate.timeout = seed.rtt.timeout
+
+    # Outgoing
+
+    def next_queries(self, now: float) -> list[Contact]:
+        """Whom to send FIND to now, at which address. Call it after every on_...() and at the deadline."""
+        self._run_timers(now)
+        if self._has_quorum():
+            return []
+        wanted = self._wanted()
+        chosen = [candidate for path in range(self._paths) for candidate in self._next_of_path(path, wanted)]
+        return [self._ask(candidate, now) for candidate in chosen[: MAX_QUERIES - self._queries]]
+
+    def next_deadline(self) -> float | None:
+        """When a request becomes slow or is given up; None: nothing is in flight."""
+        times = (
+            candidate.slow_at if candidate.state is State.WAITING else candidate.give_up_at
+            for candidate in self._shortlist
+            if candidate.in_flight
+        )
+        return min(times, default=None)
+
+    # Incoming
+
+    def on_response(
+        self,
+        key: Key,
+        source: Address,
+        contacts: Sequence[Contact],
+        *,
+        token: bytes,
+        record: Record | None,
+    ) -> None:
+        """NODES of a server that was asked; anybody else's is ignored.
+
+        source: where it answered from. record: the one it returned, if its signature is valid.
+        """
+        candidate = self._shortlist.get(key)
+        if candidate is None or not candidate.tries or candidate.state is State.ANSWERED:
+            return
+        candidate.state = State.ANSWERED
+        candidate.token = token
+        for contact in contacts[:MAX_CONTACTS]:
+            if is_private(source) or not is_private(contact.address):
+                self._shortlist.add(contact, path=candidate.path, source=key)
+        if record is not None and record.key == self.target:
+            self._record_holders += 1
+            if self.record is None or record.sequence > self.record.sequence:
+                self.record = record
+
+    def on_failure(self, key: Key) -> None:
+        """The request to a server could not be sent, or it is known to be gone."""
+        candidate = self._shortlist.get(key)
+        if candidate is not None and candidate.in_flight:
+            self._give_up(candidate)
+
+    # The end
+
+    @property
+    def done(self) -> bool:
+        if self._has_quorum():
+            return True
+        if self._queries >= MAX_QUERIES and not any(each.in_flight for each in self._shortlist):
+            return True
+        return all(candidate.state is State.ANSWERED for candidate in self._required())
+
+    def result(self) -> LookupResult:
+        """What is known so far; final once done."""
+        unanswered = (State.FRESH, State.WAITING, State.SLOW)
+        answered = [candidate for candidate in self._shortlist if candidate.state is State.ANSWERED]
+        region = self._shortlist.region(self._radius, without=unanswered)
+        return LookupResult(
+            self.target, tuple(map(_responder, answered)), tuple(map(_responder, region)), self.record
+        )
+
+    # Inside
+
+    def _has_quorum(self) -> bool:
+        return self.want_record and self._paths == 1 and self._record_holders >= RECORD_QUORUM
+
+    def _required(self, *, without: Collection[State] = ()) -> list[Candidate]:
+        """Those whose answers end the lookup: the region of the target, and on each disjoint path its own
+        nearest, so that no path stops because another one's contacts look nearer."""
+        required = self._shortlist.region(self._radius, without=without)
+        if self._paths > 1:
+            ranked = [candidate for candidate in self._shortlist.ranked() if candidate.state not in without]
+            share = -(-K // self._paths)
+            for path in range(self._paths):
+                required += [candidate for candidate in ranked if candidate.path == path][:share]
+        return required
+
+    def _wanted(self) -> list[Candidate]:
+        """Those to ask, in order: what is required, with others in the place of slow ones."""
+        required = self._required(without=(State.SLOW,))
+        fresh = {candidate.key: candidate for candidate in required if candidate.state is State.FRESH}
+        return list(fresh.values())
+
+    def _next_of_path(self, path: int, wanted: Sequence[Candidate]) -> list[Candidate]:
+        waiting = sum(each.state is State.WAITING and each.path == path for each in self._shortlist)
+        return [candidate for candidate in wanted if candidate.path == path][: max(0, ALPHA - waiting)]
+
+    def _ask(self, candidate: Candidate, now: float) -> Contact:
+        self._queries += 1
+        candidate.tries += 1
+        candidate.state = State.WAITING
+        candidate.slow_at = now + candidate.timeout
+        candidate.give_up_at = now + RETRY_S
+        return candidate.contact
+
+    def _run_timers(self, now: float) -> None:
+        for candidate in list(self._shortlist):
+            if candidate.in_flight and candidate.give_up_at <= now:
+                self._give_up(candidate)
+            elif candidate.state is State.WAITING and candidate.slow_at <= now:
+                candidate.state = State.SLOW
+
+    def _give_up(self, candidate: Candidate) -> None:
+        """Try once more, at the next address that somebody gave; after that it is dead."""
+        if candidate.tries < max(MIN_TRIES, len(candidate.addresses)):
+            candidate.state = State.FRESH
+        else:
+            self._shortlist.bury(candidate)
+
+
+def _responder(candidate: Candidate) -> Responder:
+    return Responder(candidate.contact, candidate.token)

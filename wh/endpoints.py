@@ -1,0 +1,79 @@
+"""The endpoints that the network file gives to peers, with host names resolved and kept fresh."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from wh.commands import ResolveName
+from wh.config.model import Endpoint, Network
+from wh.engine import Engine
+from wh.events import Instant, Key, NameResolved
+from wh.randomness import jittered
+from wh.timers import Timer
+from wh.wire.address import Address
+
+RETRY_FIRST_S = 1.0
+RETRY_MAX_S = 60.0
+REFRESH_S = 300.0
+ADDRESSES_MAX = 8
+
+
+class FileEndpoints:
+    """Key -> addresses. `changed` is called after each answer that brought another set of addresses for a name."""
+
+    def __init__(self, engine: Engine, changed: Callable[[Instant], None]) -> None:
+        self._engine = engine
+        self._changed = changed
+        self._of_peer: dict[Key, Endpoint] = {}
+        self._resolved: dict[tuple[str, int], tuple[Address, ...]] = {}
+        self._timer: Timer | None = None
+        self._retry_s = RETRY_FIRST_S
+
+    def set_network(self, network: Network, now: Instant) -> None:
+        self._of_peer = {peer.key: peer.endpoint for peer in network.peers if peer.endpoint is not None}
+        names = self._names()
+        self._resolved = {name: known for name, known in self._resolved.items() if name in names}
+        self._retry_s = RETRY_FIRST_S
+        self._publish()
+        self._ask(now)
+
+    def addresses_of(self, key: Key) -> tuple[Address, ...]:
+        endpoint = self._of_peer.get(key)
+        if endpoint is None:
+            return ()
+        if endpoint.address is not None:
+            return (endpoint.address,)
+        return self._resolved.get((endpoint.host, endpoint.port), ())
+
+    def resolved(self, event: NameResolved, now: Instant) -> None:
+        """A name that fails to resolve keeps the addresses it had."""
+        name = (event.host, event.port)
+        addresses = tuple(dict.fromkeys(event.addresses))[:ADDRESSES_MAX]
+        if name not in self._names() or not addresses or self._resolved.get(name) == addresses:
+            return
+        self._resolved[name] = addresses
+        self._publish()
+        self._changed(now)
+
+    def _names(self) -> set[tuple[str, int]]:
+        return {(known.host, known.port) for known in self._of_peer.values() if known.address is None}
+
+    def _publish(self) -> None:
+        addresses = [address for key in self._of_peer for address in self.addresses_of(key)]
+        self._engine.addressing.set_configured(addresses)
+
+    def _ask(self, now: Instant) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        names = self._names()
+        if not names:
+            return
+        missing = {name for name in names if name not in self._resolved}
+        for host, port in sorted(missing or names):
+            self._engine.emit(ResolveName(host, port))
+        wait_s = self._retry_s if missing else REFRESH_S
+        self._retry_s = min(RETRY_MAX_S, 2 * self._retry_s) if missing else RETRY_FIRST_S
+        self._timer = self._engine.timers.call_at(
+            now.monotonic + jittered(self._engine.rng, wait_s), self._ask
+        )

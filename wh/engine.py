@@ -1,0 +1,29 @@
+"""What the parts of the engine share: commands to give, timers, randomness, our addresses, the nodes we know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from wh.addressing import Addressing
+from wh.commands import Command
+from wh.events import Key
+from wh.peers import Peers
+from wh.randomness import Randomness
+from wh.timers import Timers
+
+
+@dataclass(slots=True)
+class Engine:
+    key: Key
+    rng: Randomness
+    timers: Timers = field(default_factory=Timers)
+    peers: Peers = field(default_factory=Peers)
+    addressing: Addressing = field(default_factory=Addressing)
+    commands: list[Command] = field(default_factory=list)
+
+    def emit(self, command: Command) -> None:
+        self.commands.append(command)
+
+    def take_commands(self) -> list[Command]:
+        commands, self.commands = self.commands, []
+        return commands

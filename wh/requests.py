@@ -1,0 +1,234 @@
+"""Requests and their answers: ids, timeouts, repeats, round-trip times, and what may be sent to whom unasked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from wh.commands import ResetSession, Send
+from wh.engine import Engine
+from wh.events import Instant, Key, MessageReceived, Path, SendFailed
+from wh.limits import RateLimit, RecentlySeen
+from wh.peers import UNANSWERED_MAX, VALIDATION_LIFETIME_S, Peer
+from wh.rtt import MAX_TIMEOUT_S
+from wh.timers import Timer
+from wh.wire.messages import ANSWERS, Challenge, Find, FindWant, Message, Probe
+
+PENDING_MAX = 1024
+
+FIND_INIT_LEN = 400
+FIND_RECORD_INIT_LEN = 1052
+"""Plaintext sizes of an INIT that carries FIND (docs/protocol.md section 2)."""
+
+UNVALIDATED_BURST = 4
+UNVALIDATED_INTERVAL_S = 2.0
+"""What may go to an IP address that has not answered yet (docs/protocol.md section 2)."""
+
+FIRST_CONTACT_RESEND_S = 0.4
+SESSION_SENDS = 3
+"""In a session two sends may stay unanswered; the third is a new INIT."""
+
+
+class Schedule(NamedTuple):
+    """When a request is sent again and given up, in seconds after the first send."""
+
+    resend_after: tuple[float, ...]
+    give_up_after: float
+
+
+FIRST_CONTACT = Schedule((FIRST_CONTACT_RESEND_S,), MAX_TIMEOUT_S)
+CANDIDATES = Schedule((0.25, 0.75, 1.75), 2.75)
+"""For the candidates of a trusted peer: repeated, because both sides' NATs may have to open first."""
+
+
+class Answer(NamedTuple):
+    message: Message
+    path: Path
+    rtt: float  # seconds since the last send
+
+
+AnswerCallback = Callable[[Answer, Instant], None]
+FailureCallback = Callable[[Instant], None]
+
+
+@dataclass(slots=True)
+class Request:
+    """One request that waits for its answer."""
+
+    peer: Key
+    paths: list[Path]
+    message: Message
+    schedule: Schedule
+    on_answer: AnswerCallback
+    on_failure: FailureCallback
+    on_slow: FailureCallback | None
+    started_at: float
+    sent_at: float
+    sends: int = 0
+    timer: Timer | None = None
+    tried: set[Path] = field(default_factory=set)
+
+    @property
+    def next_at(self) -> float:
+        resends = self.schedule.resend_after
+        after = resends[self.sends - 1] if self.sends <= len(resends) else self.schedule.give_up_after
+        return self.started_at + after
+
+
+class Requests:
+    """The table of requests in flight, at most PENDING_MAX."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._pending: dict[tuple[Key, int], Request] = {}
+        self._last_id = int.from_bytes(engine.rng.randbytes(4), "little")
+        self._unvalidated = RateLimit(UNVALIDATED_BURST, UNVALIDATED_INTERVAL_S)
+        self._validated_ips = RecentlySeen(VALIDATION_LIFETIME_S)
+
+    def __len__(self) -> int:
+        return len(self._pending)
+
+    def start(
+        self,
+        peer: Key,
+        paths: Sequence[Path],
+        message: Message,
+        now: Instant,
+        *,
+        on_answer: AnswerCallback,
+        on_failure: FailureCallback,
+        on_slow: FailureCallback | None = None,
+        schedule: Schedule | None = None,
+    ) -> Request | None:
+        """Send a request on all `paths` and repeat it until it is answered or given up; exactly one of on_answer and
+        on_failure follows, later, unless it is cancelled. Its request id is filled in here. on_slow is called once,
+        at the first repeat. Returns None where too many are in flight; then on_failure follows too.
+        """
+        known = self._engine.peers.obtain(peer)
+        if len(self._pending) >= PENDING_MAX or not paths:
+            self._engine.timers.call_at(now.monotonic, on_failure)
+            return None
+        self._last_id = self._last_id % 0xFFFF_FFFF + 1  # never 0, which means unsolicited
+        request = Request(
+            peer=peer,
+            paths=list(paths),
+            message=replace(message, request_id=self._last_id),
+            schedule=schedule or _schedule_for(known),
+            on_answer=on_answer,
+            on_failure=on_failure,
+            on_slow=on_slow,
+            started_at=now.monotonic,
+            sent_at=now.monotonic,
+        )
+        self._pending[peer, self._last_id] = request
+        self._transmit(request, now)
+        return request
+
+    def cancel(self, request: Request | None) -> None:
+        if request is not None:
+            self._remove(request)
+
+    def cancel_all(self, peer: Key) -> None:
+        for request in [request for request in self._pending.values() if request.peer == peer]:
+            self._remove(request)
+
+    def take_answer(self, event: MessageReceived, now: Instant) -> bool:
+        """Whether the message answered a request of ours; a path that it was sent on is validated by that."""
+        request = self._pending.get((event.peer, event.message.request_id))
+        if request is None or not _answers(request.message, event.message):
+            return False
+        self._remove(request)
+        peer = self._engine.peers.obtain(event.peer)
+        rtt = max(0.0, now.monotonic - request.sent_at)
+        if request.sends == 1:
+            peer.round_trip.sample(rtt)
+        if event.path in request.tried:
+            self.validated(peer, event.path, now)
+        request.on_answer(Answer(event.message, event.path, rtt), now)
+        return True
+
+    def validated(self, peer: Peer, path: Path, now: Instant) -> None:
+        """The peer has proved that it gets what is sent on this path."""
+        peer.validate(path, now)
+        self._validated_ips.note(path.remote[:16], now.monotonic)
+
+    def send_failed(self, event: SendFailed, now: Instant) -> None:
+        """The runner could not send: the path counts no more, and without another one the request has failed."""
+        request = self._pending.get((event.peer, event.message.request_id))
+        if request is None or type(request.message) is not type(event.message):
+            return
+        request.paths = [path for path in request.paths if path != event.path]
+        if not request.paths:
+            self._remove(request)
+            self._engine.timers.call_at(now.monotonic, request.on_failure)
+
+    def may_send(self, path: Path, now: Instant) -> bool:
+        """Take from the budget of an address that has not answered; others are free."""
+        ip = path.remote[:16]
+        if self._validated_ips.seen(ip, now.monotonic) or self._engine.addressing.is_configured(path.remote):
+            return True
+        return self._unvalidated.allow(ip, now.monotonic)
+
+    def _transmit(self, request: Request, now: Instant) -> None:
+        request.sends += 1
+        request.sent_at = now.monotonic
+        for path in request.paths:
+            if self.may_send(path, now):
+                request.tried.add(path)
+                self._engine.emit(Send(request.peer, path, request.message, _pad_to(request.message)))
+        request.timer = self._engine.timers.call_at(
+            request.next_at, lambda then: self._timed_out(request, then)
+        )
+
+    def _timed_out(self, request: Request, now: Instant) -> None:
+        self._count_unanswered(request.peer)
+        if request.sends > len(request.schedule.resend_after):
+            self._remove(request)
+            request.on_failure(now)
+            return
+        if request.on_slow is not None and request.sends == 1:
+            request.on_slow(now)
+        if self._pending.get((request.peer, request.message.request_id)) is request:
+            self._transmit(request, now)
+
+    def _count_unanswered(self, key: Key) -> None:
+        peer = self._engine.peers.obtain(key)
+        if not peer.session:
+            return
+        peer.unanswered += 1
+        if peer.unanswered >= UNANSWERED_MAX:
+            peer.session_lost()
+            self._engine.emit(ResetSession(key))
+
+    def _remove(self, request: Request) -> None:
+        self._pending.pop((request.peer, request.message.request_id), None)
+        if request.timer is not None:
+            request.timer.cancel()
+
+
+def _schedule_for(peer: Peer) -> Schedule:
+    if not peer.session:
+        return FIRST_CONTACT
+    first = peer.round_trip.timeout
+    second = first + min(MAX_TIMEOUT_S, 2 * first)
+    return Schedule((first, second), second + MAX_TIMEOUT_S)
+
+
+def _pad_to(message: Message) -> int:
+    """Room for the answer, in case this goes in an INIT: a reply is never longer than its request."""
+    if not isinstance(message, Find):
+        return 0
+    return FIND_RECORD_INIT_LEN if message.want & FindWant.RECORD else FIND_INIT_LEN
+
+
+def _answers(request: Message, answer: Message) -> bool:
+    if ANSWERS.get(type(request)) is not type(answer):
+        return False
+    if isinstance(request, Challenge):
+        return request.nonce == getattr(answer, "nonce", None)
+    if isinstance(request, Probe):
+        return request.number == getattr(answer, "number", None)
+    return True

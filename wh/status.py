@@ -1,0 +1,53 @@
+"""What Node.snapshot() tells of a running node, for `wh show` and `wh inspect`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from wh.events import Key
+from wh.wire.address import Address
+
+
+@dataclass(frozen=True, slots=True)
+class PeerStatus:
+    """One trusted peer of the network file."""
+
+    key: Key
+    state: str  # a PathState value: "idle", "validating" or "direct"
+    endpoint: Address | None  # where data goes; None while there is no path
+    rtt_ms: float | None  # smoothed control round trip
+    heard_at: float | None  # monotonic seconds of the last message from it
+    candidates: tuple[Address, ...]  # from the file and its record
+
+
+@dataclass(frozen=True, slots=True)
+class ContactStatus:
+    """One server in the routing table."""
+
+    key: Key
+    endpoint: Address
+    rtt_ms: float | None
+    bootstrap: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateStatus:
+    """An address of ours that we publish."""
+
+    endpoint: Address
+    confirmed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    key: Key
+    mode: str  # "unknown", "direct" or "nat"
+    server: bool  # others may put us in their routing tables
+    joined: bool  # at least one server answers
+    nat: str  # one line of text: mapping and filtering as far as known
+    candidates: tuple[CandidateStatus, ...]
+    published: bool  # at least one server holds our current record
+    peers: tuple[PeerStatus, ...]
+    contacts: tuple[ContactStatus, ...]
+    stored_records: int
+    size_estimate: int  # servers in the whole network, ourselves included

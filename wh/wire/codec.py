@@ -1,0 +1,81 @@
+"""Control messages to bytes and back (docs/protocol.md section 3)."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import msgspec
+
+from wh.wire import address
+from wh.wire.errors import BadMessage
+from wh.wire.messages import Contact, Dialback, Message, Nodes, Pong, Uint32
+from wh.wire.public_key import is_public_key
+
+MAX_MESSAGE_LEN = 1_100
+"""A datagram of 1,200 bytes less the 92 of a RESP, the length field and the padding to 16."""
+
+
+class _Head(msgspec.Struct, array_like=True):
+    """The part that messages of all types share, also of types that we do not know."""
+
+    type: Uint32
+    request_id: Uint32
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
+_head_decoder = msgspec.msgpack.Decoder(_Head)
+_KNOWN_TYPES = frozenset(message.__struct_config__.tag for message in get_args(Message))
+
+
+def encode(message: Message) -> bytes:
+    """At most MAX_MESSAGE_LEN bytes; raises ValueError where the message is longer."""
+    data = _encoder.encode(message)
+    if len(data) > MAX_MESSAGE_LEN:
+        raise ValueError(f"{type(message).__name__} of {len(data)} bytes; the limit is {MAX_MESSAGE_LEN}")
+    return data
+
+
+def decode_untrusted(data: bytes, *, allow_loopback: bool = False) -> Message | None:
+    """The message, or None for a type that this version does not know. Raises BadMessage only.
+
+    An address that no datagram may be sent to is refused (docs/protocol.md section 1), except in NODES, where
+    only its contact is left out. allow_loopback: 127.0.0.0/8 and ::1 are usable (all nodes on one host).
+    """
+    if len(data) > MAX_MESSAGE_LEN:
+        raise BadMessage(f"{len(data)} bytes; the limit is {MAX_MESSAGE_LEN}")
+    try:
+        message = _decoder.decode(data)
+    except msgspec.ValidationError as error:
+        if _is_unknown_type(data):
+            return None
+        raise BadMessage(str(error)) from None
+    except (msgspec.DecodeError, RecursionError) as error:  # RecursionError: arrays nested hundreds deep
+        raise BadMessage(str(error)) from None
+    return _check_addresses(message, allow_loopback)
+
+
+def _is_unknown_type(data: bytes) -> bool:
+    try:
+        return _head_decoder.decode(data).type not in _KNOWN_TYPES
+    except (msgspec.DecodeError, RecursionError):
+        return False
+
+
+def _check_addresses(message: Message, allow_loopback: bool) -> Message:
+    if isinstance(message, Nodes):
+        kept = tuple(contact for contact in message.contacts if _is_usable(contact, allow_loopback))
+        return msgspec.structs.replace(message, contacts=kept)
+    if isinstance(message, Pong):
+        named = message.observed
+    elif isinstance(message, Dialback):
+        named = message.address
+    else:
+        return message
+    if not address.is_usable(named, allow_loopback=allow_loopback):
+        raise BadMessage(f"{type(message).__name__} names the unusable address {address.to_text(named)}")
+    return message
+
+
+def _is_usable(contact: Contact, allow_loopback: bool) -> bool:
+    return address.is_usable(contact.address, allow_loopback=allow_loopback) and is_public_key(contact.key)

@@ -1,0 +1,195 @@
+"""Signed endpoint records: where a node can be reached (docs/protocol.md section 4).
+
+    "WHR2" || key 32 || sequence 8 || expiry 4 || flags 2 || body length 2 || body || signature 64
+
+Integers are little-endian; the body is a msgpack array. The signature is over "wirehub record", the namespace
+and everything before it, so a record of one network means nothing in another.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from enum import IntEnum, IntFlag
+from typing import Annotated, NamedTuple
+
+import msgspec
+from msgspec import Meta
+
+from wh.wire.address import Address, is_usable
+from wh.wire.errors import BadRecord
+from wh.wire.messages import MAX_RECORD_LEN, AddressBytes, KeyBytes, Uint8, Uint16
+from wh.wire.public_key import Key, is_public_key
+
+MAX_LIFETIME_S = 2 * 3600
+CLOCK_SKEW_S = 600
+MAX_CANDIDATES = 8
+MAX_RELAYS = 3
+SIGNATURE_LEN = 64
+
+_MAGIC = b"WHR2"
+_HEADER = struct.Struct("<4s32sQIHH")
+_LABEL = b"wirehub record"
+
+Sign = Callable[[bytes], bytes]
+"""Message -> 64 bytes of XEdDSA signature by the node's own key."""
+
+Verify = Callable[[bytes, bytes, bytes], bool]
+"""Public key, message, signature -> whether it is valid. Malformed input is False."""
+
+
+class RecordFlag(IntFlag):
+    SERVER = 1
+    RELAY = 2
+
+
+class CandidateFlag(IntFlag):
+    CONFIRMED = 1  # a KNOCK or PROBE arrived there; without it only one node's word stands for it
+
+
+class Mapping(IntEnum):
+    """How a NAT maps (RFC 4787 4.1), as far as it matters to punching (docs/protocol.md section 6)."""
+
+    UNKNOWN = 0
+    NONE = 1  # no NAT
+    ENDPOINT_INDEPENDENT = 2
+    SEQUENTIAL = 3  # endpoint-dependent, small steps between ports
+    RANDOM = 4  # endpoint-dependent
+
+
+class Filtering(IntEnum):
+    """What a NAT lets in (RFC 4787 5)."""
+
+    UNKNOWN = 0
+    ENDPOINT_INDEPENDENT = 1
+    ADDRESS_DEPENDENT = 2
+    ADDRESS_AND_PORT_DEPENDENT = 3
+
+
+class Candidate(msgspec.Struct, array_like=True, frozen=True):
+    """A direct address. flags: CandidateFlag bits."""
+
+    address: AddressBytes
+    flags: Uint8 = 0
+
+
+class Relay(msgspec.Struct, array_like=True, frozen=True):
+    """A relay that forwards to the node. transport: 0 UDP, 1 TCP."""
+
+    key: KeyBytes
+    address: AddressBytes
+    rtt_ms: Uint16 = 0
+    transport: Uint8 = 0
+
+
+class NatProfile(msgspec.Struct, array_like=True, frozen=True):
+    """mapping: a Mapping. filtering: a Filtering. Plain ints, for values that a later version may add."""
+
+    mapping: Uint8 = Mapping.UNKNOWN
+    filtering: Uint8 = Filtering.UNKNOWN
+
+
+class _Body(msgspec.Struct, array_like=True, frozen=True):
+    candidates: Annotated[tuple[Candidate, ...], Meta(max_length=MAX_CANDIDATES)]
+    relays: Annotated[tuple[Relay, ...], Meta(max_length=MAX_RELAYS)]
+    nat: NatProfile
+
+
+class RecordHeader(NamedTuple):
+    """What a record claims, before its signature is checked. expiry: Unix seconds."""
+
+    key: Key
+    sequence: int
+    expiry: int
+    flags: int
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One endpoint record.
+
+    sequence: the highest wins. expiry: Unix seconds. flags: RecordFlag bits. candidates and relays: best
+    first. encoded: the signed bytes, at most 512; empty for one that is not signed yet.
+    """
+
+    key: Key
+    sequence: int
+    expiry: int
+    flags: int = 0
+    candidates: tuple[Candidate, ...] = ()
+    relays: tuple[Relay, ...] = ()
+    nat: NatProfile = NatProfile()
+    encoded: bytes = field(default=b"", compare=False, repr=False)
+
+
+_body_encoder = msgspec.msgpack.Encoder()
+_body_decoder = msgspec.msgpack.Decoder(_Body)
+
+
+def next_sequence(last: int, unix: float) -> int:
+    """The sequence of a record made now; it rises also where the clock went back."""
+    return max(last + 1, int(unix * 1000))
+
+
+def encode_unsigned(record: Record) -> bytes:
+    """Everything before the signature. Raises ValueError where the signed record would exceed 512 bytes."""
+    body = _body_encoder.encode(_Body(record.candidates, record.relays, record.nat))
+    header = _HEADER.pack(_MAGIC, record.key, record.sequence, record.expiry, record.flags, len(body))
+    total = len(header) + len(body) + SIGNATURE_LEN
+    if total > MAX_RECORD_LEN:
+        raise ValueError(f"a record of {total} bytes; the limit is {MAX_RECORD_LEN}")
+    return header + body
+
+
+def signed_message(unsigned: bytes, namespace: bytes) -> bytes:
+    """What the signature is over. namespace: at most 255 bytes."""
+    return b"".join((_LABEL, bytes((len(namespace),)), namespace, unsigned))
+
+
+def sign_record(record: Record, *, namespace: bytes, sign: Sign) -> Record:
+    """The record with `encoded` filled in. Raises ValueError where it is too long."""
+    unsigned = encode_unsigned(record)
+    return replace(record, encoded=unsigned + sign(signed_message(unsigned, namespace)))
+
+
+def decode_header_untrusted(data: bytes) -> RecordHeader:
+    """What a record claims, to decide whether its signature is worth checking. Raises BadRecord only."""
+    if not _HEADER.size + SIGNATURE_LEN <= len(data) <= MAX_RECORD_LEN:
+        raise BadRecord(f"a record of {len(data)} bytes")
+    magic, key, sequence, expiry, flags, body_len = _HEADER.unpack_from(data)
+    if magic != _MAGIC or len(data) != _HEADER.size + body_len + SIGNATURE_LEN:
+        raise BadRecord("not a version 2 record, or its length field is wrong")
+    if not is_public_key(key):
+        raise BadRecord("its key is no public key")
+    return RecordHeader(key, sequence, expiry, flags)
+
+
+def decode_untrusted(
+    data: bytes, *, namespace: bytes, verify: Verify, unix: float, allow_loopback: bool = False
+) -> Record:
+    """A record whose signature is valid and which has not expired. Raises BadRecord only.
+
+    Candidates and relays at addresses that no datagram may be sent to are left out.
+    """
+    header = decode_header_untrusted(data)
+    if not unix < header.expiry <= unix + MAX_LIFETIME_S + CLOCK_SKEW_S:
+        raise BadRecord("it has expired, or expires too far ahead")
+    unsigned, signature = data[:-SIGNATURE_LEN], data[-SIGNATURE_LEN:]
+    if not verify(header.key, signed_message(unsigned, namespace), signature):
+        raise BadRecord("its signature is not valid")
+    try:
+        body = _body_decoder.decode(unsigned[_HEADER.size :])
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise BadRecord(f"its body: {error}") from None
+
+    def usable(address: Address) -> bool:
+        return is_usable(address, allow_loopback=allow_loopback)
+
+    return Record(
+        *header,
+        candidates=tuple(candidate for candidate in body.candidates if usable(candidate.address)),
+        relays=tuple(relay for relay in body.relays if usable(relay.address) and is_public_key(relay.key)),
+        nat=body.nat,
+        encoded=bytes(data),
+    )

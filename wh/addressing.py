@@ -16,9 +16,9 @@ _ORCHID = ipaddress.IPv6Network("2001:20::/28")
 class Addressing:
     """What we know of our own sockets and addresses and of the network's.
 
-    A network whose file names endpoints and all of them are private lives in private address space: there private
-    addresses are the addresses. Elsewhere a private address says nothing to whoever reads it in a record.
-    """
+    A network whose file names endpoints and all of them are private lives in private address space: there
+    private addresses are the addresses. Elsewhere a private address says nothing to whoever reads it in a
+    record."""
 
     def __init__(self) -> None:
         self._sockets: dict[int, int] = {}  # family 4 or 6 -> socket id

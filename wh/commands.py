@@ -14,11 +14,10 @@ from wh.wire.messages import Message
 class Send:
     """A message to a peer: in its session (DATA) if there is one, else, for PING and FIND only, in an INIT.
 
-    While a handshake is in flight the runner keeps it (bounded, 1 s) and sends it once the session is up, except the
-    very message that the INIT in flight carries: on a path where that INIT did not go yet the same INIT goes there too
-    (the candidates of a peer are tried in parallel, and any may answer); on a path where it did, a new INIT is made.
-    pad_to: plaintext size of an INIT, so that the answer has room.
-    """
+    While a handshake is in flight the runner keeps it (bounded, 1 s) and sends it once the session is up,
+    except the very message that the INIT in flight carries: on a path where that INIT did not go yet the same
+    INIT goes there too (the candidates of a peer are tried in parallel, and any may answer); on a path where
+    it did, a new INIT is made. pad_to: plaintext size of an INIT, so that the answer has room."""
 
     peer: Key
     path: Path
@@ -50,7 +49,8 @@ class ResetSession:
 
 @dataclass(frozen=True, slots=True)
 class SetDataPath:
-    """Where the data plane sends a peer's packets; None: nowhere. keepalive_s: WireGuard's persistent keepalive."""
+    """Where the data plane sends a peer's packets; None: nowhere. keepalive_s: WireGuard's persistent
+    keepalive."""
 
     peer: Key
     path: Path | None

@@ -19,7 +19,8 @@ ADDRESSES_MAX = 8
 
 
 class FileEndpoints:
-    """Key -> addresses. `changed` is called after each answer that brought another set of addresses for a name."""
+    """Key -> addresses. `changed` is called after each answer that brought another set of addresses for a
+    name."""
 
     def __init__(self, engine: Engine, changed: Callable[[Instant], None]) -> None:
         self._engine = engine
@@ -53,6 +54,7 @@ class FileEndpoints:
             return
         self._resolved[name] = addresses
         self._publish()
+        self._schedule(now)
         self._changed(now)
 
     def _names(self) -> set[tuple[str, int]]:
@@ -63,17 +65,18 @@ class FileEndpoints:
         self._engine.addressing.set_configured(addresses)
 
     def _ask(self, now: Instant) -> None:
+        for host, port in sorted(self._missing() or self._names()):
+            self._engine.emit(ResolveName(host, port))
+        self._schedule(now)
+        self._retry_s = min(RETRY_MAX_S, 2 * self._retry_s)
+
+    def _missing(self) -> set[tuple[str, int]]:
+        return {name for name in self._names() if name not in self._resolved}
+
+    def _schedule(self, now: Instant) -> None:
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
-        names = self._names()
-        if not names:
+        if not self._names():
             return
-        missing = {name for name in names if name not in self._resolved}
-        for host, port in sorted(missing or names):
-            self._engine.emit(ResolveName(host, port))
-        wait_s = self._retry_s if missing else REFRESH_S
-        self._retry_s = min(RETRY_MAX_S, 2 * self._retry_s) if missing else RETRY_FIRST_S
-        self._timer = self._engine.timers.call_at(
-            now.monotonic + jittered(self._engine.rng, wait_s), self._ask
-        )
+        wait_s = jittered(self._engine.rng, self._retry_s if self._missing() else REFRESH_S)
+        self._timer = self._engine.timers.call_at(now.monotonic + wait_s, self._ask)

@@ -1,4 +1,5 @@
-"""What the parts of the engine share: commands to give, timers, randomness, our addresses, the nodes we know."""
+"""What the parts of the engine share: commands to give, timers, randomness, our addresses, the nodes we
+know."""
 
 from __future__ import annotations
 

@@ -59,6 +59,7 @@ class Code(StrEnum):
     ALREADY_RUNNING = "WH222", "a daemon already runs on the interface"
     RUN_DIRECTORY = "WH223", "the run directory cannot be used"
     DAEMON_START = "WH224", "the daemon did not start"
+    RESTART_NEEDED = "WH225", "the new network file changes what only a new start can change"
 
     CORE_FAILURE = "WH301", "a call into the core failed"
     NO_DAEMON = "WH310", "no daemon answers"
@@ -68,6 +69,10 @@ class Code(StrEnum):
     UNKNOWN_PEER = "WH314", "no such peer, name or interface"
     IPC_BAD_REPLY = "WH315", "the daemon's answer is not understood"
     IPC_BUSY = "WH316", "the daemon has too many requests open"
+
+    NOT_FOUND = "WH320", "no address of the peer is known"
+    NO_ANSWER = "WH321", "the peer does not answer"
+    TOO_MANY_INQUIRIES = "WH322", "too many lookups and pings are running"
 
 
 class UserError(WireHubError):

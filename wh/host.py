@@ -20,10 +20,17 @@ log = logging.getLogger(__name__)
 
 
 class Host:
-    """interface: None where the node has none (it only serves the DHT). hosts_path: None to leave that file alone."""
+    """interface: None where the node has none (it only serves the DHT). hosts_path: None to leave that file
+    alone."""
 
     def __init__(
-        self, name: str, datapath: Datapath, links: LinkManager, *, has_interface: bool, hosts_path: Path | None
+        self,
+        name: str,
+        datapath: Datapath,
+        links: LinkManager,
+        *,
+        has_interface: bool,
+        hosts_path: Path | None,
     ) -> None:
         self._name = name
         self._datapath = datapath
@@ -33,7 +40,8 @@ class Host:
         self._allowed_ips: dict[Key, frozenset[IPNetwork]] = {}
 
     async def set_up(self, plan: OverlayPlan) -> list[str]:
-        """Bring the interface up. Returns warnings; raises SystemSetupError, with nothing but peers left behind."""
+        """Bring the interface up. Returns warnings; raises SystemSetupError, with nothing but peers left
+        behind."""
         warnings: list[str] = []
         if self._has_interface:
             self._set_peers(plan)
@@ -59,9 +67,7 @@ class Host:
         if self._hosts_path is None:
             return
         try:
-            await asyncio.to_thread(
-                hosts.remove, self._hosts_path, self._name, run_directory=Path(run_dir())
-            )
+            await asyncio.to_thread(hosts.remove, self._hosts_path, self._name, run_directory=Path(run_dir()))
         except SystemSetupError as error:
             log.warning("%s", error)
 

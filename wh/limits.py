@@ -11,9 +11,8 @@ DEFAULT_ENTRIES_MAX = 4096
 class RateLimit:
     """Allows `burst` at once and then one each `interval_s` seconds, for each name apart.
 
-    The table forgets the name that was used longest ago. A forgotten name starts with a full burst, so where names
-    are cheap to invent a second limit over all of them is needed.
-    """
+    The table forgets the name that was used longest ago. A forgotten name starts with a full burst, so where
+    names are cheap to invent a second limit over all of them is needed."""
 
     def __init__(self, burst: int, interval_s: float, entries_max: int = DEFAULT_ENTRIES_MAX) -> None:
         self._burst = burst

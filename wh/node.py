@@ -1,22 +1,52 @@
-"""The engine of a WireHub node, sans-IO: events and the time in, commands and the next deadline out."""
+"""The engine of a WireHub node, sans-IO: events and the time in, commands and the next deadline out.
+
+This is the switchboard. Each concern has a module of its own: requests (ids, timeouts), discovery (joining
+the DHT), reachability (NAT), publisher (our record), trusted (paths to peers), server (answers), inquiries
+(users' questions)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from enum import StrEnum
-
-from wh.commands import Command
-from wh.events import Event, Instant, Key
+from wh.commands import Command, Knock, Reply, ResetSession, Send
+from wh.config.model import Network, PeerKind
+from wh.dht.lookup import LookupResult
+from wh.discovery import Discovery
+from wh.endpoints import FileEndpoints
+from wh.engine import Engine
+from wh.events import (
+    DataOnNewPath,
+    DataSession,
+    DataTraffic,
+    Event,
+    ForgetRequested,
+    Instant,
+    Key,
+    KnockReceived,
+    LocalAddresses,
+    LookupRequested,
+    MessageReceived,
+    NameResolved,
+    NetworkLoaded,
+    PathWanted,
+    PingRequested,
+    RequestCancelled,
+    SendFailed,
+    SessionOpened,
+    Stopping,
+)
+from wh.inquiries import Inquiries, LookupInquiry, PingInquiry
+from wh.kademlia import Kademlia
+from wh.publisher import Content, Publisher
 from wh.randomness import Randomness
-from wh.status import NodeStatus
-
-
-class Mode(StrEnum):
-    """What the operator says of our own reachability (`wh up ... mode M`)."""
-
-    UNKNOWN = "unknown"  # find out
-    DIRECT = "direct"  # reachable: a server without proof
-    NAT = "nat"  # never a server
+from wh.reachability import Mode, OwnReachability
+from wh.requests import Requests
+from wh.searches import Searches
+from wh.server import Server
+from wh.status import CandidateStatus, ContactStatus, NodeStatus, PeerStatus
+from wh.trusted import TrustedPeer
+from wh.trusted_peers import TrustedPeers
+from wh.wire.address import Address
+from wh.wire.messages import NONCE_LEN, Challenge, Find, Leaving, Ping
+from wh.wire.records import CandidateFlag, NatProfile, RecordFlag, Sign, Verify
 
 
 class Node:
@@ -27,26 +57,301 @@ class Node:
     anything that came from the network.
 
     key: our 32-byte public key. sign(message) -> 64-byte XEdDSA signature with our secret key;
-    verify(key, message, signature) -> bool.
+    verify(key, message, signature) -> bool. mode: a Mode.
     """
 
     def __init__(
-        self,
-        key: Key,
-        *,
-        rng: Randomness,
-        sign: Callable[[bytes], bytes],
-        verify: Callable[[bytes, bytes, bytes], bool],
-        mode: str = Mode.UNKNOWN,
-    ) -> None: ...
+        self, key: Key, *, rng: Randomness, sign: Sign, verify: Verify, mode: str = Mode.UNKNOWN
+    ) -> None:
+        self._engine = engine = Engine(key, rng)
+        self._kademlia = Kademlia.of(engine, sign, verify)
+        self._requests = Requests(engine)
+        self._searches = Searches(engine, self._requests, self._kademlia)
+        self._reachability = OwnReachability(
+            engine, self._requests, self._kademlia, Mode(mode), self._reachability_changed
+        )
+        self._endpoints = FileEndpoints(engine, self._endpoints_changed)
+        self._discovery = Discovery(
+            engine,
+            self._requests,
+            self._kademlia,
+            self._searches,
+            self._endpoints,
+            capabilities=lambda: self._reachability.capabilities,
+            new_server=self._new_server,
+        )
+        self._publisher = Publisher(
+            engine,
+            self._requests,
+            self._kademlia,
+            self._searches,
+            content=self._record_content,
+            looked_up=self._looked_up_ourselves,
+            is_server=lambda: self._reachability.proved,
+        )
+        self._trusted = TrustedPeers(
+            engine, self._requests, self._searches, self._reachability, self._endpoints
+        )
+        self._server = Server(
+            engine,
+            self._requests,
+            self._kademlia,
+            self._discovery,
+            self._reachability,
+            record_sequence=lambda: self._publisher.sequence,
+        )
+        self._inquiries = Inquiries(engine)
 
     def handle(self, event: Event, now: Instant) -> list[Command]:
         """Take in one event."""
+        match event:
+            case MessageReceived():
+                self._message_received(event, now)
+            case SessionOpened():
+                self._session_opened(event, now)
+            case SendFailed():
+                self._send_failed(event, now)
+            case KnockReceived():
+                self._reachability.knocked(event, now)
+            case NetworkLoaded(network=network):
+                self._network_loaded(network, now)
+            case LocalAddresses():
+                self._local_addresses(event, now)
+            case NameResolved():
+                self._endpoints.resolved(event, now)
+            case LookupRequested() | PingRequested():
+                self._inquire(event, now)
+            case RequestCancelled(request=request):
+                self._inquiries.cancel(request)
+            case ForgetRequested(peer=key):
+                self._forget(key, now)
+            case Stopping():
+                self._say_leaving()
+            case PathWanted() | DataOnNewPath() | DataSession() | DataTraffic():
+                self._data_plane_event(event, now)
+        return self._take_commands(now)
 
     def tick(self, now: Instant) -> list[Command]:
         """Run every timer that is due at now.monotonic."""
+        self._engine.timers.run_due(now)
+        return self._take_commands(now)
 
     def next_deadline(self) -> float | None:
         """Monotonic time at which tick() is wanted; None: nothing is scheduled."""
+        return self._engine.timers.next_deadline()
 
-    def snapshot(self) -> NodeStatus: ...
+    def snapshot(self) -> NodeStatus:
+        table, bootstraps = self._kademlia.table, self._discovery.bootstraps
+        return NodeStatus(
+            key=self._engine.key,
+            mode=self._reachability.mode,
+            server=self._reachability.proved,
+            joined=self._kademlia.joined,
+            nat=str(self._reachability),
+            candidates=tuple(
+                CandidateStatus(each.address, bool(each.flags & CandidateFlag.CONFIRMED))
+                for each in self._reachability.candidates()
+            ),
+            published=self._publisher.published,
+            peers=tuple(map(self._peer_status, self._trusted)),
+            contacts=tuple(
+                ContactStatus(
+                    contact.key,
+                    contact.address,
+                    _milliseconds(contact.rtt.srtt),
+                    bootstrap=contact.key in bootstraps,
+                    alive=not contact.dead,
+                )
+                for contact in table
+            ),
+            stored_records=len(self._kademlia.store),
+            size_estimate=max(round(self._kademlia.size.servers), len(table) + self._reachability.proved),
+        )
+
+    # Events from the network
+
+    def _message_received(self, event: MessageReceived, now: Instant) -> None:
+        if event.peer == self._engine.key:
+            return
+        peer = self._engine.peers.obtain(event.peer)
+        peer.heard_at = now.monotonic
+        peer.unanswered = 0
+        trusted = self._trusted.get(event.peer)
+        if not event.first_contact:
+            peer.session = True
+            if isinstance(event.message, Leaving):
+                self._left(event, trusted, now)
+                return
+            if trusted is not None:
+                trusted.heard(event, now)
+            elif not peer.is_validated(event.path, now):
+                self._challenge(event, now)
+        if not self._requests.take_answer(event, now):
+            self._server.handle(event, now)
+
+    def _left(self, event: MessageReceived, trusted: TrustedPeer | None, now: Instant) -> None:
+        self._server.handle(event, now)
+        self._engine.peers.obtain(event.peer).session_lost()
+        if trusted is not None:
+            trusted.left(now)
+        else:
+            self._engine.emit(ResetSession(event.peer))
+
+    def _challenge(self, event: MessageReceived, now: Instant) -> None:
+        """Somebody we serve sends from a new address: until it is proved, large answers cannot go there."""
+        if self._requests.waits_for(event.peer, Challenge):
+            return
+        self._requests.start(
+            event.peer, [event.path], Challenge(0, self._engine.rng.randbytes(NONCE_LEN)), now
+        )
+
+    def _session_opened(self, event: SessionOpened, now: Instant) -> None:
+        """As initiator, the answer in the RESP does what is to do."""
+        peer = self._engine.peers.obtain(event.peer)
+        peer.session = True
+        peer.unanswered = 0
+        if event.initiator:
+            return
+        self._requests.validated(peer, event.path, now)
+        trusted = self._trusted.get(event.peer)
+        if trusted is not None:
+            trusted.session_opened(event.path, now)
+
+    def _send_failed(self, event: SendFailed, now: Instant) -> None:
+        if not isinstance(event.message, Ping | Find):  # these would have gone out in an INIT
+            self._engine.peers.obtain(event.peer).session_lost()
+        self._requests.send_failed(event, now)
+
+    # Events from the configuration and the host
+
+    def _network_loaded(self, network: Network, now: Instant) -> None:
+        self._kademlia.namespace = network.namespace.encode()
+        self._engine.peers.pin({peer.key for peer in network.peers} - {self._engine.key})
+        self._engine.addressing.set_network(network)
+        self._reachability.bootstrap = any(
+            peer.key == self._engine.key and peer.kind is PeerKind.BOOT for peer in network.peers
+        )
+        self._endpoints.set_network(network, now)
+        self._reachability.file_addresses = self._endpoints.addresses_of(self._engine.key)
+        self._discovery.set_network(network, now)
+        self._trusted.set_network(network, now)
+        self._publisher.content_changed(now)
+
+    def _local_addresses(self, event: LocalAddresses, now: Instant) -> None:
+        self._engine.addressing.set_local(event)
+        self._reachability.restart(now)
+        self._discovery.join(now)
+        self._trusted.start_all(now)
+
+    def _endpoints_changed(self, now: Instant) -> None:
+        self._reachability.file_addresses = self._endpoints.addresses_of(self._engine.key)
+        self._trusted.endpoints_changed(now)
+        if not self._kademlia.joined:
+            self._discovery.join(now)
+
+    # Events from the data plane and from users
+
+    def _data_plane_event(
+        self, event: PathWanted | DataOnNewPath | DataSession | DataTraffic, now: Instant
+    ) -> None:
+        trusted = self._trusted.get(event.peer)
+        if trusted is None:
+            return
+        match event:
+            case PathWanted():
+                trusted.path_wanted(now)
+            case DataOnNewPath(path=path):
+                trusted.data_arrived(path, now)
+            case DataSession(up=False):
+                trusted.data_session_failed(now)
+
+    def _inquire(self, event: LookupRequested | PingRequested, now: Instant) -> None:
+        key = event.peer
+        if isinstance(event, LookupRequested):
+            self._inquiries.run(
+                event.request,
+                lambda progress, finish: LookupInquiry(key, self._searches, progress, finish),
+                now,
+            )
+        else:
+            self._inquiries.run(
+                event.request,
+                lambda _, finish: PingInquiry(
+                    key, self._engine, self._requests, self._searches, self._known_addresses(key), finish
+                ),
+                now,
+            )
+
+    def _known_addresses(self, key: Key) -> list[Address]:
+        """Where a node is, without looking it up; the path in use alone if there is one."""
+        trusted = self._trusted.get(key)
+        if trusted is not None:
+            return [trusted.path.remote] if trusted.path is not None else list(trusted.candidates)
+        contact = self._kademlia.table.get(key)
+        last = self._engine.peers.obtain(key).last_path
+        found = [contact.address] if contact is not None else []
+        found += [last.remote] if last is not None else []
+        return [*found, *self._endpoints.addresses_of(key)]
+
+    def _forget(self, key: Key, now: Instant) -> None:
+        self._requests.cancel_all(key)
+        self._kademlia.table.remove(key)
+        self._engine.peers.forget(key)
+        trusted = self._trusted.get(key)
+        if trusted is not None:
+            trusted.forget(now)
+        else:
+            self._engine.emit(ResetSession(key))
+
+    def _say_leaving(self) -> None:
+        for peer in self._engine.peers.with_session():
+            trusted = self._trusted.get(peer.key)
+            path = (trusted.path if trusted is not None else None) or peer.last_path
+            if path is not None:
+                self._engine.emit(Send(peer.key, path, Leaving()))
+
+    # What the parts tell each other
+
+    def _new_server(self, now: Instant) -> None:
+        """A server entered the table, or lives again: somebody to publish at, to ask, and to be seen by."""
+        self._publisher.changed(now)
+        self._reachability.servers_changed(now)
+        self._trusted.servers_changed(now)
+
+    def _reachability_changed(self, now: Instant) -> None:
+        self._publisher.content_changed(now)
+
+    def _looked_up_ourselves(self, result: LookupResult, now: Instant) -> None:
+        self._discovery.found_servers(result, now)
+
+    def _record_content(self) -> Content:
+        behaviours = self._reachability.behaviours()
+        nat = NatProfile(behaviours[0].mapping, behaviours[0].filtering) if behaviours else NatProfile()
+        flags = int(RecordFlag.SERVER) if self._reachability.proved else 0
+        return Content(self._reachability.candidates(), nat, flags)
+
+    def _peer_status(self, peer: TrustedPeer) -> PeerStatus:
+        known = self._engine.peers.obtain(peer.key)
+        return PeerStatus(
+            key=peer.key,
+            state=peer.state.value,
+            endpoint=peer.path.remote if peer.path is not None else None,
+            rtt_ms=_milliseconds(known.round_trip.srtt),
+            heard_at=known.heard_at,
+            candidates=peer.candidates,
+        )
+
+    def _take_commands(self, now: Instant) -> list[Command]:
+        commands = self._engine.take_commands()
+        for command in commands:
+            if isinstance(command, Send):
+                self._reachability.wrote_to(command.path.remote, now)
+            elif isinstance(command, Reply):
+                self._reachability.wrote_to(command.to.path.remote, now)
+            elif isinstance(command, Knock):
+                self._reachability.wrote_to(command.to, now)
+        return commands
+
+
+def _milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else 1000 * seconds

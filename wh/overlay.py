@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from wh.config.model import IPNetwork, Network, Peer
 from wh.events import Key
 from wh.naming.table import NameEntry, NameTable
+from wh.net.rtnetlink import InterfaceAddress
 from whcore.keys import encode_key, orchid
 
 MTU = 1408
@@ -17,12 +18,13 @@ MTU = 1408
 INTERFACE_PREFIX = "wh-"
 INTERFACE_KEY_CHARS = 8
 
-InterfaceAddress = ipaddress.IPv4Interface | ipaddress.IPv6Interface
+
 
 
 @dataclass(frozen=True, slots=True)
 class OverlayPlan:
-    """allowed_ips: by data-plane peer, the addresses that it may use. names: what the hosts file shall tell."""
+    """allowed_ips: by data-plane peer, the addresses that it may use. names: what the hosts file shall
+    tell."""
 
     addresses: frozenset[InterfaceAddress]
     routes: frozenset[IPNetwork]
@@ -36,7 +38,8 @@ def default_interface(key: Key) -> str:
 
 
 def needs_interface(network: Network) -> bool:
-    """Whether there is an overlay to be on. Without one, a node only serves the DHT, and needs no privilege."""
+    """Whether there is an overlay to be on. Without one, a node only serves the DHT, and needs no
+    privilege."""
     return network.subnet is not None or any(peer.trusted for peer in network.peers)
 
 
@@ -45,7 +48,7 @@ def own_address(network: Network, own_key: Key) -> InterfaceAddress | None:
     own = network.peer(own_key)
     if own is None or own.ip is None or network.subnet is None:
         return None
-    return ipaddress.ip_interface(f"{own.ip}/{network.subnet.prefixlen}")
+    return InterfaceAddress(own.ip, network.subnet.prefixlen)
 
 
 def plan_overlay(network: Network, own_key: Key) -> OverlayPlan:
@@ -53,7 +56,7 @@ def plan_overlay(network: Network, own_key: Key) -> OverlayPlan:
     namespace = network.namespace.encode()
     members = [peer for peer in network.peers if peer.trusted and not peer.is_alias]
     others = [peer for peer in members if peer.key != own_key]
-    own_orchid = ipaddress.IPv6Interface((orchid(own_key, namespace), 128))
+    own_orchid = InterfaceAddress(ipaddress.IPv6Address(orchid(own_key, namespace)), 128)
     subnet_address = own_address(network, own_key)
     addresses = {own_orchid} if subnet_address is None else {own_orchid, subnet_address}
     orchids = {peer.key: ipaddress.IPv6Network((orchid(peer.key, namespace), 128)) for peer in others}

@@ -1,4 +1,5 @@
-"""One peer's path as a state machine (docs/protocol.md section 7). The table at the end says what may happen."""
+"""One peer's path as a state machine (docs/protocol.md section 7). The table at the end says what may
+happen."""
 
 from __future__ import annotations
 
@@ -30,8 +31,8 @@ class PeerPath:
     def step(self, happened: PathInput, path: Path | None = None) -> bool:
         """Whether the path that data takes changed. path: the one that was PROVED.
 
-        What the table does not list changes nothing: an answer that comes late, say, or a loss reported twice.
-        """
+        What the table does not list changes nothing: an answer that comes late, say, or a loss reported
+        twice."""
         following = TRANSITIONS.get((self.state, happened))
         if following is None:
             return False

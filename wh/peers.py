@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Collection
 
 from wh.events import Instant, Key, Path
-from wh.rtt import RoundTrip
+from wh.rtt import RttEstimator
 
 STRANGERS_MAX = 2048
 VALIDATED_PATHS_MAX = 4
@@ -18,7 +18,8 @@ UNANSWERED_MAX = 2
 
 
 class Peer:
-    """One node: whether a control session exists as far as we know, its round trip, and its validated paths."""
+    """One node: whether a control session exists as far as we know, its round trip, and its validated
+    paths."""
 
     __slots__ = ("capabilities", "heard_at", "key", "round_trip", "session", "unanswered", "validated")
 
@@ -28,7 +29,7 @@ class Peer:
         self.unanswered = 0
         self.capabilities = 0
         self.heard_at: float | None = None  # monotonic
-        self.round_trip = RoundTrip()
+        self.round_trip = RttEstimator()
         self.validated: OrderedDict[Path, float] = OrderedDict()  # path -> when, the newest last
 
     def validate(self, path: Path, now: Instant) -> None:
@@ -82,9 +83,12 @@ class Peers:
             self._pinned[key] = Peer(key)
 
     def pin(self, keys: Collection[Key]) -> None:
-        """Never forget these (the network file's keys); what was pinned before and is not named becomes a stranger."""
-        former = self._pinned
-        self._pinned = {key: former.pop(key, None) or self._strangers.pop(key, None) or Peer(key) for key in keys}
+        """Never forget these (the network file's keys); what was pinned before and is not named becomes a
+        stranger."""
+        former, self._pinned = self._pinned, {}
+        for key in keys:
+            known = former.pop(key, None) or self._strangers.pop(key, None)
+            self._pinned[key] = known or Peer(key)
         self._strangers.update(former)
         while len(self._strangers) > self._strangers_max:
             self._strangers.popitem(last=False)

@@ -1,4 +1,5 @@
-"""The randomness that the engine is given: a subset of random.Random, so that SystemRandom() and Random(seed) both fit."""
+"""The randomness that the engine is given: a subset of random.Random, so that SystemRandom() and Random(seed)
+both fit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Requests and their answers: ids, timeouts, repeats, round-trip times, and what may be sent to whom unasked."""
+"""Requests and their answers: ids, timeouts, repeats, round-trip times, and what may be sent to whom
+unasked."""
 
 from __future__ import annotations
 
@@ -15,9 +16,19 @@ from wh.limits import RateLimit, RecentlySeen
 from wh.peers import UNANSWERED_MAX, VALIDATION_LIFETIME_S, Peer
 from wh.rtt import MAX_TIMEOUT_S
 from wh.timers import Timer
-from wh.wire.messages import ANSWERS, Challenge, Find, FindWant, Message, Probe
+from wh.wire.messages import (
+    ANSWERS,
+    Challenge,
+    Find,
+    FindWant,
+    Message,
+    Probe,
+    ProbeAck,
+    Response,
+)
 
 PENDING_MAX = 1024
+PATHS_MAX = 8
 
 FIND_INIT_LEN = 400
 FIND_RECORD_INIT_LEN = 1052
@@ -45,13 +56,23 @@ CANDIDATES = Schedule((0.25, 0.75, 1.75), 2.75)
 
 
 class Answer(NamedTuple):
+    """path: the one that led to the peer. rtt: seconds since the last send."""
+
     message: Message
     path: Path
-    rtt: float  # seconds since the last send
+    rtt: float
 
 
 AnswerCallback = Callable[[Answer, Instant], None]
 FailureCallback = Callable[[Instant], None]
+
+
+def _no_answer_wanted(answer: Answer, now: Instant) -> None:
+    """For a request that is made for the listeners' sake, or for what it makes the peer do."""
+
+
+def _failure_expected(now: Instant) -> None:
+    """For a request that comes again anyway."""
 
 
 @dataclass(slots=True)
@@ -64,7 +85,6 @@ class Request:
     schedule: Schedule
     on_answer: AnswerCallback
     on_failure: FailureCallback
-    on_slow: FailureCallback | None
     started_at: float
     sent_at: float
     sends: int = 0
@@ -79,7 +99,10 @@ class Request:
 
 
 class Requests:
-    """The table of requests in flight, at most PENDING_MAX."""
+    """The table of requests in flight, at most PENDING_MAX.
+
+    answer_listeners are told of every answer, and silence_listeners of every request given up, before whoever
+    made the request."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -87,6 +110,8 @@ class Requests:
         self._last_id = int.from_bytes(engine.rng.randbytes(4), "little")
         self._unvalidated = RateLimit(UNVALIDATED_BURST, UNVALIDATED_INTERVAL_S)
         self._validated_ips = RecentlySeen(VALIDATION_LIFETIME_S)
+        self.answer_listeners: list[Callable[[Key, Answer, Instant], None]] = []
+        self.silence_listeners: list[Callable[[Key, Instant], None]] = []
 
     def __len__(self) -> int:
         return len(self._pending)
@@ -98,19 +123,14 @@ class Requests:
         message: Message,
         now: Instant,
         *,
-        on_answer: AnswerCallback,
-        on_failure: FailureCallback,
-        on_slow: FailureCallback | None = None,
+        on_answer: AnswerCallback = _no_answer_wanted,
+        on_failure: FailureCallback = _failure_expected,
         schedule: Schedule | None = None,
-    ) -> Request | None:
-        """Send a request on all `paths` and repeat it until it is answered or given up; exactly one of on_answer and
-        on_failure follows, later, unless it is cancelled. Its request id is filled in here. on_slow is called once,
-        at the first repeat. Returns None where too many are in flight; then on_failure follows too.
-        """
+    ) -> Request:
+        """Send a request on all `paths` and repeat it until it is answered or given up; exactly one of
+        on_answer and on_failure follows, later, unless it is cancelled. Its request id is filled in here.
+        Where too many are in flight, on_failure is all that happens."""
         known = self._engine.peers.obtain(peer)
-        if len(self._pending) >= PENDING_MAX or not paths:
-            self._engine.timers.call_at(now.monotonic, on_failure)
-            return None
         self._last_id = self._last_id % 0xFFFF_FFFF + 1  # never 0, which means unsolicited
         request = Request(
             peer=peer,
@@ -119,13 +139,22 @@ class Requests:
             schedule=schedule or _schedule_for(known),
             on_answer=on_answer,
             on_failure=on_failure,
-            on_slow=on_slow,
             started_at=now.monotonic,
             sent_at=now.monotonic,
         )
-        self._pending[peer, self._last_id] = request
-        self._transmit(request, now)
+        if len(self._pending) >= PENDING_MAX or not paths:
+            self._fail_soon(request, now)
+        else:
+            self._pending[peer, self._last_id] = request
+            self._transmit(request, now)
         return request
+
+    def add_paths(self, request: Request, paths: Sequence[Path], now: Instant) -> None:
+        """Try a request in flight on further paths too, at most PATHS_MAX in all."""
+        new = [path for path in paths if path not in request.paths][: PATHS_MAX - len(request.paths)]
+        request.paths += new
+        for path in new:
+            self._send(request, path, now)
 
     def cancel(self, request: Request | None) -> None:
         if request is not None:
@@ -134,6 +163,12 @@ class Requests:
     def cancel_all(self, peer: Key) -> None:
         for request in [request for request in self._pending.values() if request.peer == peer]:
             self._remove(request)
+
+    def waits_for(self, peer: Key, kind: type[Message]) -> bool:
+        """Whether a request of that type to that peer is in flight."""
+        return any(
+            key == peer and isinstance(request.message, kind) for (key, _), request in self._pending.items()
+        )
 
     def take_answer(self, event: MessageReceived, now: Instant) -> bool:
         """Whether the message answered a request of ours; a path that it was sent on is validated by that."""
@@ -144,10 +179,14 @@ class Requests:
         peer = self._engine.peers.obtain(event.peer)
         rtt = max(0.0, now.monotonic - request.sent_at)
         if request.sends == 1:
-            peer.round_trip.sample(rtt)
-        if event.path in request.tried:
-            self.validated(peer, event.path, now)
-        request.on_answer(Answer(event.message, event.path, rtt), now)
+            peer.round_trip.add_sample(rtt)
+        path = _proven_path(request, event.path)
+        if path is not None:
+            self.validated(peer, path, now)
+        answer = Answer(event.message, path or event.path, rtt)
+        for listener in self.answer_listeners:
+            listener(event.peer, answer, now)
+        request.on_answer(answer, now)
         return True
 
     def validated(self, peer: Peer, path: Path, now: Instant) -> None:
@@ -156,14 +195,15 @@ class Requests:
         self._validated_ips.note(path.remote[:16], now.monotonic)
 
     def send_failed(self, event: SendFailed, now: Instant) -> None:
-        """The runner could not send: the path counts no more, and without another one the request has failed."""
+        """The runner could not send: the path counts no more, and without another one the request has
+        failed."""
         request = self._pending.get((event.peer, event.message.request_id))
         if request is None or type(request.message) is not type(event.message):
             return
         request.paths = [path for path in request.paths if path != event.path]
         if not request.paths:
             self._remove(request)
-            self._engine.timers.call_at(now.monotonic, request.on_failure)
+            self._fail_soon(request, now)
 
     def may_send(self, path: Path, now: Instant) -> bool:
         """Take from the budget of an address that has not answered; others are free."""
@@ -176,23 +216,25 @@ class Requests:
         request.sends += 1
         request.sent_at = now.monotonic
         for path in request.paths:
-            if self.may_send(path, now):
-                request.tried.add(path)
-                self._engine.emit(Send(request.peer, path, request.message, _pad_to(request.message)))
+            self._send(request, path, now)
         request.timer = self._engine.timers.call_at(
             request.next_at, lambda then: self._timed_out(request, then)
         )
+
+    def _send(self, request: Request, path: Path, now: Instant) -> None:
+        if self.may_send(path, now):
+            request.tried.add(path)
+            self._engine.emit(Send(request.peer, path, request.message, _pad_to(request.message)))
 
     def _timed_out(self, request: Request, now: Instant) -> None:
         self._count_unanswered(request.peer)
         if request.sends > len(request.schedule.resend_after):
             self._remove(request)
+            for listener in self.silence_listeners:
+                listener(request.peer, now)
             request.on_failure(now)
             return
-        if request.on_slow is not None and request.sends == 1:
-            request.on_slow(now)
-        if self._pending.get((request.peer, request.message.request_id)) is request:
-            self._transmit(request, now)
+        self._transmit(request, now)
 
     def _count_unanswered(self, key: Key) -> None:
         peer = self._engine.peers.obtain(key)
@@ -202,6 +244,10 @@ class Requests:
         if peer.unanswered >= UNANSWERED_MAX:
             peer.session_lost()
             self._engine.emit(ResetSession(key))
+
+    def _fail_soon(self, request: Request, now: Instant) -> None:
+        """From a timer, so that no callback runs inside start()."""
+        request.timer = self._engine.timers.call_at(now.monotonic, request.on_failure)
 
     def _remove(self, request: Request) -> None:
         self._pending.pop((request.peer, request.message.request_id), None)
@@ -224,11 +270,19 @@ def _pad_to(message: Message) -> int:
     return FIND_RECORD_INIT_LEN if message.want & FindWant.RECORD else FIND_INIT_LEN
 
 
+def _proven_path(request: Request, answered_from: Path) -> Path | None:
+    """On which path the request must have arrived: the one that the answer came on, or the only one it
+    took."""
+    if answered_from in request.tried:
+        return answered_from
+    return next(iter(request.tried)) if len(request.tried) == 1 else None
+
+
 def _answers(request: Message, answer: Message) -> bool:
     if ANSWERS.get(type(request)) is not type(answer):
         return False
-    if isinstance(request, Challenge):
-        return request.nonce == getattr(answer, "nonce", None)
-    if isinstance(request, Probe):
-        return request.number == getattr(answer, "number", None)
+    if isinstance(request, Challenge) and isinstance(answer, Response):
+        return request.nonce == answer.nonce
+    if isinstance(request, Probe) and isinstance(answer, ProbeAck):
+        return (request.attempt, request.number) == (answer.attempt, answer.number)
     return True

@@ -1,8 +1,7 @@
-"""What a node must remember over a restart: ceilings of its two ever-growing numbers, and servers to begin
-with.
+"""What a node must remember over a restart: the last timestamp that it used in a control handshake.
 
-A number that must never go back (the timestamp of control handshakes, the sequence of our record) is not
-written at each use: a ceiling well above it is, and the next start begins there.
+Its peers refuse one that is not later (docs/protocol.md section 2), whatever our clock says. The number is
+not written at each use: a ceiling well above it is, and the next start goes on from there.
 """
 
 from __future__ import annotations
@@ -14,30 +13,20 @@ from pathlib import Path
 import msgspec
 
 DEFAULT_STATE_DIR = "/var/lib/wirehub"
-CONTACTS_MAX = 50
-STATE_LEN_MAX = 64 * 1024
+STATE_LEN_MAX = 4096
 """Bytes; a longer file is not ours."""
 
-CEILING_AHEAD_NS = 600 * 10**9
-CEILING_REFRESH_NS = CEILING_AHEAD_NS // 2
-MILLISECOND_NS = 10**6
+NS = 10**9
+CEILING_AHEAD_NS = 600 * NS
+CEILING_REFRESH_NS = 300 * NS
 
 log = logging.getLogger(__name__)
 
 
-class SavedContact(msgspec.Struct, frozen=True):
-    """A server: its key and address as text."""
-
-    key: str
-    address: str
-
-
-class SavedState(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The file's content. timestamp_ceiling_ns: Unix ns; sequence_ceiling: Unix ms, as records count."""
+class SavedState(msgspec.Struct, frozen=True):
+    """The file's content. timestamp_ceiling_ns: Unix time; nothing later has been used."""
 
     timestamp_ceiling_ns: int = 0
-    sequence_ceiling: int = 0
-    contacts: tuple[SavedContact, ...] = ()
 
 
 def state_path(key_text: str) -> Path:
@@ -50,62 +39,40 @@ class StateFile:
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
-        self._saved = SavedState()
+        self._ceiling_ns = 0
         self._write_failed = False
 
-    @property
-    def saved(self) -> SavedState:
-        return self._saved
-
     def load(self) -> SavedState:
-        """What the last run left; an empty state where there is none or it makes no sense (that is
+        """What the last run left; an empty state where there is none or it makes no sense (which is
         logged)."""
+        state = SavedState()
         if self._path is not None:
             try:
                 with self._path.open("rb") as file:
-                    self._saved = msgspec.json.decode(file.read(STATE_LEN_MAX), type=SavedState)
+                    state = msgspec.json.decode(file.read(STATE_LEN_MAX), type=SavedState)
             except FileNotFoundError:
                 pass
             except (OSError, msgspec.DecodeError) as error:
                 log.warning("ignoring the saved state in %s: %s", self._path, error)
-        return self._saved
+        self._ceiling_ns = state.timestamp_ceiling_ns
+        return state
 
-    def refresh_due(self, last_timestamp_ns: int, wall_ns: int) -> bool:
-        """Whether a number in use comes too near to the ceiling that is on disk."""
-        ahead_of = max(last_timestamp_ns, wall_ns)
-        return self._path is not None and self._saved.timestamp_ceiling_ns < ahead_of + CEILING_REFRESH_NS
+    def keep_ahead(self, last_timestamp_ns: int, wall_ns: int) -> None:
+        """Raise the ceiling on disk where what is in use, or will soon be, comes near to it."""
+        needed = max(last_timestamp_ns, wall_ns)
+        if self._ceiling_ns < needed + CEILING_REFRESH_NS:
+            self._write(needed + CEILING_AHEAD_NS)
 
-    def write_ceilings(
-        self, last_timestamp_ns: int, last_sequence: int, contacts: tuple[SavedContact, ...], wall_ns: int
-    ) -> None:
-        """While running: the ceilings go CEILING_AHEAD_NS beyond both what was used and the clock."""
-        self._write(
-            SavedState(
-                timestamp_ceiling_ns=max(last_timestamp_ns, wall_ns) + CEILING_AHEAD_NS,
-                sequence_ceiling=max(last_sequence, wall_ns // MILLISECOND_NS)
-                + CEILING_AHEAD_NS // MILLISECOND_NS,
-                contacts=contacts[:CONTACTS_MAX],
-            )
-        )
-
-    def write_final(
-        self, last_timestamp_ns: int, last_sequence: int, contacts: tuple[SavedContact, ...]
-    ) -> None:
+    def write_last(self, last_timestamp_ns: int) -> None:
         """On a clean stop: exactly what was used, so that restarts do not run ahead of the clock."""
-        self._write(
-            SavedState(
-                timestamp_ceiling_ns=last_timestamp_ns,
-                sequence_ceiling=last_sequence,
-                contacts=contacts[:CONTACTS_MAX],
-            )
-        )
+        self._write(last_timestamp_ns)
 
-    def _write(self, state: SavedState) -> None:
+    def _write(self, ceiling_ns: int) -> None:
         if self._path is None:
             return
-        self._saved = state
+        self._ceiling_ns = ceiling_ns
         try:
-            _replace_file(self._path, msgspec.json.encode(state))
+            _replace_file(self._path, msgspec.json.encode(SavedState(ceiling_ns)))
             self._write_failed = False
         except OSError as error:
             if not self._write_failed:

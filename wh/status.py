@@ -28,6 +28,7 @@ class ContactStatus:
     endpoint: Address
     rtt_ms: float | None
     bootstrap: bool
+    alive: bool  # it answered lately
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from libc.string cimport memcpy, memset
 # FF 02 tt 00, then little-endian fields. n and m are plaintext lengths: len2 || payload || zeros.
 cdef enum:
     HEADER_LEN = 4
-    TYPE_INIT = 1           # header sender_index4 ephemeral32 sealed_static48 sealed(TAI64N 12, n) mac1 16 mac2 16
+    TYPE_INIT = 1           # header sender_index4 ephemeral32 sealed_static48 sealed(12 + n) mac1 16 mac2 16
     TYPE_RESP = 2           # header sender_index4 receiver_index4 ephemeral32 sealed(m) mac1 16 mac2 16
     TYPE_COOKIE = 3         # header receiver_index4 nonce24 sealed32
     TYPE_DATA = 4           # header receiver_index4 counter8 sealed(n)
@@ -32,7 +32,6 @@ cdef enum:
     DATA_SEALED_AT = 16
     DATA_OVERHEAD = 32
 
-    TAG_LEN = 16
     MACS_LEN = 32
     TIMESTAMP_LEN = 12
     LENGTH_LEN = 2

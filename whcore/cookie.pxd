@@ -48,17 +48,20 @@ cdef int cookie_consume(cookie_jar* jar, const cookie_keys* keys, const uint8_t*
 cdef void cookie_checker_init(cookie_checker* checker, const cookie_keys* keys) noexcept nogil
 # message: n bytes, which end with mac1 || mac2. WH_OK, WH_E_LENGTH, WH_E_MAC.
 cdef int cookie_check_mac1(const cookie_checker* checker, const uint8_t* message, size_t n) noexcept nogil
-# The same for mac2. source: 18 bytes, address 16 || port 2 (or what docs/protocol.md section 1 says stands for them).
+# The same for mac2. source: 18 bytes, address 16 || port 2 (or what docs/protocol.md section 1 says stands
+# for them).
 cdef int cookie_check_mac2(cookie_checker* checker, const uint8_t* message, size_t n, const uint8_t* source,
                            int64_t now_ns) noexcept nogil
 # Fill nonce (24) and sealed (32) of a cookie reply to message.
 cdef void cookie_make(cookie_checker* checker, const uint8_t* message, size_t n, const uint8_t* source,
                       int64_t now_ns, uint8_t* nonce, uint8_t* sealed) noexcept nogil
 
-# capacity: buckets kept at most (rounded up to a power of two, at least 8); tokens_per_s and burst: at least 1.
-# WH_OK, WH_E_MEMORY.
-cdef int rate_limiter_init(rate_limiter* limiter, uint32_t capacity, uint64_t tokens_per_s, uint64_t burst) noexcept nogil
+# capacity: buckets kept at most (rounded up to a power of two, at least 8); tokens_per_s and burst: at least
+# 1. WH_OK, WH_E_MEMORY.
+cdef int rate_limiter_init(rate_limiter* limiter, uint32_t capacity, uint64_t tokens_per_s,
+                           uint64_t burst) noexcept nogil
 # address: 16 bytes; an IPv4 one (::ffff:a.b.c.d) counts as its /24 and an IPv6 one as its /48 when by_prefix,
 # else whole. WH_OK or WH_E_LIMIT. A full table evicts the fullest of a few candidates, never refuses.
-cdef int rate_limiter_allow(rate_limiter* limiter, const uint8_t* address, bint by_prefix, int64_t now_ns) noexcept nogil
+cdef int rate_limiter_allow(rate_limiter* limiter, const uint8_t* address, bint by_prefix,
+                            int64_t now_ns) noexcept nogil
 cdef void rate_limiter_free(rate_limiter* limiter) noexcept nogil

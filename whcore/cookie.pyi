@@ -2,8 +2,8 @@ from typing import Self, final
 
 @final
 class CookieKeys:
-    """What a responder's mac1s and cookies are made with (WireGuard whitepaper 5.4.4, 5.4.7): HASH(mac1_label ||
-    public_key || extra) and HASH(cookie_label || public_key)."""
+    """What a responder's mac1s and cookies are made with (WireGuard whitepaper 5.4.4, 5.4.7): HASH(mac1_label
+    || public_key || extra) and HASH(cookie_label || public_key)."""
 
     def __new__(
         cls, mac1_label: bytes, cookie_label: bytes, public_key: bytes, extra: bytes = b""
@@ -11,7 +11,7 @@ class CookieKeys:
 
 @final
 class CookieJar:
-    """The initiator's side: stamps messages to one responder, and keeps the cookie that it gave us for 120 s."""
+    """The initiator's side: stamps messages to one responder, and keeps for 120 s the cookie that it gave."""
 
     def __new__(cls, keys: CookieKeys) -> Self: ...
     def stamp(self, body: bytes, *, now_ns: int) -> bytes:
@@ -22,8 +22,8 @@ class CookieJar:
 
 @final
 class CookieChecker:
-    """The responder's side. source: 18 bytes, address 16 and port 2. Its secret changes every 120 s, and with it all
-    cookies."""
+    """The responder's side. source: 18 bytes, address 16 and port 2. Its secret changes every 120 s, and with
+    it all cookies."""
 
     def __new__(cls, keys: CookieKeys) -> Self: ...
     def check_mac1(self, message: bytes) -> bool: ...
@@ -37,4 +37,5 @@ class RateLimiter:
 
     def __new__(cls, capacity: int, *, tokens_per_s: int, burst: int) -> Self: ...
     def allow(self, address: bytes, *, by_prefix: bool, now_ns: int) -> bool:
-        """Take one token. address: 16 bytes; with by_prefix an IPv4 one counts as its /24, an IPv6 one as its /48."""
+        """Take one token. address: 16 bytes; with by_prefix an IPv4 one counts as its /24, an IPv6 one as its
+        /48."""

@@ -102,16 +102,17 @@ cdef void cookie_make(cookie_checker* checker, const uint8_t* message, size_t n,
                checker.keys.cookie_key)
 
 
-# What a source's cookie is now; the secret is renewed when it is too old, which ends all cookies made with it.
-cdef void cookie_of(cookie_checker* checker, const uint8_t* source, int64_t now_ns, uint8_t* cookie) noexcept nogil:
+# What a source's cookie is now; a secret that is too old is renewed, which ends all cookies made with it.
+cdef void cookie_of(cookie_checker* checker, const uint8_t* source, int64_t now_ns,
+                    uint8_t* cookie) noexcept nogil:
     if now_ns - checker.secret_at >= COOKIE_LIFE_NS:
         randombytes_buf(checker.secret, KEY_LEN)
         checker.secret_at = now_ns
     blake2s(cookie, COOKIE_MAC_LEN, checker.secret, KEY_LEN, source, COOKIE_SOURCE_LEN)
 
 
-# The rate limiter: a table of sets of WAYS token buckets. A set is chosen by a keyed hash, so that nobody outside can
-# aim at the bucket of another address.
+# The rate limiter: a table of sets of WAYS token buckets. A set is chosen by a keyed hash, so that nobody
+# outside can aim at the bucket of another address.
 
 cdef enum:
     WAYS = 8
@@ -140,7 +141,8 @@ cdef void rate_limiter_free(rate_limiter* limiter) noexcept nogil:
     limiter.table = NULL
 
 
-cdef int rate_limiter_allow(rate_limiter* limiter, const uint8_t* address, bint by_prefix, int64_t now_ns) noexcept nogil:
+cdef int rate_limiter_allow(rate_limiter* limiter, const uint8_t* address, bint by_prefix,
+                            int64_t now_ns) noexcept nogil:
     cdef uint8_t[ADDRESS_LEN] counted
     cdef token_bucket* bucket
     cdef int64_t token_ns = NS_PER_S // <int64_t>limiter.tokens_per_s
@@ -166,7 +168,8 @@ cdef void keep_prefix(uint8_t* address) noexcept nogil:
         memset(address + 6, 0, 10)      # /48
 
 
-cdef int64_t credit_now(const rate_limiter* limiter, const token_bucket* bucket, int64_t now_ns) noexcept nogil:
+cdef int64_t credit_now(const rate_limiter* limiter, const token_bucket* bucket,
+                        int64_t now_ns) noexcept nogil:
     cdef int64_t full = NS_PER_S // <int64_t>limiter.tokens_per_s * <int64_t>limiter.burst
     cdef int64_t elapsed = now_ns - bucket.refilled_at
     if not bucket.used or elapsed >= full:
@@ -180,7 +183,8 @@ cdef token_bucket* bucket_of(rate_limiter* limiter, const uint8_t* address, int6
     cdef token_bucket* ways
     cdef token_bucket* fullest
     cdef int i
-    blake2s(<uint8_t*>&digest, sizeof(digest), limiter.hash_key, sizeof(limiter.hash_key), address, ADDRESS_LEN)
+    blake2s(<uint8_t*>&digest, sizeof(digest), limiter.hash_key, sizeof(limiter.hash_key), address,
+            ADDRESS_LEN)
     ways = <token_bucket*>limiter.table + WAYS * (digest & (limiter.capacity // WAYS - 1))
     fullest = ways
     for i in range(WAYS):
@@ -206,8 +210,8 @@ cdef class CookieKeys:
                   bytes extra not None=b""):
         if len(public_key) != KEY_LEN:
             raise_rc(WH_E_LENGTH, "public key")
-        cookie_keys_init(&self.keys, PyBytes_AS_STRING(mac1_label), PyBytes_AS_STRING(cookie_label), public_key,
-                         extra, len(extra))
+        cookie_keys_init(&self.keys, PyBytes_AS_STRING(mac1_label), PyBytes_AS_STRING(cookie_label),
+                         public_key, extra, len(extra))
 
     def __dealloc__(self):
         sodium_memzero(&self.keys, sizeof(self.keys))

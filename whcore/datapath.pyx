@@ -22,7 +22,7 @@ from whcore.errors cimport WH_OK, raise_rc
 from whcore.handshaker cimport handshaker_free, handshaker_init, handshaker_start, peer_initiate
 from whcore.kernel cimport (
     MSG_DONTWAIT, SO_DOMAIN, SOL_SOCKET, close, eventfd_read, eventfd_write, getsockopt, pthread_join,
-    pthread_mutex_lock, pthread_mutex_unlock, sendto, sockaddr, sockaddr_storage, socklen_t, wh_load_i64, wh_load_u32,
+    pthread_mutex_lock, pthread_mutex_unlock, sendto, sockaddr, sockaddr_storage, socklen_t, wh_exchange_u32, wh_load_i64, wh_load_u32,
     wh_now_ns, wh_sockaddr, wh_store_i64, wh_store_u32,
 )
 from whcore.keys cimport SecretKey
@@ -347,7 +347,9 @@ cdef class Datapath:
             raise
         with nogil:
             peer_set_path(dev, peer, fresh)
+            # What waited for a path was to be looked at again in a second; now is better.
             peer.path_wanted_at = 0
+            wh_exchange_u32(&peer.handshake_wanted, 0)
             if fresh != NULL and wh_load_u32(&peer.staged):
                 peer_flush(&dev.timer, peer, wh_now_ns())
             pthread_mutex_unlock(&dev.control_lock)

@@ -1,8 +1,8 @@
 # cython: auto_pickle=False
 """Control sessions (docs/protocol.md sections 1 and 2): seals and opens datagrams, sans-IO.
 
-The datagrams are made and judged here. What is kept between them is in handshakes.pyx and sessions.pyx, their layouts
-are in control_wire.pxd.
+The datagrams are made and judged here. What is kept between them is in handshakes.pyx and sessions.pyx, their
+layouts are in control_wire.pxd.
 """
 
 cimport cython
@@ -15,14 +15,14 @@ from whcore.control_wire cimport (
     COOKIE_LEN, COOKIE_NONCE_AT, COOKIE_RECEIVER_AT, COOKIE_SEALED_AT, DATA_COUNTER_AT, DATA_OVERHEAD,
     DATA_PLAINTEXT_MAX, DATA_PLAINTEXT_MIN, DATA_RECEIVER_AT, DATA_SEALED_AT, DATAGRAM_MAX, HEADER_LEN,
     INIT_NOISE_AT, INIT_OVERHEAD, INIT_PAYLOAD_AT, INIT_PLAINTEXT_MAX, INIT_SENDER_AT, LENGTH_LEN, MACS_LEN,
-    RESP_NOISE_AT, RESP_OVERHEAD, RESP_RECEIVER_AT, RESP_SENDER_AT, TAG_LEN, TIMESTAMP_LEN, TYPE_COOKIE, TYPE_DATA,
+    RESP_NOISE_AT, RESP_OVERHEAD, RESP_RECEIVER_AT, RESP_SENDER_AT, TIMESTAMP_LEN, TYPE_COOKIE, TYPE_DATA,
     TYPE_INIT, TYPE_RESP, header_type, load32, load64, pad, padded_len, store32, store64, unpad_untrusted,
     write_header,
 )
 from whcore.cookie cimport (
-    COOKIE_SOURCE_LEN, cookie_check_mac1, cookie_check_mac2, cookie_checker, cookie_checker_init, cookie_consume,
-    cookie_jar, cookie_keys, cookie_keys_init, cookie_make, cookie_stamp, rate_limiter, rate_limiter_allow,
-    rate_limiter_free, rate_limiter_init,
+    COOKIE_SOURCE_LEN, cookie_check_mac1, cookie_check_mac2, cookie_checker, cookie_checker_init,
+    cookie_consume, cookie_jar, cookie_keys, cookie_keys_init, cookie_make, cookie_stamp, rate_limiter,
+    rate_limiter_allow, rate_limiter_free, rate_limiter_init,
 )
 from whcore.errors cimport (
     WH_E_COUNT, WH_E_INDEX, WH_E_KEY, WH_E_LENGTH, WH_E_MEMORY, WH_E_REPLAY, WH_E_STATE, WH_E_TYPE,
@@ -124,7 +124,8 @@ cdef class ControlSessions:
 
     # Our requests.
 
-    def initiate(self, bytes peer not None, bytes payload not None, *, size_t pad_to, int64_t now_ns, wall_ns):
+    def initiate(self, bytes peer not None, bytes payload not None, *, size_t pad_to, int64_t now_ns,
+                 wall_ns):
         cdef Initiation initiation
         self.require_open()
         self.require_peer(peer)
@@ -155,8 +156,8 @@ cdef class ControlSessions:
         pad(plaintext + TIMESTAMP_LEN, n, payload, len(payload))
         randombytes_buf(ephemeral, KEY_LEN)
         rc = noise_write_initiation(
-            initiation.handshake, &self.suite, self.secret_key.public_key, initiation.peer, static_static, ephemeral,
-            self.psk, plaintext, TIMESTAMP_LEN + n, out + INIT_NOISE_AT)
+            initiation.handshake, &self.suite, self.secret_key.public_key, initiation.peer, static_static,
+            ephemeral, self.psk, plaintext, TIMESTAMP_LEN + n, out + INIT_NOISE_AT)
         sodium_memzero(ephemeral, KEY_LEN)
         sodium_memzero(static_static, KEY_LEN)
         return rc
@@ -181,8 +182,8 @@ cdef class ControlSessions:
         cdef size_t n = min(padded_len(len(payload), 0), request.plaintext_max)
         datagram = PyBytes_FromStringAndSize(NULL, RESP_OVERHEAD + n)
         cdef uint32_t local_index = self.sessions.fresh_index()
-        cdef int rc = self.write_response(request, local_index, payload, n, <uint8_t*>PyBytes_AS_STRING(datagram),
-                                          now_ns)
+        cdef int rc = self.write_response(request, local_index, payload, n,
+                                          <uint8_t*>PyBytes_AS_STRING(datagram), now_ns)
         if rc == WH_OK:
             self.install(request.handshake, request.peer, local_index, request.remote_index, False, now_ns)
         self.pending.forget(pending)
@@ -192,8 +193,8 @@ cdef class ControlSessions:
         cdef PendingRequest request = self.pending.by_handle.get(pending)
         return 0 if request is None else request.plaintext_max - LENGTH_LEN
 
-    cdef int write_response(self, PendingRequest request, uint32_t local_index, bytes payload, size_t n, uint8_t* out,
-                            int64_t now_ns):
+    cdef int write_response(self, PendingRequest request, uint32_t local_index, bytes payload, size_t n,
+                            uint8_t* out, int64_t now_ns):
         cdef uint8_t[KEY_LEN] ephemeral
         cdef uint8_t[DATAGRAM_MAX] plaintext
         cdef cookie_keys keys
@@ -212,8 +213,8 @@ cdef class ControlSessions:
         cookie_stamp(&jar, &keys, out, RESP_OVERHEAD + n, now_ns)
         return rc
 
-    cdef void install(self, noise_handshake* handshake, bytes peer, uint32_t local_index, uint32_t remote_index,
-                      bint initiator, int64_t now_ns):
+    cdef void install(self, noise_handshake* handshake, bytes peer, uint32_t local_index,
+                      uint32_t remote_index, bint initiator, int64_t now_ns):
         cdef Keypair keypair = self.sessions.new_keypair(peer, local_index, remote_index, initiator, now_ns)
         if initiator:
             noise_split(handshake, keypair.keys.sending, keypair.keys.receiving)
@@ -235,13 +236,13 @@ cdef class ControlSessions:
         return (now_ns - session.current.created_at >= REKEY_AFTER_NS
                 or session.current.sent >= REKEY_AFTER_MESSAGES)
 
-    def seal(self, bytes peer not None, bytes payload not None, *, int64_t now_ns, size_t pad_to=DATA_PLAINTEXT_MIN):
+    def seal(self, bytes peer not None, bytes payload not None, *, int64_t now_ns,
+             size_t pad_to=DATA_PLAINTEXT_MIN):
         cdef Session session = self.sessions.by_peer.get(peer)
-        cdef size_t n = padded_len(len(payload), max(pad_to, <size_t>DATA_PLAINTEXT_MIN))
         cdef Keypair keypair
         cdef uint8_t* out
-        if n > DATA_PLAINTEXT_MAX:
-            raise ValueError(f"a DATA holds {DATA_PLAINTEXT_MAX} bytes of plaintext, not {n}")
+        require_room("DATA", len(payload), pad_to, DATA_PLAINTEXT_MAX)
+        cdef size_t n = padded_len(len(payload), max(pad_to, <size_t>DATA_PLAINTEXT_MIN))
         if session is None or session.current is None:
             return None
         keypair = session.current
@@ -282,8 +283,8 @@ cdef class ControlSessions:
             return self.open_cookie_untrusted(data, n, now_ns)
         return self.dropped(WH_E_TYPE)
 
-    cdef tuple open_initiation_untrusted(self, const uint8_t* data, size_t n, const uint8_t* source, int64_t now_ns,
-                                         bint under_load):
+    cdef tuple open_initiation_untrusted(self, const uint8_t* data, size_t n, const uint8_t* source,
+                                         int64_t now_ns, bint under_load):
         cdef noise_handshake handshake
         cdef uint8_t[DATAGRAM_MAX] plaintext
         cdef tuple result
@@ -299,7 +300,10 @@ cdef class ControlSessions:
         if rc != WH_OK:
             return self.dropped(rc)
         rc = self.read_initiation(&handshake, data, n, now_ns, plaintext)
-        result = self.dropped(rc) if rc != WH_OK else self.accept_initiation(&handshake, data, n, plaintext, now_ns)
+        if rc == WH_OK:
+            result = self.accept_initiation(&handshake, data, n, plaintext, now_ns)
+        else:
+            result = self.dropped(rc)
         noise_wipe(&handshake)
         return result
 
@@ -314,7 +318,8 @@ cdef class ControlSessions:
                              uint8_t* plaintext):
         cdef uint8_t[KEY_LEN] static_static
         cdef int rc = noise_read_initiation_static(
-            handshake, &self.suite, self.secret_key.key, self.secret_key.public_key, self.psk, data + INIT_NOISE_AT)
+            handshake, &self.suite, self.secret_key.key, self.secret_key.public_key, self.psk,
+            data + INIT_NOISE_AT)
         if rc == WH_OK:
             rc = self.judge_initiator(handshake.remote_static, now_ns)
         if rc == WH_OK:
@@ -331,10 +336,12 @@ cdef class ControlSessions:
         cdef bytes own = self.secret_key.public_key
         if peer == own:
             return WH_E_KEY
-        if peer not in self.exempt and workbit_of(claimed, self.namespace, len(self.namespace)) < self.workbit:
+        if (peer not in self.exempt
+                and workbit_of(claimed, self.namespace, len(self.namespace)) < self.workbit):
             return WH_E_WORKBIT
         cdef Initiation ours = self.initiations.by_peer.get(peer)
-        # On glare the lower key's handshake wins. But a peer that our INITs do not reach must not be kept out by them.
+        # On glare the lower key's handshake wins. But a peer that our INITs do not reach must not be kept out
+        # by them.
         if ours is not None and now_ns - ours.first_at < GLARE_NS and own < peer:
             return DROP_GLARE
         return WH_OK
@@ -370,8 +377,8 @@ cdef class ControlSessions:
         if payload is None:
             self.initiations.forget(initiation)
             return self.dropped(WH_E_LENGTH)
-        self.install(initiation.handshake, initiation.peer, initiation.local_index, load32(data + RESP_SENDER_AT),
-                     True, now_ns)
+        self.install(initiation.handshake, initiation.peer, initiation.local_index,
+                     load32(data + RESP_SENDER_AT), True, now_ns)
         self.initiations.forget(initiation)
         return RESPONSE, initiation.peer, payload
 
@@ -383,11 +390,12 @@ cdef class ControlSessions:
         if initiation is None:
             return self.dropped(WH_E_INDEX)
         self.cookie_keys_of(&keys, initiation.peer)
-        cdef int rc = cookie_consume(&initiation.jar, &keys, data + COOKIE_NONCE_AT, data + COOKIE_SEALED_AT, now_ns)
+        cdef int rc = cookie_consume(&initiation.jar, &keys, data + COOKIE_NONCE_AT, data + COOKIE_SEALED_AT,
+                                     now_ns)
         if rc != WH_OK:
             return self.dropped(rc)
         stamped = self.stamp(initiation, now_ns)
-        # The same INIT has the same mac1: without this a replayed COOKIE would make us send it again and again.
+        # The same INIT has the same mac1: without this a replayed COOKIE would make us send it once more.
         initiation.jar.sent_mac1 = False
         return COOKIE_TAKEN, initiation.peer, stamped
 
@@ -404,7 +412,8 @@ cdef class ControlSessions:
         if now_ns >= keypair.expires_at:
             return self.dropped(WH_E_INDEX)
         counter = load64(data + DATA_COUNTER_AT)
-        rc = aead_open(plaintext, data + DATA_SEALED_AT, n - DATA_SEALED_AT, NULL, 0, counter, keypair.keys.receiving)
+        rc = aead_open(plaintext, data + DATA_SEALED_AT, n - DATA_SEALED_AT, NULL, 0, counter,
+                       keypair.keys.receiving)
         if rc != WH_OK:
             return self.dropped(rc)
         if not replay_accept(&keypair.received, counter, REJECT_AFTER_MESSAGES):
@@ -476,8 +485,8 @@ cdef class ControlSessions:
         return 0
 
     cdef void cookie_keys_of(self, cookie_keys* keys, const uint8_t* public_key) noexcept:
-        cookie_keys_init(keys, MAC1_LABEL, COOKIE_LABEL, public_key, self.psk if self.psk != NULL else NO_SECRET,
-                         KEY_LEN)
+        cookie_keys_init(keys, MAC1_LABEL, COOKIE_LABEL, public_key,
+                         self.psk if self.psk != NULL else NO_SECRET, KEY_LEN)
 
     cdef int require_open(self) except -1:
         if self.closed:
@@ -486,16 +495,22 @@ cdef class ControlSessions:
         return 0
 
     cdef int require_peer(self, bytes peer) except -1:
-        if len(peer) != KEY_LEN or check_public_key_bytes(peer) != WH_OK or peer == self.secret_key.public_key:
+        cdef bytes own = self.secret_key.public_key
+        if len(peer) != KEY_LEN or check_public_key_bytes(peer) != WH_OK or peer == own:
             raise_rc(WH_E_KEY, "control peer")
         return 0
 
 
 cdef size_t initiation_plaintext_len(size_t payload_len, size_t pad_to) except 0:
     """pad_to where the payload fits in it, else what it needs."""
-    if max(LENGTH_LEN + payload_len, pad_to) > INIT_PLAINTEXT_MAX:
-        raise ValueError(f"an INIT holds {INIT_PLAINTEXT_MAX} bytes of plaintext, not "
-                         f"{max(LENGTH_LEN + payload_len, pad_to)}")
+    require_room("INIT", payload_len, pad_to, INIT_PLAINTEXT_MAX)
     if pad_to >= LENGTH_LEN + payload_len:
         return pad_to
     return min(padded_len(payload_len, 0), <size_t>INIT_PLAINTEXT_MAX)
+
+
+cdef int require_room(str what, size_t payload_len, size_t pad_to, size_t most) except -1:
+    cdef size_t wanted = max(LENGTH_LEN + payload_len, pad_to)
+    if wanted > most:
+        raise ValueError(f"{what} holds {most} bytes of plaintext, not {wanted}")
+    return 0

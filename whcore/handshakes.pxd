@@ -58,8 +58,8 @@ cdef class PendingTable:
     cdef SecretSlab slab
 
     # Copies *handshake. Returns the handle.
-    cdef object add(self, const noise_handshake* handshake, bytes peer, uint32_t remote_index, size_t plaintext_max,
-                    int64_t now_ns)
+    cdef object add(self, const noise_handshake* handshake, bytes peer, uint32_t remote_index,
+                    size_t plaintext_max, int64_t now_ns)
     cdef void forget(self, handle)
     cdef void forget_peer(self, bytes peer)
     cdef void expire(self, int64_t now_ns)

@@ -9,8 +9,8 @@ from whcore.noise cimport noise_handshake
 from whcore.sessions cimport SecretSlab
 
 cdef int64_t NS_PER_S = 1000000000
-# Tuning. A handshake needs one round trip, and the engine asks again after a second; a request is answered within
-# one turn of the event loop.
+# Tuning. A handshake needs one round trip, and the engine asks again after a second; a request is answered
+# within one turn of the event loop.
 cdef int64_t IN_FLIGHT_NS = 10 * NS_PER_S
 cdef int64_t PENDING_NS = 3 * NS_PER_S
 cdef enum:
@@ -94,8 +94,8 @@ cdef class PendingTable:
         self.next_handle = 1
         self.slab = SecretSlab(sizeof(noise_handshake))
 
-    cdef object add(self, const noise_handshake* handshake, bytes peer, uint32_t remote_index, size_t plaintext_max,
-                    int64_t now_ns):
+    cdef object add(self, const noise_handshake* handshake, bytes peer, uint32_t remote_index,
+                    size_t plaintext_max, int64_t now_ns):
         cdef PendingRequest request = PendingRequest.__new__(PendingRequest)
         if len(self.by_handle) >= PENDING_MAX:
             self.forget(next(iter(self.by_handle)))

@@ -1,5 +1,5 @@
 # cython: auto_pickle=False
-"""Noise IK handshakes (Noise Protocol Framework, revision 34), token by token. The contracts are in noise.pxd."""
+"""Noise IK handshakes (Noise Protocol Framework, revision 34), token by token. Contracts are in noise.pxd."""
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
@@ -43,7 +43,8 @@ cdef void mix_key_and_hash(noise_handshake* hs, const uint8_t* psk) noexcept nog
 
 
 # Each key of an IK handshake seals exactly one thing, hence the constant nonce.
-cdef void encrypt_and_hash(noise_handshake* hs, const uint8_t* plaintext, size_t n, uint8_t* out) noexcept nogil:
+cdef void encrypt_and_hash(noise_handshake* hs, const uint8_t* plaintext, size_t n,
+                           uint8_t* out) noexcept nogil:
     aead_seal(out, plaintext, n, hs.hash, HASH_LEN, 0, hs.key)
     mix_hash(hs, out, n + TAG_LEN)
 
@@ -127,9 +128,9 @@ cdef int noise_write_initiation(noise_handshake* hs, const noise_suite* suite, c
     return WH_OK
 
 
-cdef int noise_read_initiation_static(noise_handshake* hs, const noise_suite* suite, const uint8_t* local_secret,
-                                      const uint8_t* local_public, const uint8_t* psk,
-                                      const uint8_t* message) noexcept nogil:
+cdef int noise_read_initiation_static(noise_handshake* hs, const noise_suite* suite,
+                                      const uint8_t* local_secret, const uint8_t* local_public,
+                                      const uint8_t* psk, const uint8_t* message) noexcept nogil:
     cdef int rc = check_public_key_bytes(message)
     if rc != WH_OK:
         return rc
@@ -157,8 +158,9 @@ cdef int noise_read_initiation_payload(noise_handshake* hs, const uint8_t* stati
     return decrypt_and_hash(hs, sealed, n, payload)
 
 
-cdef int noise_write_response(noise_handshake* hs, const noise_suite* suite, const uint8_t* ephemeral_secret,
-                              const uint8_t* psk, const uint8_t* payload, size_t n, uint8_t* out) noexcept nogil:
+cdef int noise_write_response(noise_handshake* hs, const noise_suite* suite,
+                              const uint8_t* ephemeral_secret, const uint8_t* psk,
+                              const uint8_t* payload, size_t n, uint8_t* out) noexcept nogil:
     cdef int rc
     # e
     crypto_scalarmult_base(out, ephemeral_secret)
@@ -194,7 +196,8 @@ cdef int noise_read_response(noise_handshake* hs, const noise_suite* suite, cons
 
 
 cdef int read_response_into(noise_handshake* hs, const noise_suite* suite, const uint8_t* local_secret,
-                            const uint8_t* psk, const uint8_t* message, size_t n, uint8_t* payload) noexcept nogil:
+                            const uint8_t* psk, const uint8_t* message, size_t n,
+                            uint8_t* payload) noexcept nogil:
     cdef int rc = check_public_key_bytes(message)
     if rc != WH_OK:
         return rc
@@ -247,7 +250,8 @@ cdef void tai64n(uint8_t* out, long long unix_ns) noexcept nogil:
 cdef class Suite:
     cdef noise_suite suite
 
-    def __cinit__(self, bytes protocol_name not None, bytes prologue not None, int psk_position=NOISE_PSK_NONE):
+    def __cinit__(self, bytes protocol_name not None, bytes prologue not None,
+                  int psk_position=NOISE_PSK_NONE):
         if psk_position not in (NOISE_PSK_NONE, NOISE_PSK_0, NOISE_PSK_2):
             raise ValueError(f"psk position {psk_position} is not -1, 0 or 2")
         noise_suite_init(&self.suite, PyBytes_AS_STRING(protocol_name), prologue, len(prologue), psk_position)
@@ -262,7 +266,8 @@ cdef class Transport:
 
     def seal(self, bytes plaintext not None):
         out = PyBytes_FromStringAndSize(NULL, len(plaintext) + TAG_LEN)
-        aead_seal(<uint8_t*>PyBytes_AS_STRING(out), plaintext, len(plaintext), NULL, 0, self.sent, self.sending_key)
+        aead_seal(<uint8_t*>PyBytes_AS_STRING(out), plaintext, len(plaintext), NULL, 0, self.sent,
+                  self.sending_key)
         self.sent += 1
         return out
 
@@ -353,8 +358,8 @@ cdef class Initiator(_Handshake):
         self.choose_ephemeral(ephemeral)
         out = PyBytes_FromStringAndSize(NULL, len(payload) + NOISE_INITIATION_OVERHEAD)
         cdef int rc = noise_write_initiation(
-            &self.hs, &self.suite.suite, self.secret_key.public_key, self.remote_static, static_static, ephemeral,
-            self.psk, payload, len(payload), <uint8_t*>PyBytes_AS_STRING(out))
+            &self.hs, &self.suite.suite, self.secret_key.public_key, self.remote_static, static_static,
+            ephemeral, self.psk, payload, len(payload), <uint8_t*>PyBytes_AS_STRING(out))
         sodium_memzero(ephemeral, KEY_LEN)
         sodium_memzero(static_static, KEY_LEN)
         if rc != WH_OK:
@@ -393,7 +398,8 @@ cdef class Responder(_Handshake):
         self.static_static(static_static, self.hs.remote_static)
         payload = PyBytes_FromStringAndSize(NULL, n - NOISE_INITIATION_OVERHEAD)
         rc = noise_read_initiation_payload(&self.hs, static_static, data + KEY_LEN + SEALED_STATIC_LEN,
-                                           n - KEY_LEN - SEALED_STATIC_LEN, <uint8_t*>PyBytes_AS_STRING(payload))
+                                           n - KEY_LEN - SEALED_STATIC_LEN,
+                                           <uint8_t*>PyBytes_AS_STRING(payload))
         sodium_memzero(static_static, KEY_LEN)
         if rc != WH_OK:
             raise_rc(rc, "initiation")
@@ -406,8 +412,8 @@ cdef class Responder(_Handshake):
             raise ValueError("no initiation was read")
         self.choose_ephemeral(ephemeral)
         out = PyBytes_FromStringAndSize(NULL, len(payload) + NOISE_RESPONSE_OVERHEAD)
-        cdef int rc = noise_write_response(&self.hs, &self.suite.suite, ephemeral, self.psk, payload, len(payload),
-                                           <uint8_t*>PyBytes_AS_STRING(out))
+        cdef int rc = noise_write_response(&self.hs, &self.suite.suite, ephemeral, self.psk, payload,
+                                           len(payload), <uint8_t*>PyBytes_AS_STRING(out))
         sodium_memzero(ephemeral, KEY_LEN)
         if rc != WH_OK:
             raise_rc(rc, "response")

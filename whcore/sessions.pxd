@@ -11,7 +11,7 @@ from whcore.replay cimport replay_window
 
 @cython.final
 cdef class SecretSlab:
-    """Items of one size in sodium_malloc chunks (guarded, locked where the limit allows, left out of core dumps)."""
+    """Items of one size in sodium_malloc chunks: guarded, locked where that works, not in core dumps."""
     cdef size_t item_size
     cdef void* chunks               # chained by their first word
     cdef void* free_items           # chained likewise
@@ -93,7 +93,7 @@ cdef class SessionTable:
 
 @cython.final
 cdef class TimestampTable:
-    """The greatest TAI64N accepted of each key: strangers' in a bounded table, those of exempt keys for good."""
+    """The greatest TAI64N accepted of each key: of strangers in a bounded table, of exempt keys for good."""
     cdef size_t max_strangers
     cdef object strangers           # key -> 12 bytes, oldest acceptance first
     cdef dict trusted

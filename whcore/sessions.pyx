@@ -1,5 +1,5 @@
 # cython: auto_pickle=False
-"""Sessions of the control channel as docs/protocol.md section 2 keeps them. The contracts are in sessions.pxd."""
+"""Sessions of the control channel as docs/protocol.md section 2 keeps them. Contracts are in sessions.pxd."""
 
 from collections import OrderedDict
 

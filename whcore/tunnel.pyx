@@ -50,6 +50,7 @@ cdef void tunnel_init(tunnel* t, const local_identity* local, const uint8_t* rem
 
 cdef void tunnel_set_local(tunnel* t, const local_identity* local) noexcept nogil:
     noise_wipe(&t.handshake)
+    t.last_initiation_sent_at = 0       # the peer knows nothing of the new key yet: no reason to wait
     t.usable = (
         local.secret != NULL
         and x25519(t.static_static, local.secret, t.remote_static) == WH_OK

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import click
 
@@ -55,15 +56,21 @@ RESERVED = {
 
 def words_of(command: click.Command) -> grammar.Words:
     """What the grammar must know about a command."""
-    arguments = [parameter for parameter in command.params if isinstance(parameter, click.Argument)]
+    arguments = arguments_of(command)
+    required = sum(argument.required for argument in arguments)
+    options = {name: not option.is_flag for name, option in options_of(command).items()}
+    return grammar.Words(options, required, len(arguments) - required)
+
+
+def arguments_of(command: click.Command) -> list[click.Argument]:
+    """The positional words, in their order."""
+    return [parameter for parameter in command.params if isinstance(parameter, click.Argument)]
+
+
+def options_of(command: click.Command) -> dict[str, click.Option]:
+    """By name, without hyphens."""
     options = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
-    optional = [parameter for parameter in arguments if not parameter.required]
-    unlimited = any(parameter.nargs < 0 for parameter in arguments)
-    return grammar.Words(
-        {option.opts[0].removeprefix("--"): not option.is_flag for option in options},
-        required=len(arguments) - len(optional),
-        optional=grammar.UNLIMITED if unlimited else len(optional),
-    )
+    return {option.opts[0].removeprefix("--"): option for option in options}
 
 
 class KeywordCommand(click.Command):
@@ -77,9 +84,7 @@ class KeywordCommand(click.Command):
         return super().parse_args(ctx, parsed.for_click())
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
-        return [
-            _usage_piece(parameter, ctx) for parameter in self.get_params(ctx) if parameter.name != "help"
-        ]
+        return [_usage_piece(parameter, ctx) for parameter in self.params]
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         super().format_options(ctx, formatter)
@@ -88,9 +93,9 @@ class KeywordCommand(click.Command):
             formatter.write_text("Options may also be written without hyphens, after the other words.")
 
 
-def command(name: str, **attributes: Any) -> Any:
-    """Decorator: a function becomes the subcommand of that name."""
-    return click.command(name, cls=KeywordCommand, short_help=COMMANDS[name].summary, **attributes)
+def command(name: str) -> Callable[[Callable[..., int | None]], click.Command]:
+    """Decorator: a function becomes the subcommand of that name. It returns the exit code, or None for 0."""
+    return click.command(name, cls=KeywordCommand, short_help=COMMANDS[name].summary)
 
 
 class Application(click.Group):
@@ -132,6 +137,7 @@ application = Application(
     epilog="wh help COMMAND explains a command, wh help errors the error codes.",
     subcommand_metavar="COMMAND [WORDS]",
     options_metavar="",
+    context_settings={"help_option_names": ["--help", "-h"]},
 )
 
 
@@ -142,7 +148,10 @@ def run(arguments: list[str]) -> int:
     elif arguments == ["--version"]:
         arguments = ["version"]
     try:
-        code = application.main(arguments, prog_name="wh", standalone_mode=False)
+        with application.make_context("wh", arguments) as context:
+            code = application.invoke(context)
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
     except click.UsageError as error:
         print_error(error.format_message(), USAGE_CODE, _usage_hint(error.ctx))
         return EXIT_USAGE

@@ -8,6 +8,8 @@ import sys
 from whtools.outcome import EXIT_BROKEN_PIPE, EXIT_INTERNAL, EXIT_INTERRUPTED, print_error
 
 FILTERS = frozenset(("pubkey", "workbit", "bid"))
+COMPLETE = "_complete"
+"""What the shells' completion scripts call, with the words up to the cursor."""
 
 
 def main() -> None:
@@ -47,6 +49,10 @@ def _dispatch(arguments: list[str]) -> int:
         code = filters.main(arguments[0], arguments[1:])
         if code is not None:
             return code
+    elif arguments and arguments[0] == COMPLETE:
+        from whtools import completion
+
+        return completion.main(arguments[1:])
     from whtools import application
 
     return application.run(arguments)

@@ -15,7 +15,6 @@ KEY_LEN = 43
 """Characters of a key without padding; with its `=`, 44."""
 _KEY_ALPHABET = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_+/")
 HELP_WORDS = frozenset(("--help", "-h"))
-UNLIMITED = 1 << 16
 
 
 class Words:
@@ -59,6 +58,14 @@ class GrammarError(Exception):
     def __init__(self, message: str, suggestion: str | None = None) -> None:
         super().__init__(message)
         self.suggestion = suggestion
+
+
+class MissingValueError(GrammarError):
+    """The last word is an option that needs a value. option: its name."""
+
+    def __init__(self, word: str, option: str) -> None:
+        super().__init__(f"{word} needs a value")
+        self.option = option
 
 
 def is_key_shaped(word: str) -> bool:
@@ -123,7 +130,7 @@ class _Parser:
             raise GrammarError(f"{word} is given twice")
         value = next(pending, None) if self._words.options[name] else None
         if value is None and self._words.options[name]:
-            raise GrammarError(f"{word} needs a value")
+            raise MissingValueError(word, name)
         self._parsed.options[name] = value
 
     def _take_positional(self, word: str) -> None:

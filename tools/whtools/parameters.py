@@ -9,12 +9,32 @@ from click.shell_completion import CompletionItem
 
 from wh.errors import IpcError
 from wh.ipc import client, schema
+from whtools.grammar import nearest
 
 COMPLETION_TIMEOUT_S = 1.0
 ALL = "all"
 
 
-class Interface(click.ParamType):
+class OneOf(click.types.StringParamType):
+    """One of a few words."""
+
+    def __init__(self, *words: str) -> None:
+        self.words = words
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value not in self.words:
+            suggestion = nearest(str(value), self.words)
+            hint = f"did you mean {suggestion}?" if suggestion else f"it can be {', '.join(self.words)}"
+            raise click.UsageError(f"unknown word {value!r}; {hint}", ctx)
+        return str(value)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        return _matching(list(self.words), incomplete)
+
+
+class Interface(click.types.StringParamType):
     """An interface with a daemon, or one of some special words."""
 
     name = "interface"
@@ -28,7 +48,7 @@ class Interface(click.ParamType):
         return _matching([*client.list_interfaces(), *self.special], incomplete)
 
 
-class Peer(click.ParamType):
+class Peer(click.types.StringParamType):
     """A peer of the interface that was named before: its host name, or its key in either base64 form."""
 
     name = "peer"

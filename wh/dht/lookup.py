@@ -25,6 +25,9 @@ PATHS_PARANOID = 8
 RETRY_S = 1.5
 """Seconds until a request is given up, and repeated: one lost datagram does not make a server dead."""
 
+NEAREST_OF_PATH = K // 2
+"""Servers that each of several disjoint paths must hear from, whatever the others have found."""
+
 MIN_TRIES = 2
 MAX_QUERIES = 256
 RECORD_QUORUM = 3
@@ -52,9 +55,10 @@ class LookupResult:
 class Lookup:
     """One lookup; bounded in candidates (256), requests (256) and time.
 
-    record: the one with the highest sequence so far, of use before the lookup is done. seeds: the nearest contacts of the routing table. paths: disjoint paths, each asking its own candidates,
-    so that one liar taints one path only. radius: distance from the target within which K servers should be
-    (0: unknown). excluded: never asked; our own key. Times are monotonic seconds.
+    record: the one with the highest sequence so far, of use before the lookup is done. seeds: the nearest
+    contacts of the routing table. paths: disjoint paths, each asking its own candidates, so that one liar
+    taints one path only. radius: distance from the target within which K servers should be (0: unknown).
+    excluded: never asked; our own key. Times are monotonic seconds.
     """
 
     def __init__(
@@ -165,9 +169,8 @@ class Lookup:
         required = self._shortlist.region(self._radius, without=without)
         if self._paths > 1:
             ranked = [candidate for candidate in self._shortlist.ranked() if candidate.state not in without]
-            share = -(-K // self._paths)
             for path in range(self._paths):
-                required += [candidate for candidate in ranked if candidate.path == path][:share]
+                required += [candidate for candidate in ranked if candidate.path == path][:NEAREST_OF_PATH]
         return required
 
     def _wanted(self) -> list[Candidate]:

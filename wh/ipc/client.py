@@ -71,9 +71,9 @@ def call_raw(
             answer = _decode(interface, line)
             if answer.error is not None:
                 raise DaemonError(answer.error)
-            if answer.ok is not None:
+            if len(answer.ok):
                 return bytes(answer.ok)
-            if answer.progress is not None and on_progress is not None:
+            if len(answer.progress) and on_progress is not None:
                 on_progress(answer.progress)
     raise _broken(interface, "it closed the connection without an answer")
 

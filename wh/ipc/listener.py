@@ -11,8 +11,8 @@ from pathlib import Path
 
 from wh.errors import Code, SystemSetupError
 from wh.ipc.credentials import wirehub_gid
+from wh.ipc.paths import make_run_dir
 
-RUN_DIR_MODE = 0o755
 OWNER_ONLY = 0o600
 OWNER_AND_GROUP = 0o660
 BACKLOG = 64
@@ -39,7 +39,7 @@ def open_listener(path_text: str) -> Listener:
     """Raises SystemSetupError: a live daemon answers there, or the system does not let us make the socket."""
     path = Path(path_text)
     try:
-        _make_run_dir(path.parent)
+        make_run_dir(path.parent)
         with _locked(path.parent):
             if is_alive(path):
                 raise SystemSetupError(
@@ -55,12 +55,6 @@ def open_listener(path_text: str) -> Listener:
             code=Code.RUN_DIRECTORY,
             hint="run as root, or set WH_RUNDIR",
         ) from error
-
-
-def _make_run_dir(directory: Path) -> None:
-    with contextlib.suppress(FileExistsError):
-        directory.mkdir(RUN_DIR_MODE, parents=True)
-        directory.chmod(RUN_DIR_MODE)  # mkdir's mode went through the umask
 
 
 @contextlib.contextmanager

@@ -6,7 +6,9 @@ import os
 from pathlib import Path
 
 DEFAULT_RUN_DIR = "/run/wirehub"
+RUN_DIR_MODE = 0o755
 SOCKET_SUFFIX = ".sock"
+LOG_SUFFIX = ".log"
 INTERFACE_LEN_MAX = 15
 """IFNAMSIZ (linux/if.h) without its final zero."""
 
@@ -14,6 +16,15 @@ INTERFACE_LEN_MAX = 15
 def run_dir() -> str:
     """The directory of the sockets; WH_RUNDIR overrides it, for tests and for use without root."""
     return os.environ.get("WH_RUNDIR") or DEFAULT_RUN_DIR
+
+
+def make_run_dir(directory: Path) -> None:
+    """Raises OSError. A directory that is there keeps its mode."""
+    try:
+        directory.mkdir(RUN_DIR_MODE, parents=True)
+    except FileExistsError:
+        return
+    directory.chmod(RUN_DIR_MODE)  # mkdir's mode went through the umask
 
 
 def is_interface_name(name: str) -> bool:
@@ -30,6 +41,11 @@ def socket_path(interface: str) -> str:
             f"{interface!r} is not an interface name: 1 to {INTERFACE_LEN_MAX} characters without / or :"
         )
     return f"{run_dir()}/{interface}{SOCKET_SUFFIX}"
+
+
+def log_path(interface: str) -> Path:
+    """Where a daemon's standard error goes; WH_LOGPATH overrides it, as in the original."""
+    return Path(os.environ.get("WH_LOGPATH") or f"{run_dir()}/{interface}{LOG_SUFFIX}")
 
 
 def present_interfaces() -> list[str]:

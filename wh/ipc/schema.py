@@ -61,11 +61,11 @@ def failure_of(error: WireHubError) -> Failure:
     return first
 
 
-class Answer(msgspec.Struct, omit_defaults=True):
-    """One line from the daemon: exactly one of the fields is set."""
+class Answer(msgspec.Struct):
+    """One line from the daemon: exactly one of the fields is set; an empty Raw is one that is not."""
 
-    ok: msgspec.Raw | None = None
-    progress: msgspec.Raw | None = None
+    ok: msgspec.Raw = msgspec.Raw()
+    progress: msgspec.Raw = msgspec.Raw()
     error: Failure | None = None
 
 
@@ -222,10 +222,17 @@ VERBS: dict[str, Verb[Any, Any]] = {
 
 
 class Ready(msgspec.Struct):
-    """What the daemon writes on its readiness pipe, as {"ok": Ready} or {"error": Failure}, in one line."""
+    """What a daemon has made, once its interface is usable. listen_port: never 0."""
 
     interface: str
     public_key: str
     address: str | None
     listen_port: int
     warnings: list[str] = []
+
+
+class Readiness(msgspec.Struct, omit_defaults=True):
+    """The one line on a daemon's readiness pipe: exactly one of the fields is set."""
+
+    ok: Ready | None = None
+    error: Failure | None = None

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any, Protocol, TypeVar
 
 from wh.commands import Command, Knock, Notify, Reply, ResetSession, ResolveName, Send, SetDataPath
@@ -111,7 +111,7 @@ class Runner:
         self._settle(deque(events), now)
         self._schedule()
 
-    async def ask(self, make_event: Callable[[int], Event]) -> AsyncIterator[Notify]:
+    async def ask(self, make_event: Callable[[int], Event]) -> AsyncGenerator[Notify, None]:
         """Put a request to the engine (make_event gets its number) and yield progress, then the result.
 
         A caller that leaves early cancels the request. Raises TooManyRequests.

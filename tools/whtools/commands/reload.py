@@ -5,12 +5,12 @@ from __future__ import annotations
 import click
 
 from wh.ipc import client, schema
+from whcore.errors import WireHubError
 from whtools.application import command
 from whtools.interfaces import named_or_all
 from whtools.outcome import report
 from whtools.parameters import ALL, Interface
 from whtools.terminal import printable
-from whcore.errors import WireHubError
 
 
 @command("reload")

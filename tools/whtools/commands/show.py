@@ -9,13 +9,13 @@ import click
 import msgspec
 
 from wh.ipc import client, schema
+from whcore.errors import WireHubError
 from whtools.application import command
 from whtools.interfaces import NOTHING_UP, named_or_all
 from whtools.outcome import EXIT_NO_DAEMON, EXIT_OK, report
-from whtools.parameters import ALL, Interface
+from whtools.parameters import ALL, Interface, OneOf
 from whtools.render import Renderer
 from whtools.terminal import has_colour
-from whcore.errors import WireHubError
 
 INTERFACES = "interfaces"
 STATUS_TIMEOUT_S = 5.0
@@ -25,7 +25,7 @@ STATUS_TIMEOUT_S = 5.0
 @click.argument(
     "interface", required=False, type=Interface(ALL, INTERFACES), metavar="[INTERFACE | all | interfaces]"
 )
-@click.argument("detail", required=False, type=click.Choice(["light", "all"]), metavar="[light | all]")
+@click.argument("detail", required=False, type=OneOf("light", ALL), metavar="[light | all]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show(interface: str | None, detail: str | None, as_json: bool) -> int:
     """Show interfaces: their network, our key, the peers and the paths to them.
@@ -43,7 +43,7 @@ def show(interface: str | None, detail: str | None, as_json: bool) -> int:
         shown: object = statuses if interface in (None, ALL) else statuses[0] if statuses else None
         click.echo(msgspec.json.format(msgspec.json.encode(shown), indent=2).decode())
     else:
-        renderer = Renderer(colour=has_colour(sys.stdout), now_unix=time.time(), everything=detail == "all")
+        renderer = Renderer(colour=has_colour(sys.stdout), now_unix=time.time(), everything=detail == ALL)
         click.echo("\n".join(map(renderer.render, statuses)), nl=bool(statuses))
     return code
 

@@ -1,0 +1,1 @@
+"""Whole networks of engines in one process, with virtual time."""

@@ -1,0 +1,303 @@
+"""A Node on a simulated host: carries out its commands, with control sessions that have the real ones' semantics but no
+cryptography. Messages do pass through the codec."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from dataclasses import dataclass, field
+
+from sim.network import Nat, SimNetwork
+
+from wh.commands import Command, Knock, Notify, Reply, ResetSession, ResolveName, Send, SetDataPath
+from wh.config.model import Endpoint, Network, Peer, PeerKind
+from wh.events import (
+    Event,
+    Key,
+    KnockReceived,
+    LocalAddresses,
+    MessageReceived,
+    NameResolved,
+    NetworkLoaded,
+    Path,
+    ReplyToken,
+    SendFailed,
+    SessionOpened,
+)
+from wh.node import Node
+from wh.wire.address import Address, ip_of, port_of
+from wh.wire.codec import decode_untrusted, encode
+from wh.wire.messages import Find, Message, Ping, Response
+
+SOCKET = 7
+INIT_OVERHEAD, RESP_OVERHEAD, LENGTH_LEN = 148, 92, 2
+SESSION_CAPACITY = 1_100
+
+
+def fake_sign(key: Key) -> object:
+    return lambda message: hashlib.blake2b(message, key=key, digest_size=64).digest()
+
+
+def fake_verify(key: bytes, message: bytes, signature: bytes) -> bool:
+    return hashlib.blake2b(message, key=key, digest_size=64).digest() == signature
+
+
+def make_key(rng: random.Random) -> Key:
+    return rng.randbytes(31) + bytes((rng.randrange(0x70),))
+
+
+@dataclass
+class Datagram:
+    """kind: init, resp, data or knock. session: invented by whoever sends the INIT."""
+
+    kind: str
+    sender: Key = b""
+    receiver: Key = b""
+    session: int = 0
+    payload: bytes = b""
+    size: int = 0
+
+
+@dataclass
+class Handshake:
+    session: int
+    datagram: Datagram
+    first: Send
+    begun: float
+    paths: list[Path]
+    waiting: list[Send] = field(default_factory=list)
+
+
+def padded(payload: bytes, minimum: int = 32) -> int:
+    return max(minimum, -(-(len(payload) + LENGTH_LEN) // 16) * 16)
+
+
+class SimNode:
+    """start() begins, stop() ends without a word (as kill -9 does)."""
+
+    def __init__(
+        self,
+        network: SimNetwork,
+        address: Address,
+        *,
+        key: Key | None = None,
+        nat: Nat | None = None,
+        mode: str = "unknown",
+    ) -> None:
+        self.network = network
+        self.address = address
+        self.nat = nat
+        self.mode = mode
+        self.key = key or make_key(network.rng)
+        self.names: dict[str, tuple[Address, ...]] = {}
+        self.running = False
+        self._reset()
+
+    def _reset(self) -> None:
+        rng = random.Random(self.network.rng.random())
+        sign = fake_sign(self.key)
+        self.node = Node(self.key, rng=rng, sign=sign, verify=fake_verify, mode=self.mode)  # type: ignore
+        self.sessions: dict[Key, set[int]] = {}  # those that open
+        self.current: dict[Key, int] = {}
+        self.next: dict[Key, int] = {}
+        self.handshakes: dict[Key, Handshake] = {}
+        self.validated: set[tuple[Key, Path]] = set()
+        self.data_paths: dict[Key, Path | None] = {}
+        self.path_changes: list[tuple[float, Key, Path | None]] = []
+        self.notifications: list[Notify] = []
+        self.received: list[MessageReceived] = []
+        self._wakeup = float("inf")
+
+    # Life
+
+    def start(self, config: Network) -> None:
+        self._reset()
+        self.running = True
+        self.network.attach(self.address, self._receive, self.nat)
+        self.handle(LocalAddresses(((SOCKET, 4),), (self.address,)))
+        self.handle(NetworkLoaded(config))
+
+    def stop(self) -> None:
+        self.running = False
+        self.network.detach(self.address)
+
+    def has_path(self, other: SimNode) -> bool:
+        return self.data_paths.get(other.key) is not None
+
+    # Driving the node
+
+    def handle(self, event: Event) -> None:
+        self._execute(self.node.handle(event, self.network.now))
+
+    def _tick(self) -> None:
+        self._wakeup = float("inf")
+        deadline = self.node.next_deadline()
+        if self.running and deadline is not None and deadline <= self.network.now.monotonic:
+            self._execute(self.node.tick(self.network.now))
+        else:
+            self._schedule()
+
+    def _schedule(self) -> None:
+        deadline = self.node.next_deadline()
+        if self.running and deadline is not None and deadline < self._wakeup:
+            self._wakeup = deadline
+            self.network.call_later(deadline - self.network.now.monotonic + 1e-6, self._tick)
+
+    def _execute(self, commands: list[Command]) -> None:
+        for command in commands:
+            match command:
+                case Send():
+                    self._send(command)
+                case Reply():
+                    self._reply(command)
+                case Knock(to=to, nonce=nonce):
+                    self.network.send(self.address, to, Datagram("knock", payload=nonce, size=12))
+                case ResetSession(peer=peer):
+                    for table in (self.sessions, self.current, self.next, self.handshakes):
+                        table.pop(peer, None)
+                case SetDataPath(peer=peer, path=path):
+                    self.data_paths[peer] = path
+                    self.path_changes.append((self.network.time, peer, path))
+                case ResolveName(host=host, port=port):
+                    answer = NameResolved(host, port, self.names.get(host, ()))
+                    self.network.call_later(0.02, lambda answer=answer: self.handle(answer))
+                case Notify():
+                    self.notifications.append(command)
+        self._schedule()
+
+    # Sessions
+
+    def _transmit(self, path: Path, datagram: Datagram) -> None:
+        assert path.socket == SOCKET
+        self.network.send(self.address, path.remote, datagram)
+
+    def _send(self, send: Send) -> None:
+        if send.peer in self.current:
+            self._send_data(send)
+            return
+        may_begin = isinstance(send.message, Ping | Find)
+        handshake = self.handshakes.get(send.peer)
+        if handshake is not None and self.network.time - handshake.begun > 1.0:
+            del self.handshakes[send.peer]
+            handshake = None
+        if handshake is None or (
+            may_begin and send.path in handshake.paths and send.message == handshake.first.message
+        ):
+            if may_begin:
+                self._begin(send, handshake.waiting if handshake else [])
+            else:
+                self._fail(send)
+        elif send.message == handshake.first.message:
+            handshake.paths.append(send.path)
+            self._transmit(send.path, handshake.datagram)
+        else:
+            handshake.waiting.append(send)
+
+    def _fail(self, send: Send) -> None:
+        self.network.call_later(0, lambda: self.handle(SendFailed(send.peer, send.path, send.message)))
+
+    def _begin(self, send: Send, waiting: list[Send]) -> None:
+        payload = encode(send.message)
+        session = self.network.rng.getrandbits(48)
+        size = INIT_OVERHEAD + max(send.pad_to, padded(payload, 0))
+        datagram = Datagram("init", self.key, send.peer, session, payload, size)
+        self.handshakes[send.peer] = Handshake(
+            session, datagram, send, self.network.time, [send.path], waiting
+        )
+        self._transmit(send.path, datagram)
+
+    def _send_data(self, send: Send) -> None:
+        payload = encode(send.message)
+        session = self.current[send.peer]
+        self._transmit(send.path, Datagram("data", self.key, send.peer, session, payload, padded(payload)))
+
+    def _reply(self, reply: Reply) -> None:
+        payload, token = encode(reply.message), reply.to
+        if token.pending is not None:
+            size = RESP_OVERHEAD + padded(payload, 0)
+            datagram = Datagram("resp", self.key, token.peer, token.pending, payload, size)
+            self.next[token.peer] = token.pending
+            self._transmit(token.path, datagram)
+        elif token.peer in self.current:
+            session = self.current[token.peer]
+            self._transmit(
+                token.path, Datagram("data", self.key, token.peer, session, payload, padded(payload))
+            )
+
+    def _receive(self, source: Address, datagram: Datagram) -> None:
+        path = Path(SOCKET, source)
+        if datagram.kind == "knock":
+            self.handle(KnockReceived(source, datagram.payload))
+        elif datagram.receiver != self.key:
+            return
+        elif datagram.kind == "init":
+            self._init_arrived(path, datagram)
+        elif datagram.kind == "resp":
+            self._resp_arrived(path, datagram)
+        else:
+            self._data_arrived(path, datagram)
+
+    def _init_arrived(self, path: Path, datagram: Datagram) -> None:
+        handshake = self.handshakes.get(datagram.sender)
+        glare = handshake is not None and self.network.time - handshake.begun < 1.0
+        if datagram.session in self.sessions.get(datagram.sender, ()) or (glare and self.key < datagram.sender):
+            return
+        self.sessions.setdefault(datagram.sender, set()).add(datagram.session)
+        capacity = datagram.size - RESP_OVERHEAD - LENGTH_LEN - 15
+        self._deliver(datagram, path, ReplyToken(datagram.sender, path, datagram.session), True, capacity)
+
+    def _resp_arrived(self, path: Path, datagram: Datagram) -> None:
+        handshake = self.handshakes.get(datagram.sender)
+        if handshake is None or handshake.session != datagram.session:
+            return
+        del self.handshakes[datagram.sender]
+        self._session_up(datagram, path, initiator=True)
+        for send in handshake.waiting:
+            self._send_data(send)
+        if not handshake.waiting:
+            self._transmit(path, Datagram("data", self.key, datagram.sender, datagram.session, b"", 64))
+        self._deliver(datagram, path, ReplyToken(datagram.sender, path, None), False, 0)
+
+    def _data_arrived(self, path: Path, datagram: Datagram) -> None:
+        if datagram.session not in self.sessions.get(datagram.sender, ()):
+            return
+        if self.next.get(datagram.sender) == datagram.session:
+            del self.next[datagram.sender]
+            self._session_up(datagram, path, initiator=False)
+            handshake = self.handshakes.pop(datagram.sender, None)
+            if handshake is not None:
+                for send in (handshake.first, *handshake.waiting):
+                    self._send_data(send)
+        known = (datagram.sender, path) in self.validated
+        capacity = SESSION_CAPACITY if known else padded(datagram.payload) - LENGTH_LEN
+        if datagram.payload:
+            self._deliver(datagram, path, ReplyToken(datagram.sender, path, None), False, capacity)
+
+    def _session_up(self, datagram: Datagram, path: Path, *, initiator: bool) -> None:
+        peer = datagram.sender
+        self.current[peer] = datagram.session
+        self.sessions.setdefault(peer, set()).add(datagram.session)
+        self.validated.add((peer, path))
+        self.handle(SessionOpened(peer, path, initiator))
+
+    def _deliver(
+        self, datagram: Datagram, path: Path, token: ReplyToken, first_contact: bool, capacity: int
+    ) -> None:
+        message: Message | None = decode_untrusted(datagram.payload)
+        assert message is not None
+        if isinstance(message, Response):
+            self.validated.add((datagram.sender, path))
+        event = MessageReceived(datagram.sender, path, message, token, first_contact, capacity)
+        self.received.append(event)
+        self.handle(event)
+
+
+def peer_line(kind: PeerKind, node: SimNode, endpoint: bool = False) -> Peer:
+    where = Endpoint(str(ip_of(node.address)), port_of(node.address)) if endpoint else None
+    return Peer(kind, node.key, endpoint=where)
+
+
+def network_file(boots: list[SimNode], trusted: list[SimNode]) -> Network:
+    """A file with the bootstraps' endpoints, and trusted peers known by key only."""
+    lines = [peer_line(PeerKind.BOOT, node, endpoint=True) for node in boots]
+    return Network(namespace="sim", peers=(*lines, *(peer_line(PeerKind.TRUST, node) for node in trusted)))

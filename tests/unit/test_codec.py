@@ -1,0 +1,125 @@
+"""The codec against hostile bytes."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from wh.wire import codec
+from wh.wire.address import pack
+from wh.wire.errors import BadMessage
+from wh.wire.messages import Contact, Dialback, Find, Message, Nodes, Ping, Pong, Probe, Put, PutAck
+
+deterministic = settings(derandomize=True, deadline=None, max_examples=400)
+
+KEY = b"\x09" + bytes(31)
+PUBLIC = pack("192.0.2.1", 62096)
+P = 2**255 - 19
+
+uint = st.integers
+nonces = st.binary(min_size=8, max_size=8)
+keys = st.binary(min_size=31, max_size=31).map(
+    lambda head: head + b"\x01"
+)  # below p; low order has odds of 2**-248
+addresses = st.builds(pack, st.ip_addresses(v=4, network="198.51.100.0/24"), uint(1, 0xFFFF))
+messages = st.one_of(
+    st.builds(Ping, uint(0, 2**32 - 1), uint(0, 255), uint(0, 65535), nonces, uint(0, 65535)),
+    st.builds(Pong, uint(0, 2**32 - 1), addresses, uint(0, 65535), uint(0, 255), uint(0, 2**64 - 1), nonces),
+    st.builds(Find, uint(0, 2**32 - 1), keys, uint(0, 2**64 - 1), uint(0, 255), uint(0, 255)),
+    st.builds(
+        Nodes,
+        uint(0, 2**32 - 1),
+        st.binary(max_size=16),
+        st.lists(st.builds(Contact, keys, addresses, uint(0, 65535)), max_size=8).map(tuple),
+        st.none() | st.binary(max_size=512),
+    ),
+    st.builds(Put, uint(0, 2**32 - 1), st.binary(max_size=16), st.binary(max_size=512)),
+    st.builds(PutAck, uint(0, 2**32 - 1), uint(0, 255), uint(0, 2**64 - 1), uint(0, 65535)),
+    st.builds(Dialback, uint(0, 2**32 - 1), addresses, nonces),
+    st.builds(Probe, uint(0, 2**32 - 1), uint(0, 2**32 - 1), uint(0, 2**32 - 1), st.binary(max_size=1024)),
+)
+
+
+def decode_or_bad(data: bytes) -> Message | None:
+    try:
+        return codec.decode_untrusted(data)
+    except BadMessage:
+        return None
+
+
+@deterministic
+@given(messages)
+def test_what_is_encoded_is_decoded(message):
+    assert codec.decode_untrusted(codec.encode(message)) == message
+
+
+@deterministic
+@given(st.binary(max_size=1300))
+@example(b"\x91" * 1100)
+@example(b"\x96\x28\x00" + b"\x91" * 1000 + b"\xc0" * 6)
+@example(b"\x9f\x63\x01" + b"\x91" * 1000)
+@example(b"\xdd\xff\xff\xff\xff\x01\x01")
+@example(b"\x95\x05\x07\xc6\xff\xff\xff\xff")
+def test_random_bytes_raise_nothing_but_bad_message(data):
+    decode_or_bad(data)
+
+
+@deterministic
+@given(messages, st.data())
+def test_damaged_messages_raise_nothing_but_bad_message(message, data):
+    encoded = bytearray(codec.encode(message))
+    for _ in range(data.draw(uint(1, 4))):
+        encoded[data.draw(uint(0, len(encoded) - 1))] = data.draw(uint(0, 255))
+    cut = data.draw(uint(0, len(encoded)))
+    decoded = decode_or_bad(bytes(encoded[:cut]))
+    if decoded is not None:
+        assert codec.decode_untrusted(codec.encode(decoded)) == decoded
+
+
+@deterministic
+@given(uint(0, 2**32 - 1).filter(lambda tag: tag not in {*range(1, 10), 23, 24, 25, 40}))
+def test_unknown_types_are_no_error(tag):
+    assert codec.decode_untrusted(msgspec.msgpack.encode([tag, 7, "a", [1, 2], {"b": None}])) is None
+
+
+def test_a_message_longer_than_the_limit_is_neither_made_nor_read():
+    too_long = Nodes(1, bytes(16), tuple(Contact(KEY, PUBLIC, 1) for _ in range(16)), bytes(512))
+    with pytest.raises(ValueError, match="Nodes"):
+        codec.encode(too_long)
+    with pytest.raises(BadMessage, match="limit"):
+        codec.decode_untrusted(msgspec.msgpack.encode(too_long))
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        Contact(KEY, pack("192.0.2.1", 0)),
+        Contact(KEY, pack("224.0.0.1", 1)),
+        Contact(KEY, pack("255.255.255.255", 1)),
+        Contact(KEY, pack("127.0.0.1", 1)),
+        Contact(KEY, pack("::", 1)),
+        Contact(KEY, pack("ff02::1", 1)),
+        Contact(bytes(32), PUBLIC),
+        Contact((1).to_bytes(32, "little"), PUBLIC),
+        Contact((P - 1).to_bytes(32, "little"), PUBLIC),
+        Contact(P.to_bytes(32, "little"), PUBLIC),
+        Contact(b"\x09" + bytes(30) + b"\x80", PUBLIC),
+    ],
+)
+def test_a_contact_that_nobody_can_be_is_left_out_alone(bad):
+    good = Contact(KEY, PUBLIC, 1)
+    decoded = codec.decode_untrusted(codec.encode(Nodes(1, b"", (good, bad, good), None)))
+    assert decoded == Nodes(1, b"", (good, good), None)
+
+
+def test_other_messages_with_an_unusable_address_are_malformed():
+    for message in (Pong(1, pack("240.0.0.1", 1), 0, 0, 0), Dialback(1, pack("192.0.2.1", 0), bytes(8))):
+        with pytest.raises(BadMessage, match="unusable"):
+            codec.decode_untrusted(codec.encode(message))
+
+
+def test_loopback_is_usable_where_the_caller_says_so():
+    pong = Pong(1, pack("127.0.0.1", 1), 0, 0, 0)
+    assert codec.decode_untrusted(codec.encode(pong), allow_loopback=True) == pong

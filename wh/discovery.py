@@ -1,0 +1,180 @@
+"""Joining the DHT and staying in it: bootstraps, quiet buckets, contacts that went silent (docs/protocol.md
+5)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from wh.config.model import Network, PeerKind
+from wh.dht.contacts import MAX_FAILURES
+from wh.dht.lookup import LookupResult
+from wh.dht.metric import K
+from wh.dht.routing_table import Added
+from wh.endpoints import FileEndpoints
+from wh.engine import Engine
+from wh.events import Instant, Key, Path
+from wh.kademlia import Kademlia
+from wh.limits import RecentlySeen
+from wh.randomness import jittered
+from wh.requests import Answer, Requests
+from wh.search import SearchCallbacks
+from wh.searches import Searches
+from wh.timers import Timer
+from wh.wire.messages import NONCE_LEN, Capability, Contact, Ping, PingWant, Pong
+
+JOIN_RETRY_FIRST_S = 0.5
+JOIN_RETRY_MAX_S = 60.0
+CHECK_S = 60.0
+"""How often the contact that was silent longest, and the bootstraps that are dead, get a PING."""
+
+GREETING_INTERVAL_S = 30.0
+"""A node that claims to be a server is PINGed once in this time."""
+
+
+class Discovery:
+    """Keeps the routing table alive. new_server is called for each server that enters it or comes back to
+    life."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        requests: Requests,
+        kademlia: Kademlia,
+        searches: Searches,
+        endpoints: FileEndpoints,
+        *,
+        capabilities: Callable[[], int],
+        new_server: Callable[[Instant], None],
+    ) -> None:
+        self._engine = engine
+        self._requests = requests
+        self._kademlia = kademlia
+        self._searches = searches
+        self._endpoints = endpoints
+        self._capabilities = capabilities
+        self._new_server = new_server
+        self._bootstraps: tuple[Key, ...] = ()
+        self._join_retry_s = JOIN_RETRY_FIRST_S
+        self._join_timer: Timer | None = None
+        self._check_timer: Timer | None = None
+        self._greeted = RecentlySeen(GREETING_INTERVAL_S)
+        requests.answer_listeners.append(self._answered)
+        requests.silence_listeners.append(self._unanswered)
+
+    @property
+    def bootstraps(self) -> tuple[Key, ...]:
+        return self._bootstraps
+
+    def set_network(self, network: Network, now: Instant) -> None:
+        bootstraps = (peer.key for peer in network.peers if peer.kind is PeerKind.BOOT)
+        self._bootstraps = tuple(key for key in bootstraps if key != self._engine.key)
+        self._kademlia.table.set_protected(self._bootstraps)
+        self.join(now)
+        if self._check_timer is None:
+            self._schedule_check(now)
+
+    def join(self, now: Instant) -> None:
+        """PING the bootstraps now, and with growing pauses until one answers."""
+        self._join_retry_s = JOIN_RETRY_FIRST_S
+        self._ping_bootstraps(now)
+
+    def greet(self, key: Key, path: Path, capabilities: int, now: Instant) -> None:
+        """A node PINGed us. If it says that it is a server, see whether it answers where it came from."""
+        new = key not in self._kademlia.table and key != self._engine.key
+        if new and capabilities & Capability.SERVER and not self._greeted.seen(key, now.monotonic):
+            self._greeted.note(key, now.monotonic)
+            self.ping(key, [path], now)
+
+    def ping(self, key: Key, paths: list[Path], now: Instant) -> None:
+        """The PONG of a server puts it into the table."""
+        message = Ping(0, PingWant.ECHO, 0, self._engine.rng.randbytes(NONCE_LEN), self._capabilities())
+        self._requests.start(key, paths, message, now)
+
+    def left(self, key: Key) -> None:
+        """A node said LEAVING. A bootstrap keeps its place, as a dead one."""
+        self._kademlia.table.remove(key)
+        for _ in range(MAX_FAILURES):
+            self._kademlia.table.on_failure(key)
+
+    # Joining
+
+    def _ping_bootstraps(self, now: Instant) -> None:
+        if self._join_timer is not None:
+            self._join_timer.cancel()
+            self._join_timer = None
+        if self._kademlia.joined or not self._bootstraps:
+            return
+        for key in self._bootstraps:
+            self._ping_bootstrap(key, now)
+        wait_s = jittered(self._engine.rng, self._join_retry_s)
+        self._join_retry_s = min(JOIN_RETRY_MAX_S, 2 * self._join_retry_s)
+        self._join_timer = self._engine.timers.call_at(now.monotonic + wait_s, self._ping_bootstraps)
+
+    def _ping_bootstrap(self, key: Key, now: Instant) -> None:
+        addresses = self._endpoints.addresses_of(key)
+        paths = [path for path in map(self._engine.addressing.path_to, addresses) if path is not None]
+        if paths:
+            self.ping(key, paths, now)
+
+    def _answered(self, key: Key, answer: Answer, now: Instant) -> None:
+        table = self._kademlia.table
+        if not isinstance(answer.message, Pong):
+            table.on_answer(key, now.monotonic)
+            return
+        known = table.get(key)
+        was_alive = known is not None and not known.dead
+        added = table.add(Contact(key, answer.path.remote, answer.message.capabilities), now.monotonic)
+        contact = table.get(key)
+        if contact is not None:
+            contact.rtt = self._engine.peers.obtain(key).round_trip
+        if added in (Added.INSERTED, Added.REFRESHED) and not was_alive:
+            self._new_server(now)
+
+    def _unanswered(self, key: Key, now: Instant) -> None:
+        self._kademlia.table.on_failure(key)
+        if not self._kademlia.joined and self._join_timer is None:
+            self.join(now)
+
+    # Staying
+
+    def found_servers(self, result: LookupResult, now: Instant) -> None:
+        """Who answered a lookup near ourselves is worth a place in the table."""
+        for responder in result.closest[:K]:
+            path = self._engine.addressing.path_to(responder.contact.address)
+            if path is not None and responder.contact.key not in self._kademlia.table:
+                self.ping(responder.contact.key, [path], now)
+
+    def _schedule_check(self, now: Instant) -> None:
+        when = now.monotonic + jittered(self._engine.rng, CHECK_S)
+        self._check_timer = self._engine.timers.call_at(when, self._check)
+
+    def _check(self, now: Instant) -> None:
+        self._schedule_check(now)
+        self._kademlia.store.expire(now.unix)
+        self._ping_silent(now)
+        for key in self._bootstraps:
+            contact = self._kademlia.table.get(key)
+            if self._kademlia.joined and (contact is None or contact.dead):
+                self._ping_bootstrap(key, now)
+        buckets = self._kademlia.table.buckets_to_refresh(now.monotonic)
+        if buckets and self._kademlia.joined:
+            self._refresh(buckets[0], now)
+
+    def _ping_silent(self, now: Instant) -> None:
+        quietest = min(self._kademlia.table, key=lambda contact: contact.last_seen, default=None)
+        if quietest is None or now.monotonic - quietest.last_seen < CHECK_S:
+            return
+        path = self._engine.addressing.path_to(quietest.address)
+        if path is not None:
+            self.ping(quietest.key, [path], now)
+
+    def _refresh(self, bucket: int, now: Instant) -> None:
+        """One lookup at a random key of a quiet bucket; it also says how large the network is."""
+        target = self._kademlia.table.refresh_target(bucket, self._engine.rng.randbytes)
+
+        def done(result: LookupResult, then: Instant) -> None:
+            nearest = [responder.contact.key for responder in result.closest]
+            self._kademlia.size.add_sample(target, nearest)
+            self.found_servers(result, then)
+
+        self._searches.begin(target, now, SearchCallbacks(done=done), want_record=False)

@@ -1,0 +1,183 @@
+"""What users ask of a running node: `wh lookup` and `wh ping`, answered by Notify."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+from wh.commands import Notify
+from wh.dht.lookup import LookupResult
+from wh.engine import Engine
+from wh.events import Instant, Key, Path
+from wh.requests import CANDIDATES, Answer, Request, Requests
+from wh.search import Search, SearchCallbacks
+from wh.searches import Searches
+from wh.wire.address import Address, to_text
+from wh.wire.messages import NONCE_LEN, Ping, PingWant
+from wh.wire.records import Record
+
+INQUIRIES_MAX = 64
+
+# Codes of errors, as users see them.
+NOT_FOUND = "WH320"
+NO_ANSWER = "WH321"
+TOO_MANY = "WH322"
+
+
+class Inquiry(Protocol):
+    def start(self, now: Instant) -> None: ...
+
+    def cancel(self) -> None: ...
+
+
+Finish = Callable[[dict[str, Any]], None]
+Progress = Callable[[dict[str, Any]], None]
+
+
+class LookupInquiry:
+    """Result: found, candidates, relays, hops, elapsed_ms. Progress: asked, closest_bucket."""
+
+    def __init__(self, key: Key, searches: Searches, progress: Progress, finish: Finish) -> None:
+        self._key = key
+        self._searches = searches
+        self._progress = progress
+        self._finish = finish
+        self._search: Search | None = None
+
+    def start(self, now: Instant) -> None:
+        def progress(_: Instant) -> None:
+            if self._search is not None:
+                self._progress({"asked": self._search.asked, "closest_bucket": self._search.closest_bucket})
+
+        def done(result: LookupResult, then: Instant) -> None:
+            self._finish(self._body(result.record, 1000 * (then.monotonic - now.monotonic)))
+
+        callbacks = SearchCallbacks(done=done, progress=progress)
+        self._search = self._searches.begin(self._key, now, callbacks, want_record=True)
+
+    def cancel(self) -> None:
+        if self._search is not None:
+            self._search.cancel()
+
+    def _body(self, record: Record | None, elapsed_ms: float) -> dict[str, Any]:
+        return {
+            "found": record is not None,
+            "candidates": [to_text(each.address) for each in record.candidates] if record else [],
+            "relays": [],
+            "hops": self._search.hops if self._search is not None else 0,
+            "elapsed_ms": elapsed_ms,
+        }
+
+
+class PingInquiry:
+    """One control round trip to any node: where it is known to be, and where its record says.
+
+    Result: endpoint, rtt_ms, via; or error.
+    """
+
+    def __init__(
+        self,
+        key: Key,
+        engine: Engine,
+        requests: Requests,
+        searches: Searches,
+        known_addresses: Iterable[Address],
+        finish: Finish,
+    ) -> None:
+        self._key = key
+        self._engine = engine
+        self._requests = requests
+        self._searches = searches
+        self._known_addresses = tuple(known_addresses)
+        self._finish = finish
+        self._request: Request | None = None
+        self._search: Search | None = None
+        self._tried = False
+
+    def start(self, now: Instant) -> None:
+        paths = self._paths_to(self._known_addresses)
+        if paths:
+            self._ping(paths, now, self._look_up)
+        else:
+            self._look_up(now)
+
+    def cancel(self) -> None:
+        self._requests.cancel(self._request)
+        if self._search is not None:
+            self._search.cancel()
+
+    def _paths_to(self, addresses: Iterable[Address]) -> list[Path]:
+        paths = map(self._engine.addressing.path_to, dict.fromkeys(addresses))
+        return [path for path in paths if path is not None]
+
+    def _ping(self, paths: list[Path], now: Instant, on_failure: Callable[[Instant], None]) -> None:
+        self._tried = True
+        peer = self._engine.peers.obtain(self._key)
+        self._request = self._requests.start(
+            self._key,
+            paths,
+            Ping(0, PingWant.ECHO, 0, self._engine.rng.randbytes(NONCE_LEN)),
+            now,
+            on_answer=self._answered,
+            on_failure=on_failure,
+            schedule=None if peer.session else CANDIDATES,
+        )
+
+    def _answered(self, answer: Answer, now: Instant) -> None:
+        endpoint = to_text(answer.path.remote)
+        self._finish({"endpoint": endpoint, "rtt_ms": 1000 * answer.rtt, "via": "direct"})
+
+    def _look_up(self, now: Instant) -> None:
+        callbacks = SearchCallbacks(done=self._looked_up)
+        self._search = self._searches.begin(self._key, now, callbacks, want_record=True)
+
+    def _looked_up(self, result: LookupResult, now: Instant) -> None:
+        published = [each.address for each in result.record.candidates] if result.record is not None else []
+        paths = self._paths_to(filter(self._engine.addressing.is_acceptable, published))
+        if paths:
+            self._ping(paths, now, self._failed)
+        else:
+            self._failed(now)
+
+    def _failed(self, now: Instant) -> None:
+        if self._tried:
+            self._finish(error(NO_ANSWER, "the peer does not answer", "is its daemon running?"))
+        else:
+            hint = (
+                "it has published no address that others can reach: it must open the path, or is not running"
+            )
+            self._finish(error(NOT_FOUND, "no address of the peer is known", hint))
+
+
+class Inquiries:
+    """At most INQUIRIES_MAX at once; each ends with one final Notify, unless it is cancelled."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._running: dict[int, Inquiry] = {}
+
+    def run(self, request: int, make: Callable[[Progress, Finish], Inquiry], now: Instant) -> None:
+        """request: the id that the Notify carries. make: an inquiry with these callbacks."""
+        if len(self._running) >= INQUIRIES_MAX or request in self._running:
+            body = error(TOO_MANY, "too many requests are running", "try again in a moment")
+            self._engine.emit(Notify(request, True, body))
+            return
+
+        def progress(body: dict[str, Any]) -> None:
+            self._engine.emit(Notify(request, False, body))
+
+        def finish(body: dict[str, Any]) -> None:
+            self._running.pop(request, None)
+            self._engine.emit(Notify(request, True, body))
+
+        self._running[request] = make(progress, finish)
+        self._running[request].start(now)
+
+    def cancel(self, request: int) -> None:
+        inquiry = self._running.pop(request, None)
+        if inquiry is not None:
+            inquiry.cancel()
+
+
+def error(code: str, message: str, hint: str) -> dict[str, Any]:
+    return {"error": {"code": code, "message": message, "hint": hint}}

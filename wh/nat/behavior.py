@@ -1,0 +1,109 @@
+"""What our NAT does, folded from what servers see of us (RFC 4787; docs/protocol.md section 6)."""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from wh.wire.address import Address, is_v4, prefix, to_text
+from wh.wire.records import Filtering, Mapping
+
+WITNESSES_MAX = 4
+ANSWERS_WANTED = 3
+"""Three of four equal answers make an endpoint-independent mapping; with fewer witnesses nothing is
+decided."""
+
+OBSERVATION_LIFETIME_S = 900.0
+"""Three rounds of asking."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One server's word: where our packets seem to come from. at: monotonic seconds."""
+
+    observed: Address
+    at: float
+
+
+def network_of(address: Address) -> bytes:
+    """Witnesses in one /16 (IPv6: /32) count once: one operator could own them all."""
+    return prefix(address, 16, 32)
+
+
+class Observations:
+    """What the last few witnesses saw of one socket, at most WITNESSES_MAX, one a network."""
+
+    def __init__(self) -> None:
+        self._by_network: OrderedDict[bytes, Observation] = OrderedDict()  # the oldest first
+
+    def add(self, witness: Address, observed: Address, now: float) -> bool:
+        """Whether that witness sees us elsewhere than before: the mapping moved, and all other words are
+        old."""
+        network = network_of(witness)
+        former = self._by_network.pop(network, None)
+        moved = former is not None and former.observed != observed
+        if moved:
+            self._by_network.clear()
+        self._by_network[network] = Observation(observed, now)
+        if len(self._by_network) > WITNESSES_MAX:
+            self._by_network.popitem(last=False)
+        return moved
+
+    def clear(self) -> None:
+        self._by_network.clear()
+
+    def expire(self, now: float) -> None:
+        """Drop what is older than OBSERVATION_LIFETIME_S."""
+        for network, word in list(self._by_network.items()):
+            if now - word.at >= OBSERVATION_LIFETIME_S:
+                del self._by_network[network]
+
+    def addresses(self) -> list[Address]:
+        """Where we were seen, most often seen first."""
+        return [address for address, _ in self._votes().most_common()]
+
+    def mapping(self, local: Collection[Address]) -> Mapping:
+        """local: our interfaces' addresses with our port. Sequential and random look alike from one socket:
+        RANDOM."""
+        votes = self._votes()
+        if any(address in local for address in votes):
+            return Mapping.NONE
+        if votes.total() < ANSWERS_WANTED:
+            return Mapping.UNKNOWN
+        return Mapping.ENDPOINT_INDEPENDENT if max(votes.values()) >= ANSWERS_WANTED else Mapping.RANDOM
+
+    def _votes(self) -> Counter[Address]:
+        return Counter(word.observed for word in self._by_network.values())
+
+
+@dataclass(frozen=True, slots=True)
+class NatBehaviour:
+    """Mapping and filtering of one address family; observed: best known first."""
+
+    mapping: Mapping
+    filtering: Filtering
+    observed: tuple[Address, ...]
+
+    def __str__(self) -> str:
+        if not self.observed:
+            return "unknown"
+        family = "IPv4" if is_v4(self.observed[0]) else "IPv6"
+        seen = ", ".join(map(to_text, self.observed))
+        if self.mapping is Mapping.NONE:
+            return f"{family}: no translation, seen as {seen}, {_FILTERING_TEXT[self.filtering]}"
+        return f"{family}: {_MAPPING_TEXT[self.mapping]}, seen as {seen}, {_FILTERING_TEXT[self.filtering]}"
+
+
+_MAPPING_TEXT = {
+    Mapping.UNKNOWN: "mapping unknown",
+    Mapping.ENDPOINT_INDEPENDENT: "endpoint-independent mapping",
+    Mapping.SEQUENTIAL: "endpoint-dependent mapping, sequential",
+    Mapping.RANDOM: "endpoint-dependent mapping",
+}
+_FILTERING_TEXT = {
+    Filtering.UNKNOWN: "filtering unknown",
+    Filtering.ENDPOINT_INDEPENDENT: "reachable by anybody",
+    Filtering.ADDRESS_DEPENDENT: "address-dependent filtering",
+    Filtering.ADDRESS_AND_PORT_DEPENDENT: "address- and port-dependent filtering",
+}

@@ -1,0 +1,41 @@
+"""Which of our addresses are worth publishing, and which of them are proved (docs/protocol.md sections 4 and
+6)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+
+from wh.nat.behavior import NatBehaviour
+from wh.wire.address import Address
+from wh.wire.records import MAX_CANDIDATES, Candidate, CandidateFlag, Mapping
+
+
+def own_candidates(
+    own_addresses: Sequence[Address],
+    behaviours: Iterable[NatBehaviour],
+    proved: Collection[Address],
+    *,
+    declared_direct: bool,
+) -> tuple[Candidate, ...]:
+    """At most 8, the proved ones first.
+
+    own_addresses: of our interfaces, only those that mean something to others. proved: where a KNOCK arrived.
+    declared_direct: the operator says that we are reachable, which counts as proof.
+
+    An address that only a translation gives us is published where it is proved, and in a network with too few
+    witnesses to judge the translation. Elsewhere it is a reflexive address, which travels only in OFFER.
+    """
+    addresses: dict[Address, bool] = {}
+    for behaviour in behaviours:
+        translated = behaviour.mapping is not Mapping.NONE
+        for address in behaviour.observed:
+            confirmed = declared_direct or address in proved
+            if confirmed or not translated or behaviour.mapping is Mapping.UNKNOWN:
+                addresses[address] = confirmed
+    for address in own_addresses:
+        addresses.setdefault(address, declared_direct or address in proved)
+    ordered = sorted(addresses, key=lambda address: not addresses[address])  # stable: confirmed first
+    return tuple(
+        Candidate(address, CandidateFlag.CONFIRMED if addresses[address] else 0)
+        for address in ordered[:MAX_CANDIDATES]
+    )

@@ -1,0 +1,207 @@
+"""Answering other nodes' requests (docs/protocol.md section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from msgspec.structs import replace
+
+from wh.commands import Knock, Reply, Send
+from wh.discovery import Discovery
+from wh.engine import Engine
+from wh.events import Instant, Key, MessageReceived, Path
+from wh.kademlia import Kademlia
+from wh.limits import RateLimit
+from wh.reachability import OwnReachability
+from wh.requests import Answer, Requests
+from wh.wire.address import Address, port_of, prefix
+from wh.wire.codec import encode
+from wh.wire.errors import BadRecord
+from wh.wire.messages import (
+    MAX_CONTACTS,
+    NONCE_LEN,
+    Challenge,
+    Contact,
+    Dialback,
+    Find,
+    FindWant,
+    Leaving,
+    Message,
+    Nodes,
+    Ping,
+    PingWant,
+    Pong,
+    Probe,
+    ProbeAck,
+    Put,
+    PutAck,
+    PutStatus,
+    Response,
+)
+from wh.wire.records import decode_header_untrusted
+
+KNOCK_TARGET_INTERVAL_S = 1.0
+KNOCKS_BURST = 10
+KNOCKS_INTERVAL_S = 0.1
+"""DIALBACK: 1/s a target network, 10/s in all (docs/protocol.md section 3)."""
+
+DIALBACK_INTERVAL_S = 5.0
+"""How often one node may have us ask a third one; its own checks are minutes apart."""
+
+
+class Server:
+    """Every answer is a Reply within the capacity that the request leaves; one that does not fit is not
+    sent."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        requests: Requests,
+        kademlia: Kademlia,
+        discovery: Discovery,
+        reachability: OwnReachability,
+        *,
+        record_sequence: Callable[[], int],
+    ) -> None:
+        self._engine = engine
+        self._requests = requests
+        self._kademlia = kademlia
+        self._discovery = discovery
+        self._reachability = reachability
+        self._record_sequence = record_sequence
+        self._knocks = RateLimit(KNOCKS_BURST, KNOCKS_INTERVAL_S, entries_max=1)
+        self._knocks_at = RateLimit(1, KNOCK_TARGET_INTERVAL_S)
+        self._dialbacks = RateLimit(1, DIALBACK_INTERVAL_S)
+
+    def handle(self, event: MessageReceived, now: Instant) -> None:
+        """A request is answered; what answers nothing that we asked, or means nothing to us, is ignored."""
+        match event.message:
+            case Ping():
+                self._ping(event, event.message, now)
+            case Find():
+                self._find(event, event.message, now)
+            case _ if event.first_contact:
+                return  # an INIT carries only PING and FIND (docs/protocol.md section 2)
+            case Put():
+                self._put(event, event.message, now)
+            case Challenge(request_id=request_id, nonce=nonce):
+                self._reply(event, Response(request_id, nonce))
+            case Probe(request_id=request_id, attempt=attempt, number=number):
+                self._reply(event, ProbeAck(request_id, attempt, number))
+            case Dialback(address=address, nonce=nonce):
+                self._dialback(address, nonce, now)
+            case Leaving():
+                self._discovery.left(event.peer)
+
+    def _reply(self, event: MessageReceived, message: Message) -> None:
+        if len(encode(message)) <= event.capacity:
+            self._engine.emit(Reply(event.reply, message))
+
+    # PING
+
+    def _ping(self, event: MessageReceived, ping: Ping, now: Instant) -> None:
+        pong = Pong(
+            ping.request_id,
+            event.path.remote,
+            self._reachability.capabilities,
+            0,
+            self._record_sequence(),
+            ping.nonce,
+        )
+        self._reply(event, pong)
+        self._discovery.greet(event.peer, event.path, ping.capabilities, now)
+        if ping.want == PingWant.DIALBACK and not event.first_contact:
+            self._arrange_knock(event, ping, now)
+
+    def _arrange_knock(self, event: MessageReceived, ping: Ping, now: Instant) -> None:
+        """Ask a server in another network than the asker's and ours to KNOCK at the address that we see it
+        at."""
+        peer = self._engine.peers.get(event.peer)
+        if peer is None or not peer.is_validated(event.path, now):
+            return
+        target = event.path.remote[:16] + (ping.port or port_of(event.path.remote)).to_bytes(2, "big")
+        third = self._third_node(event.peer, target)
+        if third is None or not self._dialbacks.allow(event.peer, now.monotonic):
+            return
+        key, path = third
+        message = Dialback(0, target, ping.nonce)
+        known = self._engine.peers.get(key)
+        if known is not None and known.session:
+            self._engine.emit(Send(key, path, message))
+            return
+
+        def answered(answer: Answer, then: Instant) -> None:
+            self._engine.emit(Send(key, answer.path, message))
+
+        echo = Ping(
+            0, PingWant.ECHO, 0, self._engine.rng.randbytes(NONCE_LEN), self._reachability.capabilities
+        )
+        self._requests.start(key, [path], echo, now, on_answer=answered)
+
+    def _third_node(self, asker: Key, target: Address) -> tuple[Key, Path] | None:
+        networks = {prefix(address, 24, 48) for address in (target, *self._engine.addressing.local)}
+        others = [
+            contact
+            for contact in self._kademlia.table
+            if not contact.dead and contact.key != asker and prefix(contact.address, 24, 48) not in networks
+        ]
+        for contact in self._engine.rng.sample(others, len(others)):
+            path = self._engine.addressing.path_to(contact.address)
+            if path is not None:
+                return contact.key, path
+        return None
+
+    def _dialback(self, address: Address, nonce: bytes, now: Instant) -> None:
+        path = self._engine.addressing.path_to(address)
+        if path is None or not self._engine.addressing.is_acceptable(address):
+            return
+        network = prefix(address, 24, 48)
+        if self._knocks_at.allow(network, now.monotonic) and self._knocks.allow(None, now.monotonic):
+            self._engine.emit(Knock(path.socket, address, nonce))
+
+    # FIND and PUT
+
+    def _find(self, event: MessageReceived, find: Find, now: Instant) -> None:
+        """The record first, then the nearest contacts that fit."""
+        token = self._kademlia.tokens.make(event.peer, event.path.remote, now.monotonic)
+        nodes = Nodes(find.request_id, token, (), self._record_for(find, now))
+        if len(encode(nodes)) > event.capacity:
+            nodes = replace(nodes, record=None)
+        for contact in self._contacts_for(event.peer, find):
+            longer = replace(nodes, contacts=(*nodes.contacts, contact))
+            if len(encode(longer)) > event.capacity:
+                break
+            nodes = longer
+        self._reply(event, nodes)
+
+    def _record_for(self, find: Find, now: Instant) -> bytes | None:
+        if not find.want & FindWant.RECORD:
+            return None
+        stored = self._kademlia.store.get(find.key, now.unix)
+        return stored.encoded if stored is not None and stored.sequence > find.have_sequence else None
+
+    def _contacts_for(self, asker: Key, find: Find) -> list[Contact]:
+        count = min(find.max, MAX_CONTACTS)
+        nearest = self._kademlia.table.closest(find.key, count + 1)
+        return [contact.to_wire() for contact in nearest if contact.key != asker][:count]
+
+    def _put(self, event: MessageReceived, put: Put, now: Instant) -> None:
+        status, sequence, ttl = self._store(event, put, now)
+        self._reply(event, PutAck(put.request_id, status, sequence, min(ttl, 0xFFFF)))
+
+    def _store(self, event: MessageReceived, put: Put, now: Instant) -> tuple[PutStatus, int, int]:
+        source = event.path.remote
+        if not self._kademlia.tokens.check(put.token, event.peer, source, now.monotonic):
+            return PutStatus.BAD_TOKEN, 0, 0
+        if not self._reachability.proved:
+            return PutStatus.FULL, 0, 0
+        try:
+            header = decode_header_untrusted(put.record)
+            held = self._kademlia.store.get(header.key, now.unix)
+            if held is not None and held.encoded == put.record:  # a signature check saved
+                return PutStatus.STORED, held.sequence, max(0, int(held.expiry - now.unix))
+            record = self._kademlia.decode_record_untrusted(put.record, now)
+        except BadRecord:
+            return PutStatus.BAD_RECORD, 0, 0
+        nearer = self._kademlia.table.count_nearer(record.key)
+        return self._kademlia.store.put(record, source, nearer_servers=nearer, unix=now.unix)

@@ -174,6 +174,7 @@ def test_a_clock_that_steps_back_gives_no_tokens() -> None:
     limiter = RateLimiter(8, tokens_per_s=1, burst=1)
     assert limiter.allow(address("192.0.2.1"), by_prefix=True, now_ns=10 * NS)
     assert not limiter.allow(address("192.0.2.1"), by_prefix=True, now_ns=5 * NS)
+    assert not limiter.allow(address("192.0.2.1"), by_prefix=True, now_ns=10 * NS)
 
 
 def test_limits_out_of_range_are_refused() -> None:

@@ -498,9 +498,11 @@ class TestSession:
     def test_keys_that_the_peer_just_made_survive_a_handshake_of_ours(self) -> None:
         a, b = pair()
         handshake(a, b)
-        under_way = a.seal(b)
+        under_way, too_late = a.seal(b), a.seal(b)
         connect(b, a)
         assert b.open(under_way) == (DATA, a.key, b"data", False)
+        advance(60 * NS, b)
+        assert b.open(too_late) == (DROPPED, "index")
 
     def test_only_the_initiator_rekeys_after_30_minutes(self) -> None:
         a, b = pair()

@@ -244,6 +244,22 @@ def test_a_stranger_s_key_without_enough_work_is_warned_of(
     assert "the network asks for 60" in capfd.readouterr().err
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
+def test_a_user_who_may_not_is_told_to_be_root(
+    stand_in: Path, network: Path, key_file: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (network.parent / "run").mkdir(0o755)
+    key_file.chmod(0o644)
+    for directory in network.parents:
+        directory.chmod(directory.stat().st_mode | stat.S_IXGRP | stat.S_IXOTH)
+    os.seteuid(65534)
+    try:
+        assert cli.run(["up", str(network), "private-key", str(key_file), "interface", "wh0"]) == 4
+    finally:
+        os.seteuid(0)
+    assert "  fix: run as root\n" in capfd.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "exit_code"),
     [

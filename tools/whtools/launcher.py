@@ -77,9 +77,14 @@ def run_in_background(launch: Launch, log: Path) -> Ready:
     ready_fd, child_ready_fd = os.pipe2(os.O_CLOEXEC)
     try:
         pid = _spawn(launch, child_ready_fd, log)
+    except PermissionError as error:
+        os.close(ready_fd)
+        raise SystemSetupError(
+            f"no permission to use {error.filename}", code=Code.NOT_PERMITTED, hint="run as root"
+        ) from None
     except OSError as error:
         os.close(ready_fd)
-        raise _start_error(f"the daemon cannot be started: {error.strerror}") from None
+        raise _start_error(f"the daemon cannot be started: {error.strerror}: {error.filename}") from None
     finally:
         os.close(child_ready_fd)
     try:

@@ -1,7 +1,7 @@
 """XEdDSA signatures against cryptography's Ed25519 and against plain integers.
 
-The integers come first: slow, not constant-time, with affine points and their textbook addition law, written from RFC
-8032 and Signal's XEdDSA specification alone.
+The integers come first: slow, not constant-time, with affine points and their textbook addition law, written
+from RFC 8032 and Signal's XEdDSA specification alone.
 """
 
 import base64

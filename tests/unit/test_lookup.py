@@ -192,27 +192,22 @@ def test_liars_who_invent_nearer_servers_do_not_hide_the_nearest(seed, paths):
 
 
 def test_a_crowd_that_lives_near_the_target_cannot_make_a_lookup_endless():
-    """Each of them names sixteen more, nearer still, and all answer."""
-    network = Network()
-    depth = count(8)
+    """Each of them names sixteen more, nearer than all before, and all answer."""
+    network = Network(servers=3)
+    gaps = count(2**200, -1)
 
     def invent(target: bytes) -> list[Contact]:
-        prefix_bytes = min(next(depth) // 8 + 4, 28)
-        made = [
-            network.add(
-                near(target, network.rng, 8 * prefix_bytes), address_of(network.rng.randrange(20_000))
-            )
-            for _ in range(MAX_CONTACTS)
-        ]
+        keys = [(int.from_bytes(target, "big") ^ next(gaps)).to_bytes(32, "big") for _ in range(MAX_CONTACTS)]
+        made = [network.add(key, address_of(network.rng.randrange(20_000))) for key in keys]
         for server in made:
             server.answer = invent
         return [server.contact for server in made]
 
     lookup = lookup_in(network)
-    for seed in lookup._shortlist:
-        network.servers[seed.key].answer = invent
+    for server in network.servers.values():
+        server.answer = invent
     network.run(lookup)
-    assert sum(network.asked.values()) <= MAX_QUERIES
+    assert sum(network.asked.values()) == MAX_QUERIES
     assert len(list(lookup._shortlist)) <= MAX_CANDIDATES
 
 

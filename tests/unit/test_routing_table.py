@@ -191,6 +191,17 @@ def test_the_third_failure_lets_the_newest_of_the_cache_in():
     assert server(1, K + REPLACEMENT_CACHE_LEN).key in table
 
 
+def test_the_cache_keeps_the_ten_seen_last_once_each():
+    table = full_bucket()
+    offered = [server(1, number) for number in (K, K + 1, *range(K + 2, K + 12), K + 1)]
+    for contact in offered:
+        assert table.add(contact, 100.0) is Added.CACHED
+    for number in range(K):
+        fail(table, server(1, number).key)
+    promoted = {contact.key for contact in table if not contact.dead}
+    assert promoted == {server(1, number).key for number in (K + 1, *range(K + 3, K + 12))}
+
+
 def test_an_answer_between_failures_counts_as_life():
     table = full_bucket()
     table.add(server(1, K), 100.0)

@@ -151,6 +151,14 @@ def test_a_full_store_keeps_the_nearest():
     assert len(kept) == CAPACITY
 
 
+def test_what_has_expired_makes_room_for_anything():
+    kept = store()
+    for gap in range(1, CAPACITY + 1):
+        put(kept, record(gap, ttl=10 if gap == 1 else 3600), source=public(gap))
+    assert put(kept, record(99), source=public(99), unix=NOW + 10).status is PutStatus.STORED
+    assert len(kept) == CAPACITY
+
+
 def test_one_network_fills_its_share_only_and_may_renew_what_it_put():
     kept = store()
     for gap in range(NETWORK_LIMIT):

@@ -18,9 +18,9 @@ def pkg_config(*arguments: str) -> list[str]:
     except FileNotFoundError:
         sys.exit(f"wirehub: {tool} is missing; on Debian: apt-get install pkg-config libsodium-dev")
     except subprocess.CalledProcessError as error:
+        cause = (error.stderr.strip().splitlines() or ["pkg-config finds none, or an older one"])[0]
         sys.exit(
-            f"wirehub: libsodium >= {LIBSODIUM_MINIMUM} with its headers is missing "
-            f"({error.stderr.strip().splitlines()[0] if error.stderr.strip() else 'pkg-config does not know it'}); "
+            f"wirehub: libsodium >= {LIBSODIUM_MINIMUM} with its headers is missing ({cause}); "
             "on Debian: apt-get install libsodium-dev"
         )
     return answer.stdout.split()
@@ -65,5 +65,5 @@ def extensions() -> list[Extension]:
 
 
 if __name__ == "__main__":
-    wants_build = not {"clean", "egg_info", "sdist"} & set(sys.argv)
+    wants_build = not {"clean", "dist_info", "egg_info", "sdist"} & set(sys.argv)
     setup(ext_modules=extensions() if wants_build else [], cmdclass={"build_ext": ParallelBuild})

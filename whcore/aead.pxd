@@ -1,6 +1,6 @@
 """ChaCha20-Poly1305 (RFC 8439) and XChaCha20-Poly1305, alone and in batches behind one call table."""
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 
 cdef struct aead_job:
     uint8_t* dst            # len + 16 bytes to seal, len bytes to open; may equal src

@@ -19,7 +19,7 @@ cdef struct allowedips_table:
 
 cdef void allowedips_init(allowedips_table* table) noexcept nogil
 # address: 4 or 16 bytes (bits beyond cidr ignored); family_bits: 32 or 128; cidr: 0..family_bits. An existing
-# prefix moves to the new peer. WH_OK, WH_E_LENGTH, WH_E_MEMORY (unchanged).
+# prefix moves to the new peer. WH_OK, WH_E_LENGTH, WH_E_STATE (no such peer number), WH_E_MEMORY.
 cdef int allowedips_insert(allowedips_table* table, const uint8_t* address, int family_bits, int cidr,
                            uint32_t peer) noexcept nogil
 # Remove one prefix if it belongs to peer: WH_OK or WH_E_STATE.
@@ -27,12 +27,15 @@ cdef int allowedips_remove(allowedips_table* table, const uint8_t* address, int 
                            uint32_t peer) noexcept nogil
 cdef void allowedips_remove_peer(allowedips_table* table, uint32_t peer) noexcept nogil
 # Longest match or ALLOWEDIPS_NONE. Lock-free.
-cdef uint32_t allowedips_lookup(const allowedips_table* table, const uint8_t* address, int family_bits) noexcept nogil
+cdef uint32_t allowedips_lookup(const allowedips_table* table, const uint8_t* address,
+                                int family_bits) noexcept nogil
 # Each prefix: visit(address, family_bits, cidr, peer, context).
 ctypedef void (*allowedips_visitor)(const uint8_t* address, int family_bits, int cidr, uint32_t peer,
                                     void* context) noexcept nogil
-cdef void allowedips_walk(const allowedips_table* table, allowedips_visitor visit, void* context) noexcept nogil
+cdef void allowedips_walk(const allowedips_table* table, allowedips_visitor visit,
+                          void* context) noexcept nogil
 # Detach what was unlinked so far; free_list frees such a chain.
 cdef allowedips_node* allowedips_take_retired(allowedips_table* table) noexcept nogil
 cdef void allowedips_free_list(allowedips_node* chain) noexcept nogil
-cdef void allowedips_clear(allowedips_table* table) noexcept nogil   # frees everything at once: no reader may run
+# Frees everything at once: no reader may run.
+cdef void allowedips_clear(allowedips_table* table) noexcept nogil

@@ -6,6 +6,12 @@ All times are monotonic ns. Nothing here locks: each struct belongs to one threa
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t, int64_t
 
+cdef enum:
+    COOKIE_MAC_LEN = 16
+    COOKIE_NONCE_LEN = 24
+    COOKIE_SEALED_LEN = 32
+    COOKIE_SOURCE_LEN = 18
+
 cdef struct cookie_keys:                # of one responder key: what its mac1s and cookies are made with
     uint8_t mac1_key[32]
     uint8_t cookie_key[32]
@@ -28,7 +34,8 @@ cdef struct rate_limiter:               # token buckets in a bounded hash table;
     uint64_t burst
     uint8_t hash_key[16]
 
-# mac1_key = HASH(label1 || public || extra), cookie_key = HASH(label2 || public). Labels are 8 bytes.
+# mac1_key = HASH(label1 || public || extra), cookie_key = HASH(label2 || public). Labels end with a
+# zero byte, which is not hashed.
 cdef void cookie_keys_init(cookie_keys* keys, const char* label1, const char* label2, const uint8_t* public,
                            const uint8_t* extra, size_t extra_len) noexcept nogil
 # Write mac1 and mac2 (zeros without a fresh cookie) over the last 32 of n bytes, and remember mac1.
@@ -39,17 +46,22 @@ cdef int cookie_consume(cookie_jar* jar, const cookie_keys* keys, const uint8_t*
                         int64_t now_ns) noexcept nogil
 
 cdef void cookie_checker_init(cookie_checker* checker, const cookie_keys* keys) noexcept nogil
-cdef int cookie_check_mac1(const cookie_checker* checker, const uint8_t* message, size_t n) noexcept nogil  # WH_OK, WH_E_MAC
-# source: 18 bytes, address 16 || port 2 (or what PROTOCOL.md 1 says stands for them).
+# message: n bytes, which end with mac1 || mac2. WH_OK, WH_E_LENGTH, WH_E_MAC.
+cdef int cookie_check_mac1(const cookie_checker* checker, const uint8_t* message, size_t n) noexcept nogil
+# The same for mac2. source: 18 bytes, address 16 || port 2 (or what docs/protocol.md section 1 says stands
+# for them).
 cdef int cookie_check_mac2(cookie_checker* checker, const uint8_t* message, size_t n, const uint8_t* source,
                            int64_t now_ns) noexcept nogil
 # Fill nonce (24) and sealed (32) of a cookie reply to message.
 cdef void cookie_make(cookie_checker* checker, const uint8_t* message, size_t n, const uint8_t* source,
                       int64_t now_ns, uint8_t* nonce, uint8_t* sealed) noexcept nogil
 
-# capacity: buckets kept at most (rounded up to a power of two). WH_OK, WH_E_MEMORY.
-cdef int rate_limiter_init(rate_limiter* limiter, uint32_t capacity, uint64_t tokens_per_s, uint64_t burst) noexcept nogil
+# capacity: buckets kept at most (rounded up to a power of two, at least 8); tokens_per_s and burst: at least
+# 1. WH_OK, WH_E_MEMORY.
+cdef int rate_limiter_init(rate_limiter* limiter, uint32_t capacity, uint64_t tokens_per_s,
+                           uint64_t burst) noexcept nogil
 # address: 16 bytes; an IPv4 one (::ffff:a.b.c.d) counts as its /24 and an IPv6 one as its /48 when by_prefix,
 # else whole. WH_OK or WH_E_LIMIT. A full table evicts the fullest of a few candidates, never refuses.
-cdef int rate_limiter_allow(rate_limiter* limiter, const uint8_t* address, bint by_prefix, int64_t now_ns) noexcept nogil
+cdef int rate_limiter_allow(rate_limiter* limiter, const uint8_t* address, bint by_prefix,
+                            int64_t now_ns) noexcept nogil
 cdef void rate_limiter_free(rate_limiter* limiter) noexcept nogil

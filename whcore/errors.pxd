@@ -1,4 +1,4 @@
-"""Return codes of the core's `noexcept nogil` functions, and the one function that turns them into exceptions."""
+"""Return codes of the core's `noexcept nogil` functions, and the function that makes exceptions of them."""
 
 cdef enum:
     WH_OK = 0

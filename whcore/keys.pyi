@@ -1,11 +1,19 @@
 from collections.abc import Callable
+from typing import final
 
+@final
 class SecretKey:
-    """A Curve25519 secret key in sodium_malloc memory. repr is redacted; it cannot be pickled, copied or read out
-    except through write_fd()."""
+    """A Curve25519 secret key in sodium_malloc memory. repr is redacted; it cannot be pickled, copied or read
+    out except through write_fd(), which writes exactly what was read: it may also hold a preshared key."""
 
     public_key: bytes
 
+    def __init__(self, *args: object, **kwargs: object) -> None:
+<<<<<<< .merge_file_BNvRWK
+        """Always raises TypeError: the static methods make keys."""
+=======
+        """Raises TypeError: the static methods make keys."""
+>>>>>>> .merge_file_6K19Zn
     @staticmethod
     def generate() -> SecretKey: ...
     @staticmethod
@@ -16,13 +24,13 @@ class SecretKey:
         threads: int = 0,
         progress: Callable[[int, float], bool | None] | None = None,
     ) -> SecretKey:
-        """A key with at least `workbit` workbits in `namespace`. threads 0: all cores. progress(keys tried, seconds)
-        is called about four times a second; a true answer cancels (raises InterruptedError); so does a signal handler
-        that raises."""
+        """A key with at least `workbit` workbits in `namespace`. threads 0: all cores. progress(keys tried,
+        seconds) is called about four times a second; a true answer cancels (raises InterruptedError); so does
+        a signal handler that raises."""
     @staticmethod
     def read_fd(fd: int) -> SecretKey:
-        """Read one key as base64 text (43 or 44 characters, either alphabet, white space around it) up to end of file.
-        Raises InvalidKey. The fd is not closed."""
+        """Read one key as base64 text (43 or 44 characters, either alphabet, white space around it) up to end
+        of file. Raises InvalidKey. The fd is not closed."""
     @staticmethod
     def from_text(text: str) -> SecretKey:
         """For secrets that are text already (invitations, network secrets). Raises InvalidKey."""

@@ -14,8 +14,9 @@ cdef struct replay_window:
 cdef inline void replay_reset(replay_window* window) noexcept nogil:
     memset(window, 0, sizeof(replay_window))
 
-# Accept a counter once: 1 if new and within the window of the highest seen, else 0. Call it only after the tag
-# verified. limit: the first counter never accepted (REJECT_AFTER_MESSAGES).
+# Accept a counter once: 1 if new and within the window of the highest seen, else 0. Call it only after the
+# tag verified. limit: the first counter never accepted (REJECT_AFTER_MESSAGES), at most 2^64 - REPLAY_WINDOW,
+# so that no sum below wraps.
 cdef inline bint replay_accept(replay_window* window, uint64_t counter, uint64_t limit) noexcept nogil:
     cdef uint64_t block, current, distance, i, bit, old
     if counter >= limit:

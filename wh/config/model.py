@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from wh.wire.address import Address, pack
@@ -11,6 +12,9 @@ from wh.wire.address import Address, pack
 DEFAULT_NAMESPACE = "public"
 DEFAULT_WORKBIT = 8
 DEFAULT_PORT = 62096
+MAX_WORKBIT = 64
+# A whole word. With a hyphen in front, `ping` and the like would take it for an option.
+HOSTNAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}")
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -24,6 +28,9 @@ class PeerKind(Enum):
     ROUTER = "router"
     PEER = "peer"
     ALIAS = "alias"
+
+
+TRUSTED_KINDS = frozenset({PeerKind.TRUST, PeerKind.ROUTER, PeerKind.ALIAS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,24 +62,35 @@ class Peer:
     ip: IPAddress | None = None  # inside the subnet; assigned where the line has none
     static_ip: bool = False  # the line itself gave ip
     endpoint: Endpoint | None = None
-    line: int = 0
+    line: int = field(default=0, compare=False)
 
     @property
     def trusted(self) -> bool:
-        return self.kind in (PeerKind.TRUST, PeerKind.ROUTER, PeerKind.ALIAS)
+        return self.kind in TRUSTED_KINDS
+
+    @property
+    def is_alias(self) -> bool:
+        return self.kind is PeerKind.ALIAS
 
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """One network file."""
+    """One network file. A key has at most two entries in peers: boot or peer, and trust or router."""
 
     name: str | None = None
     namespace: str = DEFAULT_NAMESPACE
     workbit: int = DEFAULT_WORKBIT
     subnet: IPNetwork | None = None
-    secret: str | None = None  # base64 of 32 bytes, shared by all members
-    peers: tuple[Peer, ...] = ()
-    path: str | None = None
+    secret: str | None = field(default=None, repr=False)  # base64 of 32 bytes, shared by all members
+    peers: tuple[Peer, ...] = ()  # in the order of the file
+    path: str | None = field(default=None, compare=False)
 
     def peer(self, key: bytes) -> Peer | None:
-        return next((peer for peer in self.peers if peer.key == key), None)
+        """What the file says of a key. One that has a boot or peer line besides its trust or router line is
+        the trusted peer, with the other line's endpoint where its own has none."""
+        entries = [peer for peer in self.peers if peer.key == key]
+        if not entries:
+            return None
+        entries.sort(key=lambda peer: not peer.trusted)
+        endpoint = next((peer.endpoint for peer in entries if peer.endpoint), None)
+        return replace(entries[0], endpoint=endpoint)

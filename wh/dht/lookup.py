@@ -25,6 +25,9 @@ PATHS_PARANOID = 8
 RETRY_S = 1.5
 """Seconds until a request is given up, and repeated: one lost datagram does not make a server dead."""
 
+NEAREST_OF_PATH = K // 2
+"""Servers that each of several disjoint paths must hear from, whatever the others have found."""
+
 MIN_TRIES = 2
 MAX_QUERIES = 256
 RECORD_QUORUM = 3
@@ -166,9 +169,8 @@ class Lookup:
         required = self._shortlist.region(self._radius, without=without)
         if self._paths > 1:
             ranked = [candidate for candidate in self._shortlist.ranked() if candidate.state not in without]
-            share = -(-K // self._paths)
             for path in range(self._paths):
-                required += [candidate for candidate in ranked if candidate.path == path][:share]
+                required += [candidate for candidate in ranked if candidate.path == path][:NEAREST_OF_PATH]
         return required
 
     def _wanted(self) -> list[Candidate]:

@@ -1,0 +1,88 @@
+"""The README's tutorial: three daemons, a NAT, and names that answer to ping."""
+
+import time
+
+import pytest
+
+from labnet import Lab, leftovers
+from pinging import answers_within, lost
+from tutorial import ADDRESSES, INTERFACE, Tutorial
+
+WH_UP_LIMIT_S = 3.0
+"""Loose: the machine may be busy. `make bench-control` measures against the real goal, 1 s."""
+
+FIRST_PING_LIMIT_S = 2.0
+
+
+@pytest.mark.parametrize("family", ["-4", "-6"])
+def test_nodes_reach_each_other_by_name_without_losing_a_packet(running: Tutorial, family: str) -> None:
+    for host, peer in ((running.node_a, "node_b"), (running.node_b, "node_a")):
+        output = host.run(["ping", family, "-c10", "-i0.1", "-W2", peer]).stdout
+        assert lost(output) == 0
+        if family == "-4":
+            assert f"({ADDRESSES[peer]})" in output
+        else:
+            assert "(2001:2" in output  # an ORCHID, RFC 7343
+
+
+def test_first_ping_is_answered_soon_after_the_second_up(tutorial: Tutorial) -> None:
+    tutorial.up(tutorial.bootstrap)
+    tutorial.up(tutorial.node_a)
+    tutorial.up(tutorial.node_b)
+    assert answers_within(tutorial.node_a, "node_b", FIRST_PING_LIMIT_S)
+
+
+def test_natted_node_opens_the_path_when_it_is_first(tutorial: Tutorial) -> None:
+    tutorial.up(tutorial.bootstrap)
+    tutorial.up(tutorial.node_b)
+    tutorial.up(tutorial.node_a)
+    assert answers_within(tutorial.node_a, "node_b", 10)
+
+
+def test_up_returns_soon_and_the_interface_is_usable(tutorial: Tutorial) -> None:
+    for host in tutorial.nodes:
+        started = time.monotonic()
+        tutorial.up(host)
+        assert time.monotonic() - started < WH_UP_LIMIT_S
+        assert "LOWER_UP" in host.ip("link", "show", INTERFACE)
+    assert f"inet {ADDRESSES['node_a']}/24" in tutorial.node_a.ip("address", "show", INTERFACE)
+
+
+def test_show_names_the_trusted_peers(running: Tutorial) -> None:
+    for arguments in ([], ["show"], ["show", INTERFACE], ["show", INTERFACE, "all"]):
+        output = running.node_a.run(["wh", *arguments]).stdout
+        assert f"interface {INTERFACE}" in output
+        assert running.keys["node_a"] in output
+        assert "node_b" in output
+
+
+def test_inspect_tells_the_direct_path_to_the_peer_behind_the_nat(running: Tutorial) -> None:
+    running.node_a.run(["ping", "-c1", "-w5", "node_b"])
+    status = running.inspect(running.node_a)
+    peer = next(peer for peer in status["peers"] if peer["hostname"] == "node_b")
+    assert peer["state"] == "direct"
+    assert peer["endpoint"].startswith("203.0.113.2:")
+    assert status["public_key"] == running.keys["node_a"]
+
+
+def test_down_removes_interface_names_and_socket(running: Tutorial) -> None:
+    host = running.node_a
+    assert "node_b" in host.hosts_file.read_text()
+    running.down(host)
+    assert INTERFACE not in host.ip("-o", "link", "show")
+    assert "node_b" not in host.hosts_file.read_text()
+    assert host.pids() == []
+    assert list((host.directory / "run").iterdir()) == []
+
+
+def test_no_hosts_leaves_the_hosts_file_alone(tutorial: Tutorial) -> None:
+    host = tutorial.node_a
+    before = host.hosts_file.read_text()
+    host.shell(f"wh up ./config private-key ./node_a.sk interface {INTERFACE} no-hosts")
+    assert host.hosts_file.read_text() == before
+
+
+def test_closing_a_lab_with_running_daemons_leaves_nothing_behind() -> None:
+    with Lab("tut", log=print) as lab:
+        Tutorial(lab).start()
+    assert leftovers(lab.token) == []

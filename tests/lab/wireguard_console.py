@@ -1,0 +1,43 @@
+"""A WireGuard device of ours that obeys lines on stdin, for tests: `rekey KEY` starts a handshake with a peer now,
+`hold SECONDS` keeps the interpreter lock inside C for so long. Each is answered by a line when it begins."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import threading
+
+from wh.net.tun import open_tun
+from wh.net.wireguard_device import WireguardDevice, open_uapi_socket, set_mtu
+from whcore.keys import decode_key
+
+# PyDLL calls keep the lock, unlike CDLL's.
+LIBC_WITH_LOCK = ctypes.PyDLL(None)
+
+
+def obey(device: WireguardDevice) -> None:
+    for line in sys.stdin:
+        command, argument = line.split()
+        print(command, flush=True)
+        if command == "rekey":
+            device.datapath.rekey(decode_key(argument))
+        elif command == "hold":
+            LIBC_WITH_LOCK.sleep(int(argument))
+    device.stop()
+
+
+def main() -> None:
+    interface = sys.argv[1]
+    tun = open_tun(interface)[0]
+    set_mtu(interface, 1420)
+    device = WireguardDevice(interface, tun, open_uapi_socket(interface))
+    print("ready", flush=True)
+    threading.Thread(target=obey, args=(device,), daemon=True).start()
+    try:
+        device.serve()
+    finally:
+        device.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""Entry point of `wh`. Filters answer before click is imported; whatever goes wrong ends in one line."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from whtools.outcome import EXIT_BROKEN_PIPE, EXIT_INTERNAL, EXIT_INTERRUPTED, print_error
+
+FILTERS = frozenset(("pubkey", "workbit", "bid"))
+COMPLETE = "_complete"
+"""What the shells' completion scripts call, with the words up to the cursor."""
+
+
+def main() -> None:
+    """Run the command of sys.argv and exit with its code."""
+    code = run(sys.argv[1:])
+    sys.stderr.flush()
+    sys.exit(code)
+
+
+def run(arguments: list[str]) -> int:
+    """The exit code. Nothing is raised."""
+    try:
+        code = _dispatch(arguments)
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        _forget_stdout()
+        return EXIT_BROKEN_PIPE
+    except Exception as error:
+        if os.environ.get("WH_DEBUG"):
+            import traceback
+
+            traceback.print_exc()
+        else:
+            print_error(
+                f"{type(error).__name__}: {error}", "WH100", "WH_DEBUG=1 shows where; please report it"
+            )
+        return EXIT_INTERNAL
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if arguments and arguments[0] in FILTERS:
+        from whtools import filters
+
+        code = filters.main(arguments[0], arguments[1:])
+        if code is not None:
+            return code
+    elif arguments and arguments[0] == COMPLETE:
+        from whtools import completion
+
+        return completion.main(arguments[1:])
+    from whtools import application
+
+    return application.run(arguments)
+
+
+def _forget_stdout() -> None:
+    """What is still buffered has no reader: the flush at exit must not complain about it."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""`wh up`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from wh.config.model import Network
+from wh.config.parser import MAX_FILE_SIZE, decode
+from wh.errors import Code, ConfigError, SystemSetupError, UsageError
+from wh.ipc import client, paths
+from wh.ipc.schema import Ready
+from whcore.keys import SecretKey, encode_key
+from whtools import launcher
+from whtools.application import command
+from whtools.outcome import print_warning
+from whtools.parameters import NETWORK_FILE, OneOf
+from whtools.private_key import ephemeral_key, read_key_file, to_descriptor, warn_of_missing_work
+from whtools.terminal import printable
+
+KEY_CHARACTERS_IN_NAME = 8
+"""A default interface name is `wh-` and the first characters of the public key, as in the original."""
+
+
+@command("up")
+@click.argument("file", type=NETWORK_FILE, metavar="FILE")
+@click.option(
+    "--private-key", type=click.Path(), metavar="FILE", help="Our key; without it, one for this run is made."
+)
+@click.option(
+    "--interface", metavar="NAME", help="Name of the interface [wh- and the key's first 8 characters]."
+)
+@click.option("--listen-port", type=click.IntRange(0, 0xFFFF), metavar="PORT", help="UDP port; 0: any.")
+@click.option(
+    "--mode",
+    type=OneOf("unknown", "direct", "nat"),
+    metavar="MODE",
+    help="direct: reachable from everywhere; nat: not; unknown, the default: find out.",
+)
+@click.option("--no-hosts", is_flag=True, help="Leave /etc/hosts alone.")
+@click.option("--foreground", is_flag=True, help="Stay, and log to standard error.")
+def up(
+    file: str,
+    private_key: str | None,
+    interface: str | None,
+    listen_port: int | None,
+    mode: str | None,
+    no_hosts: bool,
+    foreground: bool,
+) -> None:
+    """Join the network of FILE: check it, make an interface, start its daemon.
+
+    Returns when the interface is usable, and prints its name.
+    """
+    config_fd, network = open_network(file)
+    secret = find_key(private_key, network)
+    name = check_interface(interface or default_interface(secret))
+    launch = launcher.Launch(
+        config_path=str(Path(file).resolve()),
+        config_fd=config_fd,
+        key_fd=to_descriptor(secret),
+        interface=name,
+        listen_port=listen_port,
+        mode=mode,
+        hosts=not no_hosts,
+        ephemeral=private_key is None,
+    )
+    secret.close()
+    if foreground:
+        launcher.run_in_foreground(launch)
+    ready = launcher.run_in_background(launch, prepare_log(name))
+    for warning in ready.warnings:
+        print_warning(warning)
+    click.echo(describe(ready, network))
+
+
+def open_network(file: str) -> tuple[int, Network]:
+    """A descriptor of the network file, at its start, and what it says. Raises ConfigError."""
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+        data = os.pread(descriptor, MAX_FILE_SIZE + 1, 0)
+    except OSError as error:
+        raise ConfigError(f"cannot read {file}: {error.strerror}", code=Code.FILE_UNREADABLE) from None
+    return descriptor, decode(data, path=file)
+
+
+def find_key(path: str | None, network: Network) -> SecretKey:
+    if path is None:
+        return ephemeral_key(network)
+    secret = read_key_file(path)
+    warn_of_missing_work(secret, network)
+    return secret
+
+
+def default_interface(secret: SecretKey) -> str:
+    return f"wh-{encode_key(secret.public_key)[:KEY_CHARACTERS_IN_NAME]}"
+
+
+def check_interface(name: str) -> str:
+    """Raises UsageError for a name that no interface can have, SystemSetupError where a daemon has it."""
+    if not paths.is_interface_name(name):
+        raise UsageError(
+            f"{name!r} cannot be the name of an interface",
+            code=Code.BAD_INTERFACE_NAME,
+            hint=f"1 to {paths.INTERFACE_LEN_MAX} characters without / or :",
+        )
+    if name in client.list_interfaces():
+        raise SystemSetupError(
+            f"a daemon already runs on {name}",
+            code=Code.ALREADY_RUNNING,
+            hint=f"stop it with: wh down {name}, or name another with: interface NAME",
+        )
+    return name
+
+
+def prepare_log(interface: str) -> Path:
+    """Where the daemon's log can be made. Raises SystemSetupError."""
+    log = paths.log_path(interface)
+    try:
+        paths.make_run_dir(log.parent)
+    except PermissionError:
+        raise SystemSetupError(
+            f"no permission to make {log.parent}", code=Code.NOT_PERMITTED, hint="run as root"
+        ) from None
+    except OSError as error:
+        raise SystemSetupError(
+            f"cannot make {log.parent}: {error.strerror}", code=Code.RUN_DIRECTORY
+        ) from None
+    return log
+
+
+def describe(ready: Ready, network: Network) -> str:
+    facts = [f"interface {ready.interface}"]
+    if network.name:
+        facts.append(f"network {network.name}")
+    if ready.address:
+        facts.append(f"address {ready.address}")
+    facts.append(f"port {ready.listen_port}")
+    return printable(", ".join(facts))

@@ -1,0 +1,19 @@
+"""Which daemons a command is about."""
+
+from __future__ import annotations
+
+from wh.errors import Code, IpcError
+from wh.ipc import client
+from whtools.parameters import ALL
+
+NOTHING_UP = "no interface is up; start one with: wh up FILE"
+
+
+def named_or_all(interface: str) -> list[str]:
+    """The interface itself; for `all`, each one that has a daemon. Raises IpcError where none has."""
+    if interface != ALL:
+        return [interface]
+    running = client.list_interfaces()
+    if not running:
+        raise IpcError("no interface is up", code=Code.NO_DAEMON, hint="start one with: wh up FILE")
+    return running

@@ -1,0 +1,113 @@
+"""`wh-wireguard IFNAME`: a plain WireGuard interface, with the calling convention of wireguard-go.
+
+It returns once the interface and its configuration socket exist, and goes on in the background; with -f (or
+WG_PROCESS_FOREGROUND=1) it stays. WG_TUN_FD and WG_UAPI_FD hand over what was made elsewhere.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+from importlib.metadata import version
+
+from wh.errors import UserError
+from wh.net.tun import open_tun
+from wh.net.wireguard_device import MTU, WireguardDevice, open_uapi_socket, set_mtu
+
+USAGE = """usage: wh-wireguard [-f | --foreground] INTERFACE
+       wh-wireguard --version
+
+Makes a WireGuard interface that `wg` and `wg-quick` configure. With
+WG_QUICK_USERSPACE_IMPLEMENTATION=wh-wireguard wg-quick uses it by itself.
+It ends when the interface is deleted: ip link delete INTERFACE
+"""
+
+LOG_LEVELS = {"silent": logging.CRITICAL + 1, "error": logging.ERROR, "verbose": logging.DEBUG}
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = sys.argv[1:] if argv is None else argv
+    foreground = os.environ.get("WG_PROCESS_FOREGROUND") == "1"
+    if arguments[:1] in (["-f"], ["--foreground"]):
+        foreground = True
+        arguments = arguments[1:]
+    if arguments == ["--version"]:
+        print(f"wh-wireguard {version('wirehub')}")
+        return 0
+    if arguments in (["--help"], ["-h"]):
+        print(USAGE, end="")
+        return 0
+    if len(arguments) != 1 or arguments[0].startswith("-"):
+        print(USAGE, end="", file=sys.stderr)
+        return 2
+    logging.basicConfig(
+        level=LOG_LEVELS.get(os.environ.get("LOG_LEVEL", "error"), logging.ERROR),
+        format="wh-wireguard: %(levelname)s: %(message)s",
+    )
+    try:
+        return run(arguments[0]) if foreground else start_in_background(arguments[0])
+    except UserError as error:
+        print(f"wh-wireguard: error {error.code}: {error}", file=sys.stderr)
+        if error.hint:
+            print(f"  fix: {error.hint}", file=sys.stderr)
+        return 1
+
+
+def open_interface(interface: str) -> tuple[int, socket.socket]:
+    """The TUN fd and the configuration listener, handed over by the environment or made here."""
+    tun_fd, uapi_fd = os.environ.get("WG_TUN_FD"), os.environ.get("WG_UAPI_FD")
+    if tun_fd is not None:
+        tun = int(tun_fd)
+        os.set_inheritable(tun, False)
+        os.set_blocking(tun, False)
+    else:
+        tun = open_tun(interface)[0]
+        set_mtu(interface, MTU)
+    try:
+        listener = socket.socket(fileno=int(uapi_fd)) if uapi_fd is not None else open_uapi_socket(interface)
+    except BaseException:
+        os.close(tun)
+        raise
+    return tun, listener
+
+
+def run(interface: str) -> int:
+    tun, listener = open_interface(interface)
+    listener.set_inheritable(False)
+    device = WireguardDevice(interface, tun, listener)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: device.stop())
+    try:
+        device.serve()
+    finally:
+        device.close()
+    return 0
+
+
+def start_in_background(interface: str) -> int:
+    """Make what can fail here, where the caller sees the error, and hand it to a process of its own."""
+    tun, listener = open_interface(interface)
+    os.set_inheritable(tun, True)
+    listener.set_inheritable(True)
+    environment = os.environ | {
+        "WG_PROCESS_FOREGROUND": "1",
+        "WG_TUN_FD": str(tun),
+        "WG_UAPI_FD": str(listener.fileno()),
+    }
+    null = os.open(os.devnull, os.O_RDWR)
+    quiet = environment.get("LOG_LEVEL") in (None, "silent")
+    os.posix_spawn(
+        sys.executable,
+        [sys.executable, "-m", "whtools.wireguard", interface],
+        environment,
+        file_actions=[(os.POSIX_SPAWN_DUP2, null, fd) for fd in ((0, 1, 2) if quiet else (0, 1))],
+        setsid=True,
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,178 @@
+"""The daemon's process: `python -m wh.daemon`, started by `wh up` with the network file and the key as open
+files.
+
+It reports on the readiness pipe (wh.ipc.schema.Readiness) once the interface is usable, or why it cannot be.
+SIGTERM and SIGINT stop it cleanly, SIGHUP reads the network file again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import ctypes
+import logging
+import os
+import resource
+import signal
+import sys
+from collections.abc import Sequence
+
+import msgspec
+
+from wh.config import parser
+from wh.config.model import Network
+from wh.errors import Code, SystemSetupError
+from wh.ipc import schema
+from wh.naming.hosts import HOSTS_PATH
+from wh.running_node import Options, RunningNode
+from whcore.errors import WireHubError
+from whcore.keys import SecretKey
+
+PR_SET_DUMPABLE = 4  # linux/prctl.h
+
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+log = logging.getLogger(__name__)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit code: 0 after a clean stop, 1 where the start failed."""
+    options = _parse(arguments)
+    _protect_memory()
+    logging.basicConfig(
+        stream=sys.stderr, level=os.environ.get("WH_LOG", "INFO").upper(), format=LOG_FORMAT
+    )
+    try:
+        network, secret_key = _read_inputs(options)
+    except WireHubError as error:
+        _report_failure(options.ready_fd, error)
+        return 1
+    import uvloop
+
+    return uvloop.run(_serve(network, secret_key, options))
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    options = argparse.ArgumentParser(prog="wh.daemon", description=__doc__, allow_abbrev=False)
+    add = options.add_argument
+    add("--config-path", help="the network file, for reloads")
+    add("--config-fd", type=int, required=True, help="the network file, open")
+    add("--key-fd", type=int, required=True, help="the secret key, open")
+    add("--ready-fd", type=int, help="where to report, besides the log")
+    add("--interface", help="wh- and the first 8 characters of the key by default")
+    add("--listen-port", type=int, help="0: any")
+    add("--mode", choices=("unknown", "direct", "nat"), default="unknown")
+    add("--no-hosts", action="store_true", help="leave the hosts file alone")
+    add("--ephemeral", action="store_true", help="keep no state: the key will not come again")
+    return options.parse_args(arguments)
+
+
+def _protect_memory() -> None:
+    """No core dump, no ptrace and no /proc/PID/mem of another process of this user may show the key. Before
+    it is read."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def _read_inputs(options: argparse.Namespace) -> tuple[Network, SecretKey]:
+    """Closes both fds. Raises WireHubError."""
+    try:
+        with open(options.config_fd, "rb") as config:  # noqa: PTH123 - a descriptor
+            network = parser.decode(config.read(parser.MAX_FILE_SIZE + 1), path=options.config_path)
+        return network, SecretKey.read_fd(options.key_fd)
+    except OSError as error:
+        raise SystemSetupError(f"cannot read what wh up passed on: {error.strerror}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            os.close(options.key_fd)
+
+
+async def _serve(network: Network, secret_key: SecretKey, options: argparse.Namespace) -> int:
+    node = RunningNode(network, secret_key, _node_options(options))
+    reloads = _handle_signals(node)
+    try:
+        ready = await node.start()
+        _report_ready(options.ready_fd, ready)
+        await node.wait_for_stop()
+        log.info("stopping")
+    except WireHubError as error:
+        await node.close()
+        _report_failure(options.ready_fd, error)
+        return 1
+    except Exception:
+        log.exception("internal error")
+        await node.close()
+        _report_failure(options.ready_fd, SystemSetupError("internal error", code=Code.DAEMON_START))
+        return 1
+    finally:
+        for task in reloads:
+            task.cancel()
+        await node.close()
+        secret_key.close()
+    return 0
+
+
+def _node_options(options: argparse.Namespace) -> Options:
+    return Options(
+        config_path=options.config_path,
+        interface=options.interface,
+        listen_port=options.listen_port,
+        mode=options.mode,
+        hosts_path=None if options.no_hosts else HOSTS_PATH,
+        ephemeral=options.ephemeral,
+    )
+
+
+def _handle_signals(node: RunningNode) -> set[asyncio.Task[None]]:
+    """Returns the reloads under way."""
+    loop = asyncio.get_running_loop()
+    reloads: set[asyncio.Task[None]] = set()
+
+    def reload() -> None:
+        task = loop.create_task(_reload(node))
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, node.request_stop)
+    loop.add_signal_handler(signal.SIGHUP, reload)
+    return reloads
+
+
+async def _reload(node: RunningNode) -> None:
+    """For SIGHUP, which has nobody to tell but the log."""
+    try:
+        await node.reload()
+    except WireHubError as error:
+        log.error("nothing was changed: %s", _one_line(error))
+
+
+def _report_ready(ready_fd: int | None, ready: schema.Ready) -> None:
+    log.info("interface %s is up, UDP port %d", ready.interface, ready.listen_port)
+    for warning in ready.warnings:
+        log.warning("%s", warning)
+    _report(ready_fd, schema.Readiness(ok=ready))
+
+
+def _report_failure(ready_fd: int | None, error: WireHubError) -> None:
+    log.error("cannot start: %s", _one_line(error))
+    _report(ready_fd, schema.Readiness(error=schema.failure_of(error)))
+
+
+def _report(ready_fd: int | None, readiness: schema.Readiness) -> None:
+    """One line, and the end of the file. Whoever started us may have left: that is not our failure."""
+    if ready_fd is None:
+        return
+    with contextlib.suppress(OSError), os.fdopen(ready_fd, "wb") as pipe:
+        pipe.write(msgspec.json.encode(readiness) + b"\n")
+
+
+def _one_line(error: WireHubError) -> str:
+    place = f"{error.place}: " if error.place else ""
+    hint = f" ({error.hint})" if error.hint else ""
+    return f"{place}{error} [{error.code}]{hint}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,98 @@
+"""Making the listening socket: permissions right from its first moment, and never over a live daemon's."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+from wh.errors import Code, SystemSetupError
+from wh.ipc.credentials import wirehub_gid
+from wh.ipc.paths import make_run_dir
+
+OWNER_ONLY = 0o600
+OWNER_AND_GROUP = 0o660
+BACKLOG = 64
+PROBE_TIMEOUT_S = 2.0
+
+
+class Listener:
+    """A listening socket and its place in the file system."""
+
+    def __init__(self, path: Path, sock: socket.socket) -> None:
+        self.sock = sock
+        self._path = path
+        self._inode = path.stat().st_ino
+
+    def remove(self) -> None:
+        """Close, and take the path away unless another daemon's socket has taken it."""
+        self.sock.close()
+        with contextlib.suppress(FileNotFoundError):
+            if self._path.stat().st_ino == self._inode:
+                self._path.unlink()
+
+
+def open_listener(path_text: str) -> Listener:
+    """Raises SystemSetupError: a live daemon answers there, or the system does not let us make the socket."""
+    path = Path(path_text)
+    try:
+        make_run_dir(path.parent)
+        with _locked(path.parent):
+            if is_alive(path):
+                raise SystemSetupError(
+                    f"a daemon already runs on {path.stem}",
+                    code=Code.ALREADY_RUNNING,
+                    hint=f"stop it with: wh down {path.stem}, or name another interface",
+                )
+            path.unlink(missing_ok=True)
+            return _bind(path)
+    except OSError as error:
+        raise SystemSetupError(
+            f"cannot make the socket {path}: {error.strerror or error}",
+            code=Code.RUN_DIRECTORY,
+            hint="run as root, or set WH_RUNDIR",
+        ) from error
+
+
+@contextlib.contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Of two daemons that start at once, the second must see the first one's socket, not remove it."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def is_alive(path: Path) -> bool:
+    """Whether anything listens. Only a refused connection, or no such path, means that nobody does."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(PROBE_TIMEOUT_S)
+        try:
+            probe.connect(str(path))
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+        except (BlockingIOError, TimeoutError):
+            return True  # it listens, with a full backlog
+        return True
+
+
+def _bind(path: Path) -> Listener:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        os.fchmod(sock.fileno(), OWNER_ONLY)  # on Linux, the mode that bind gives the path
+        sock.bind(str(path))
+        group = wirehub_gid()
+        if group is not None:
+            os.chown(path, -1, group)
+            path.chmod(OWNER_AND_GROUP)
+        sock.listen(BACKLOG)
+        sock.setblocking(False)
+        return Listener(path, sock)
+    except BaseException:
+        sock.close()
+        raise

@@ -1,0 +1,238 @@
+"""What goes over the local socket: one request, then progress lines and one answer, each a line of JSON.
+
+    -> {"verb": "ping", "args": {"peer": "node_b"}}
+    <- {"progress": {...}}            zero or more
+    <- {"ok": {...}}                  or {"error": {"code": ..., "message": ..., "hint": ...}}
+
+Keys are text (43 characters of URL-safe base64), addresses are text, times are Unix seconds, durations say
+their unit.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+import msgspec
+
+from wh.errors import ConfigErrors
+from whcore.errors import WireHubError
+
+REQUEST_LEN_MAX = 64 * 1024
+"""Bytes of a request line."""
+
+PeerText = Annotated[str, msgspec.Meta(min_length=1, max_length=253)]
+"""A key in either base64 form, or a peer's host name."""
+
+Arguments = TypeVar("Arguments", bound=msgspec.Struct)
+Result = TypeVar("Result", bound=msgspec.Struct)
+
+NodeMode = Literal["unknown", "direct", "nat"]
+PathState = Literal["idle", "relayed", "punching", "validating", "direct", "suspect"]
+ContactState = Literal["live", "questionable", "replacement", "bootstrap"]
+
+
+class Request(msgspec.Struct, forbid_unknown_fields=True):
+    """args stay undecoded until the verb, and with it their type, is known and permitted."""
+
+    verb: Annotated[str, msgspec.Meta(max_length=32)]
+    args: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+class Failure(msgspec.Struct, omit_defaults=True):
+    """An error as it travels, on the socket and on the daemon's readiness pipe.
+
+    code: stable, such as WH101. hint: what to do. place: file:line:column. more: the other problems of the
+    same network file.
+    """
+
+    code: str
+    message: str
+    hint: str = ""
+    place: str | None = None
+    more: list[Failure] = []
+
+
+def failure_of(error: WireHubError) -> Failure:
+    """The error as it travels; each problem of a network file stays an error of its own."""
+    problems = error.errors if isinstance(error, ConfigErrors) else (error,)
+    first, *more = [Failure(problem.code, str(problem), problem.hint, problem.place) for problem in problems]
+    first.more = more
+    return first
+
+
+class Answer(msgspec.Struct):
+    """One line from the daemon: exactly one of the fields is set; an empty Raw is one that is not."""
+
+    ok: msgspec.Raw = msgspec.Raw()
+    progress: msgspec.Raw = msgspec.Raw()
+    error: Failure | None = None
+
+
+class NoArguments(msgspec.Struct, forbid_unknown_fields=True):
+    pass
+
+
+class PeerArguments(msgspec.Struct, forbid_unknown_fields=True):
+    peer: PeerText
+
+
+class ResolveArguments(msgspec.Struct, forbid_unknown_fields=True):
+    name: PeerText
+    """A host name, a key, or an overlay address (for the reverse question)."""
+
+
+class Nothing(msgspec.Struct):
+    """The result of a verb that only succeeds."""
+
+
+class PeerInfo(msgspec.Struct):
+    """A peer of the network file, or one that a path exists to."""
+
+    public_key: str
+    hostname: str | None
+    kind: str
+    """The word its line begins with: boot, trust, router, peer, alias; `stranger` for others."""
+    address: str | None
+    orchid: str
+    state: PathState
+    endpoint: str | None = None
+    rtt_ms: float | None = None
+    last_handshake_unix: float | None = None
+    received_bytes: int = 0
+    sent_bytes: int = 0
+    alias: bool = False
+
+
+class Contact(msgspec.Struct):
+    """One entry of the routing table. bucket: 1 + length in bits of the prefix shared with our key."""
+
+    public_key: str
+    address: str
+    bucket: int
+    state: ContactState
+    rtt_ms: float | None = None
+
+
+class DhtInfo(msgspec.Struct):
+    servers: int
+    stored_records: int
+    size_estimate: int | None = None
+    contacts: list[Contact] = []
+
+
+class Status(msgspec.Struct):
+    """A daemon, whole. address: our own in the overlay's subnet; data and control: counters by name."""
+
+    interface: str
+    network: str | None
+    namespace: str
+    public_key: str
+    hostname: str | None
+    address: str | None
+    orchid: str
+    listen_port: int
+    mode: NodeMode
+    nat: str | None
+    candidates: list[str]
+    version: str
+    pid: int
+    started_unix: float
+    config_path: str | None
+    peers: list[PeerInfo]
+    dht: DhtInfo
+    data: dict[str, int] = {}
+    control: dict[str, int] = {}
+
+
+class Reloaded(msgspec.Struct):
+    """Host names, or keys where a peer has no name."""
+
+    added: list[str]
+    removed: list[str]
+    changed: list[str]
+
+
+class LookupProgress(msgspec.Struct):
+    asked: int
+    """Servers asked so far."""
+    closest_bucket: int
+    """Bucket index between the key and the closest contact that answered."""
+
+
+class LookupResult(msgspec.Struct):
+    """relays: keys. hops: length of the chain of answers that led to the record."""
+
+    public_key: str
+    found: bool
+    candidates: list[str]
+    relays: list[str]
+    hops: int
+    elapsed_ms: float
+
+
+class PingResult(msgspec.Struct):
+    """via: the key of the relay, or None where the answer came on a direct path."""
+
+    public_key: str
+    hostname: str | None
+    endpoint: str | None
+    rtt_ms: float
+    via: str | None
+
+
+class ResolveResult(msgspec.Struct):
+    name: str
+    public_key: str
+    hostname: str | None
+    addresses: list[str]
+
+
+class Access(Enum):
+    """Who may call a verb.
+
+    USE: root, the daemon's own user, members of the group `wirehub`. ADMIN: the first two.
+    """
+
+    USE = "use"
+    ADMIN = "admin"
+
+
+class Verb(msgspec.Struct, Generic[Arguments, Result], frozen=True):
+    """Something that a daemon can be asked."""
+
+    name: str
+    access: Access
+    arguments: type[Arguments]
+    result: type[Result]
+
+
+STATUS = Verb("status", Access.USE, NoArguments, Status)
+RESOLVE = Verb("resolve", Access.USE, ResolveArguments, ResolveResult)
+LOOKUP = Verb("lookup", Access.USE, PeerArguments, LookupResult)
+"""Its progress lines are LookupProgress."""
+PING = Verb("ping", Access.USE, PeerArguments, PingResult)
+DOWN = Verb("down", Access.ADMIN, NoArguments, Nothing)
+RELOAD = Verb("reload", Access.ADMIN, NoArguments, Reloaded)
+FORGET = Verb("forget", Access.ADMIN, PeerArguments, Nothing)
+
+VERBS: dict[str, Verb[Any, Any]] = {
+    verb.name: verb for verb in (STATUS, RESOLVE, LOOKUP, PING, DOWN, RELOAD, FORGET)
+}
+
+
+class Ready(msgspec.Struct):
+    """What a daemon has made, once its interface is usable. listen_port: never 0."""
+
+    interface: str
+    public_key: str
+    address: str | None
+    listen_port: int
+    warnings: list[str] = []
+
+
+class Readiness(msgspec.Struct, omit_defaults=True):
+    """The one line on a daemon's readiness pipe: exactly one of the fields is set."""
+
+    ok: Ready | None = None
+    error: Failure | None = None

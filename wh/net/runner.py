@@ -1,0 +1,263 @@
+"""The driver of a node: the only place with an event loop and clocks.
+
+data plane -> events -> Node -> commands -> data plane, name resolution, whoever asked. An error of the engine
+is logged and counted; the loop goes on, and so does traffic, which needs none of this.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from typing import Any, Protocol, TypeVar
+
+from wh.commands import Command, Knock, Notify, Reply, ResetSession, ResolveName, Send, SetDataPath
+from wh.events import (
+    DataOnNewPath,
+    DataSession,
+    DataTraffic,
+    Event,
+    Instant,
+    Key,
+    Path,
+    PathWanted,
+    RequestCancelled,
+)
+from wh.net.control import KNOCK_HEADER, ControlChannel
+from wh.net.names import NameResolver
+from whcore import datapath as core
+
+log = logging.getLogger(__name__)
+
+CONTROL_BATCH = 64
+"""Datagrams judged before the loop sees to other things: at most 25 ms of handshakes."""
+PERIOD_S = 5.0
+"""Between two traffic reports, and two removals of idle sessions."""
+TICK_MIN_S = 0.001
+REQUESTS_MAX = 64
+FAILURE_LOG_S = 60.0
+EVENTS_PER_DISPATCH_MAX = 4096
+"""Against a Send that fails at once and is tried again at once, for ever."""
+
+Result = TypeVar("Result")
+
+
+class Engine(Protocol):
+    """What is driven: wh.node.Node."""
+
+    def handle(self, event: Event, now: Instant) -> list[Command]: ...
+
+    def tick(self, now: Instant) -> list[Command]: ...
+
+    def next_deadline(self) -> float | None: ...
+
+
+class TooManyRequests(Exception):
+    """More requests are open than the engine is asked to serve at once."""
+
+
+def read_clocks() -> Instant:
+    return Instant(time.monotonic(), time.time())
+
+
+class Runner:
+    """start() needs a running loop; stop() comes before the data plane is closed."""
+
+    def __init__(
+        self,
+        node: Engine,
+        datapath: core.Datapath,
+        channel: ControlChannel,
+        *,
+        on_tun_gone: Callable[[], None],
+        allow_loopback: bool = False,
+    ) -> None:
+        self._node = node
+        self._datapath = datapath
+        self._channel = channel
+        self._on_tun_gone = on_tun_gone
+        self._names = NameResolver(allow_loopback=allow_loopback)
+        self._timer: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._requests: dict[int, asyncio.Queue[Notify]] = {}
+        self._last_request = 0
+        self._traffic: dict[Key, tuple[int, int]] = {}
+        self._failures = 0
+        self._failure_logged_at = float("-inf")
+
+    def start(self) -> None:
+        asyncio.get_running_loop().add_reader(self._datapath.event_fd, self._on_readable)
+        self._spawn(self._periodically())
+        self._schedule()
+
+    async def stop(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._datapath.event_fd)
+        if self._timer is not None:
+            self._timer.cancel()
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def counters(self) -> dict[str, int]:
+        """Of the control channel, and how often the engine failed."""
+        return {**self._channel.counters(), "engine_failures": self._failures}
+
+    def dispatch(self, *events: Event) -> None:
+        """Give events to the engine and carry out its commands, before returning."""
+        now = read_clocks()
+        self._settle(deque(events), now)
+        self._schedule()
+
+    async def ask(self, make_event: Callable[[int], Event]) -> AsyncGenerator[Notify, None]:
+        """Put a request to the engine (make_event gets its number) and yield progress, then the result.
+
+        A caller that leaves early cancels the request. Raises TooManyRequests.
+        """
+        if len(self._requests) >= REQUESTS_MAX:
+            raise TooManyRequests(f"{REQUESTS_MAX} requests are open")
+        self._last_request += 1
+        request = self._last_request
+        answers: asyncio.Queue[Notify] = asyncio.Queue()
+        self._requests[request] = answers
+        done = False
+        try:
+            self.dispatch(make_event(request))
+            while not done:
+                notice = await answers.get()
+                done = notice.final
+                yield notice
+        finally:
+            del self._requests[request]
+            if not done:
+                self.dispatch(RequestCancelled(request))
+
+    # What happens, as events.
+
+    def _on_readable(self) -> None:
+        """The event fd stays readable while datagrams are left, so a flood cannot keep the loop here."""
+        now = read_clocks()
+        events: deque[Event] = deque()
+        for raw in self._datapath.drain_events():
+            events.extend(self._translate(raw))
+        for datagram in self._datapath.drain_control(CONTROL_BATCH):
+            events.extend(self._guarded(self._channel.receive, datagram, now) or ())
+        self._settle(events, now)
+        self._schedule()
+
+    def _translate(self, raw: tuple[Any, ...]) -> list[Event]:
+        """An event of the data plane, as the engine knows it."""
+        match raw:
+            case (core.EVENT_PATH_WANTED, peer):
+                return [PathWanted(peer)]
+            case (core.EVENT_NEW_PATH, peer, socket, remote):
+                return [DataOnNewPath(peer, Path(socket, remote))]
+            case (core.EVENT_HANDSHAKE, peer):
+                return [DataSession(peer, up=True)]
+            case (core.EVENT_HANDSHAKE_FAILED, peer):
+                return [DataSession(peer, up=False)]
+            case (core.EVENT_TUN_GONE,):
+                self._on_tun_gone()
+        return []
+
+    def _on_timer(self) -> None:
+        now = read_clocks()
+        events: deque[Event] = deque(self._channel.expire(now))
+        due = self._node.next_deadline()
+        if due is not None and due <= now.monotonic:
+            events.extend(self._execute(self._guarded(self._node.tick, now), now))
+        self._settle(events, now)
+        self._schedule()
+
+    def _schedule(self) -> None:
+        """One timer, for whichever of the engine and the channel wants it first."""
+        deadlines = [
+            at for at in (self._node.next_deadline(), self._channel.next_deadline()) if at is not None
+        ]
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if deadlines:
+            delay = max(min(deadlines) - time.monotonic(), TICK_MIN_S)
+            self._timer = asyncio.get_running_loop().call_later(delay, self._on_timer)
+
+    async def _periodically(self) -> None:
+        while True:
+            await asyncio.sleep(PERIOD_S)
+            now = read_clocks()
+            self._guarded(self._channel.remove_idle, now)
+            self.dispatch(*self._traffic_report())
+
+    def _traffic_report(self) -> list[Event]:
+        """One event a peer whose byte counts moved."""
+        before, self._traffic = self._traffic, {}
+        report: list[Event] = []
+        for peer in self._datapath.peers():
+            received, sent = before.get(peer.public_key, (0, 0))
+            self._traffic[peer.public_key] = (peer.rx_bytes, peer.tx_bytes)
+            if (peer.rx_bytes, peer.tx_bytes) != (received, sent):
+                report.append(DataTraffic(peer.public_key, peer.rx_bytes - received, peer.tx_bytes - sent))
+        return report
+
+    # Commands, carried out.
+
+    def _settle(self, events: deque[Event], now: Instant) -> None:
+        """Commands may fail at once, which are events again: go on until there are none."""
+        for _ in range(EVENTS_PER_DISPATCH_MAX):
+            if not events:
+                return
+            events.extend(self._execute(self._guarded(self._node.handle, events.popleft(), now), now))
+        self._failures += 1
+        log.error("the engine does not come to rest; %d events dropped", len(events))
+
+    def _execute(self, commands: list[Command] | None, now: Instant) -> list[Event]:
+        events: list[Event] = []
+        for command in commands or ():
+            events += self._guarded(self._execute_one, command, now) or ()
+        return events
+
+    def _execute_one(self, command: Command, now: Instant) -> list[Event]:
+        match command:
+            case Send():
+                return self._channel.send(command, now)
+            case Reply():
+                self._channel.reply(command, now)
+            case Knock(socket, to, nonce):
+                self._datapath.send_control(socket, to, KNOCK_HEADER + nonce)
+            case ResetSession(peer):
+                self._channel.reset(peer)
+            case SetDataPath(peer, path, keepalive_s):
+                self._set_data_path(peer, path, keepalive_s)
+            case ResolveName(host, port):
+                self._spawn(self._resolve(host, port))
+            case Notify(request):
+                if request in self._requests:
+                    self._requests[request].put_nowait(command)
+        return []
+
+    def _set_data_path(self, peer: Key, path: Path | None, keepalive_s: int) -> None:
+        if self._datapath.has_peer(peer):  # the engine also keeps paths to peers that carry no traffic
+            self._datapath.set_path(peer, None if path is None else (path.socket, path.remote))
+            self._datapath.set_keepalive(peer, keepalive_s)
+
+    async def _resolve(self, host: str, port: int) -> None:
+        self.dispatch(await self._names.resolve(host, port))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _guarded(self, step: Callable[..., Result], *arguments: Any) -> Result | None:
+        """An error in the engine is ours: tell it once a minute, in full, and go on with the next event."""
+        try:
+            return step(*arguments)
+        except Exception:
+            self._failures += 1
+            now = time.monotonic()
+            if now - self._failure_logged_at >= FAILURE_LOG_S:
+                self._failure_logged_at = now
+                log.exception("the engine failed (%d times so far)", self._failures)
+            return None

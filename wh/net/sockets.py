@@ -1,0 +1,127 @@
+"""The UDP sockets of a node: one an address family, both on one port (docs/protocol.md section 1)."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import socket
+from contextlib import suppress
+
+from wh.errors import Code, SystemSetupError
+
+# Linux values that the socket module does not name (linux/in.h, linux/in6.h).
+IP_PKTINFO = 8
+IP_MTU_DISCOVER = 10
+IP_PMTUDISC_PROBE = 3
+IPV6_MTU_DISCOVER = 23
+IPV6_PMTUDISC_PROBE = 3
+SO_SNDBUFFORCE = 32
+SO_RCVBUFFORCE = 33
+
+BUFFER_LEN = 4 * 1024 * 1024
+"""Bytes that the kernel may hold for us in each direction: about 10 ms of traffic at 3 Gbit/s."""
+
+RANDOM_PORT_MIN = 1024
+RANDOM_PORT_TRIES = 64
+
+
+def open_udp_sockets(port: int) -> list[socket.socket]:
+    """Non-blocking sockets bound to any address: AF_INET, then AF_INET6 (V6ONLY) where the host has IPv6.
+
+    port 0: a random one of 1024 to 65535 that is free in both families. The sockets answer with the address
+    that was written to (packet info is on) and never fragment nor obey a path MTU that an ICMP message claims
+    (PROBE). Raises SystemSetupError.
+    """
+    if port:
+        try:
+            return _open_pair(port)
+        except OSError as error:
+            raise _explain(error, port) from error
+    failure = OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+    for _ in range(RANDOM_PORT_TRIES):
+        candidate = RANDOM_PORT_MIN + secrets.randbelow(0x10000 - RANDOM_PORT_MIN)
+        try:
+            return _open_pair(candidate)
+        except OSError as error:
+            failure = error
+            if error.errno != errno.EADDRINUSE:
+                break
+    raise _explain(failure, 0) from failure
+
+
+def _open_pair(port: int) -> list[socket.socket]:
+    opened: list[socket.socket] = []
+    try:
+        opened.append(_open_v4(port))
+        if (v6 := _open_v6(port)) is not None:
+            opened.append(v6)
+    except OSError:
+        for each in opened:
+            each.close()
+        raise
+    return opened
+
+
+def _open_v4(port: int) -> socket.socket:
+    udp = _new_socket(socket.AF_INET)
+    try:
+        udp.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_PROBE)
+        udp.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
+        udp.bind(("0.0.0.0", port))  # noqa: S104 - a node is reached on whatever address its host has
+    except OSError:
+        udp.close()
+        raise
+    return udp
+
+
+def _open_v6(port: int) -> socket.socket | None:
+    """None where the host has no IPv6."""
+    try:
+        udp = _new_socket(socket.AF_INET6)
+    except OSError as error:
+        if error.errno == errno.EAFNOSUPPORT:
+            return None
+        raise
+    try:
+        udp.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        udp.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_PROBE)
+        udp.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+        udp.bind(("::", port))
+    except OSError as error:
+        udp.close()
+        if error.errno == errno.EADDRNOTAVAIL:  # net.ipv6.conf.all.disable_ipv6 = 1
+            return None
+        raise
+    return udp
+
+
+def _new_socket(family: socket.AddressFamily) -> socket.socket:
+    udp = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    for forced, plain in ((SO_RCVBUFFORCE, socket.SO_RCVBUF), (SO_SNDBUFFORCE, socket.SO_SNDBUF)):
+        try:
+            udp.setsockopt(socket.SOL_SOCKET, forced, BUFFER_LEN)
+        except OSError:  # without CAP_NET_ADMIN: as much as net.core.rmem_max and wmem_max allow
+            with suppress(OSError):
+                udp.setsockopt(socket.SOL_SOCKET, plain, BUFFER_LEN)
+    return udp
+
+
+def _explain(error: OSError, port: int) -> SystemSetupError:
+    if error.errno == errno.EADDRINUSE:
+        if not port:
+            return SystemSetupError(
+                "no free UDP port was found", code=Code.PORT_TAKEN, hint="name one with --listen-port"
+            )
+        return SystemSetupError(
+            f"UDP port {port} is taken by another program",
+            code=Code.PORT_TAKEN,
+            hint=f"see which with `ss -ulpn sport = :{port}`, or take another with --listen-port",
+        )
+    if error.errno == errno.EACCES:
+        return SystemSetupError(
+            f"no permission for UDP port {port}",
+            code=Code.NOT_PERMITTED,
+            hint="ports below 1024 need root or CAP_NET_BIND_SERVICE",
+        )
+    return SystemSetupError(f"cannot open a UDP socket: {error.strerror or error}")

@@ -1,0 +1,353 @@
+"""A running node: its parts made in order, and unmade in the opposite order however far that came."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+import os
+import random
+import socket
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from wh import overlay
+from wh.commands import Notify
+from wh.config import parser
+from wh.config.model import IPAddress, Network
+from wh.errors import Code, ConfigError, IpcError, SystemSetupError
+from wh.events import Event, Key, LocalAddresses, NetworkLoaded, Stopping
+from wh.host import Host
+from wh.inspection import Facts, Snapshot, describe
+from wh.ipc.paths import socket_path
+from wh.ipc.schema import Ready, Reloaded, Status
+from wh.ipc.server import Handler, IpcServer, Progress
+from wh.naming.table import NameTable
+from wh.net.control import ControlChannel
+from wh.net.link_monitor import LinkMonitor, open_change_socket
+from wh.net.netlink import LinkManager
+from wh.net.runner import Runner
+from wh.net.sockets import open_udp_sockets
+from wh.net.tun import open_tun
+from wh.node import Node
+from wh.state import StateFile, state_path
+from wh.verbs import Verbs
+from wh.wire.address import pack
+from wh.wire.messages import NONCE_LEN, Ping, PingWant
+from whcore.datapath import Datapath
+from whcore.envelope import ControlSessions
+from whcore.keys import SecretKey, encode_key, verify
+
+log = logging.getLogger(__name__)
+
+STATE_CHECK_S = 30.0
+FIXED_SETTINGS = ("name", "namespace", "workbit", "secret")
+
+Sockets = tuple[tuple[int, int], ...]
+"""Id in the data plane, and family: 4 or 6."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What `wh up` was asked for. interface, listen_port: None for the default. config_path: for reloads.
+    hosts_path: None leaves the hosts file alone."""
+
+    config_path: str | None
+    interface: str | None
+    listen_port: int | None
+    mode: str
+    hosts_path: Path | None
+    ephemeral: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a started node is made of."""
+
+    host: Host
+    links: LinkManager
+    datapath: Datapath
+    sessions: ControlSessions
+    node: Node
+    runner: Runner
+    sockets: Sockets
+
+
+class RunningNode:
+    """start(), then wait_for_stop(), then close(), also where start() failed."""
+
+    def __init__(self, network: Network, secret_key: SecretKey, options: Options) -> None:
+        self._network = network
+        self._secret_key = secret_key
+        self._options = options
+        self._interface = options.interface or overlay.default_interface(secret_key.public_key)
+        self._has_interface = overlay.needs_interface(network)
+        self._listen_port = 0
+        self._started_unix = time.time()
+        self._parts: Parts | None = None
+        self._started = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._reloading = asyncio.Lock()
+        self._local: LocalAddresses | None = None
+        self._undo = AsyncExitStack()
+
+    @property
+    def network(self) -> Network:
+        return self._network
+
+    @property
+    def own_key(self) -> Key:
+        return self._secret_key.public_key
+
+    @property
+    def parts(self) -> Parts:
+        if self._parts is None:
+            raise RuntimeError("the node has not been started")
+        return self._parts
+
+    # Life.
+
+    async def start(self) -> Ready:
+        """Raises SystemSetupError. The socket comes first and goes last: it claims the interface's name, and
+        whoever waits for its end finds everything gone."""
+        await self._open_ipc()
+        self._parts = parts = self._make_parts()
+        local = asyncio.ensure_future(parts.links.local_addresses(exclude=self._interface))
+        self._undo.callback(local.cancel)
+        warnings = await parts.host.set_up(overlay.plan_overlay(self._network, self.own_key))
+        self._start_engine(parts)
+        self._tell_local_addresses(await local)
+        self._load_network()
+        self._watch_addresses()
+        self._started.set()
+        return self._ready(warnings)
+
+    async def wait_for_stop(self) -> None:
+        await self._stopping.wait()
+
+    def request_stop(self) -> None:
+        self._stopping.set()
+
+    async def close(self) -> None:
+        """Say goodbye and remove everything. Idempotent."""
+        self._stopping.set()
+        await self._undo.aclose()
+
+    async def _open_ipc(self) -> None:
+        handlers = {verb: self._gated(handler) for verb, handler in Verbs(self).handlers().items()}
+        server = IpcServer(socket_path(self._interface), handlers)
+        self._undo.push_async_callback(server.close)
+        await server.start()
+
+    def _gated(self, handler: Handler) -> Handler:
+        """The socket is there before the node is, and still after."""
+
+        async def serve(arguments: Any, progress: Progress) -> msgspec.Struct:
+            await self._started.wait()
+            if self._stopping.is_set():
+                raise IpcError(f"the daemon on {self._interface} is stopping", code=Code.NO_DAEMON)
+            return await handler(arguments, progress)
+
+        return serve
+
+    # Parts.
+
+    def _make_parts(self) -> Parts:
+        rng = random.SystemRandom()
+        links = LinkManager()
+        self._undo.callback(links.close)
+        datapath, sockets = self._make_datapath()
+        host = Host(
+            self._interface,
+            datapath,
+            links,
+            has_interface=self._has_interface,
+            hosts_path=self._options.hosts_path if self._has_interface else None,
+        )
+        self._undo.push_async_callback(host.remove_names)
+        sessions = self._make_sessions()
+        channel = ControlChannel(
+            sessions,
+            lambda path, datagram: datapath.send_control(path.socket, path.remote, datagram),
+            lambda: Ping(0, PingWant.ECHO, 0, rng.randbytes(NONCE_LEN)),
+        )
+        node = Node(self.own_key, rng=rng, sign=self._secret_key.sign, verify=verify, mode=self._options.mode)
+        runner = Runner(node, datapath, channel, on_tun_gone=self._on_tun_gone)
+        return Parts(host, links, datapath, sessions, node, runner, sockets)
+
+    def _make_datapath(self) -> tuple[Datapath, Sockets]:
+        """One TUN queue: packets of a flow stay in order whichever peer they came from."""
+        datapath = Datapath(
+            self._secret_key,
+            tun_fds=open_tun(self._interface) if self._has_interface else (),
+            mtu=overlay.MTU,
+        )
+        self._undo.callback(datapath.close)
+        sockets: list[tuple[int, int]] = []
+        for udp in open_udp_sockets(self._wanted_port()):
+            self._listen_port = udp.getsockname()[1]
+            family = 4 if udp.family == socket.AF_INET else 6
+            sockets.append((datapath.add_socket(udp.detach()), family))
+        return datapath, tuple(sockets)
+
+    def _make_sessions(self) -> ControlSessions:
+        state = StateFile(None if self._options.ephemeral else state_path(encode_key(self.own_key)))
+        secret = self._network.secret
+        sessions = ControlSessions(
+            self._secret_key,
+            self._network.namespace.encode(),
+            network_secret=None if secret is None else base64.b64decode(secret),
+            workbit=self._network.workbit,
+            last_timestamp_ns=state.load().timestamp_ceiling_ns,
+        )
+        self._undo.callback(sessions.close)
+        self._undo.callback(lambda: state.write_last(sessions.last_timestamp_ns))
+        state.keep_ahead(sessions.last_timestamp_ns, time.time_ns())
+        keeper = asyncio.ensure_future(_keep_state(state, sessions))
+        self._undo.callback(keeper.cancel)
+        return sessions
+
+    def _wanted_port(self) -> int:
+        """What the command line says, else what the file tells others of us, else any (0)."""
+        if self._options.listen_port is not None:
+            return self._options.listen_port
+        own = self._network.peer(self.own_key)
+        return own.endpoint.port if own is not None and own.endpoint is not None else 0
+
+    def _start_engine(self, parts: Parts) -> None:
+        parts.datapath.start()
+        parts.runner.start()
+        self._undo.push_async_callback(parts.runner.stop)
+        self._undo.callback(parts.runner.dispatch, Stopping())
+
+    def _ready(self, warnings: list[str]) -> Ready:
+        address = overlay.own_address(self._network, self.own_key)
+        return Ready(
+            interface=self._interface,
+            public_key=encode_key(self.own_key),
+            address=str(address.ip) if address else None,
+            listen_port=self._listen_port,
+            warnings=warnings,
+        )
+
+    # Changes around us.
+
+    def _on_tun_gone(self) -> None:
+        log.warning("the interface %s was deleted; stopping", self._interface)
+        self.request_stop()
+
+    def _watch_addresses(self) -> None:
+        changed = asyncio.Event()
+        monitor = LinkMonitor(asyncio.get_running_loop(), open_change_socket(), changed.set)
+        self._undo.callback(monitor.close)
+        task = asyncio.ensure_future(self._follow_addresses(changed))
+        self._undo.callback(task.cancel)
+
+    async def _follow_addresses(self, changed: asyncio.Event) -> None:
+        while True:
+            await changed.wait()
+            changed.clear()
+            try:
+                addresses = await self.parts.links.local_addresses(exclude=self._interface)
+            except SystemSetupError as error:
+                log.warning("cannot read the addresses of this host: %s", error)
+            else:
+                self._tell_local_addresses(addresses)
+
+    def _tell_local_addresses(self, addresses: Sequence[IPAddress]) -> None:
+        """An engine that hears of addresses measures its NAT again, so only of new ones."""
+        packed = tuple(sorted(pack(address, self._listen_port) for address in addresses))
+        local = LocalAddresses(self.parts.sockets, packed)
+        if local != self._local:
+            self._local = local
+            self.dispatch(local)
+
+    # What the verbs ask for.
+
+    def dispatch(self, *events: Event) -> None:
+        self.parts.runner.dispatch(*events)
+
+    def ask(self, make_event: Callable[[int], Event]) -> AsyncGenerator[Notify, None]:
+        return self.parts.runner.ask(make_event)
+
+    def status(self) -> Status:
+        parts = self.parts
+        facts = Facts(
+            interface=self._interface,
+            listen_port=self._listen_port,
+            version=_version(),
+            pid=os.getpid(),
+            started_unix=self._started_unix,
+            config_path=self._options.config_path,
+        )
+        snapshot = Snapshot(
+            network=self._network,
+            node=parts.node.snapshot(),
+            traffic={peer.public_key: peer for peer in parts.datapath.peers()},
+            data=parts.datapath.counters(),
+            control=parts.runner.counters(),
+        )
+        return describe(facts, snapshot)
+
+    async def reload(self) -> Reloaded:
+        """Read the network file again. Raises ConfigError or SystemSetupError, with nothing changed."""
+        path = self._options.config_path
+        if path is None:
+            raise ConfigError("there is no network file to read again", code=Code.FILE_UNREADABLE)
+        async with self._reloading:
+            network = await asyncio.to_thread(parser.load, path)
+            _refuse_unreloadable(self._network, network)
+            for warning in await self.parts.host.change(overlay.plan_overlay(network, self.own_key)):
+                log.warning("%s", warning)
+            before, self._network = self._network, network
+            self._load_network()
+            return _difference(before, network)
+
+    def _load_network(self) -> None:
+        self.parts.sessions.set_exempt_keys(peer.key for peer in self._network.peers)
+        self.dispatch(NetworkLoaded(self._network))
+
+
+async def _keep_state(state: StateFile, sessions: ControlSessions) -> None:
+    while True:
+        await asyncio.sleep(STATE_CHECK_S)
+        state.keep_ahead(sessions.last_timestamp_ns, time.time_ns())
+
+
+def _version() -> str:
+    try:
+        return version("wirehub")
+    except PackageNotFoundError:  # run from its sources
+        return "unknown"
+
+
+def _refuse_unreloadable(before: Network, after: Network) -> None:
+    """Raises ConfigError for a change of what keys, sessions and the interface were made from."""
+    changed = [name for name in FIXED_SETTINGS if getattr(before, name) != getattr(after, name)]
+    if overlay.needs_interface(before) != overlay.needs_interface(after):
+        changed.append("whether there is an overlay")
+    if changed:
+        raise ConfigError(
+            f"a reload cannot change {', '.join(changed)}",
+            code=Code.RESTART_NEEDED,
+            hint="stop and start: wh down, then wh up",
+            place=after.path,
+        )
+
+
+def _difference(before: Network, after: Network) -> Reloaded:
+    old = {peer.key: before.peer(peer.key) for peer in before.peers}
+    new = {peer.key: after.peer(peer.key) for peer in after.peers}
+    was, now = NameTable(before), NameTable(after)
+    return Reloaded(
+        added=[now.label(key) for key in new if key not in old],
+        removed=[was.label(key) for key in old if key not in new],
+        changed=[now.label(key) for key in new if key in old and new[key] != old[key]],
+    )

@@ -1,0 +1,92 @@
+"""What a node must remember over a restart: the last timestamp that it used in a control handshake.
+
+Its peers refuse one that is not later (docs/protocol.md section 2), whatever our clock says. The number is
+not written at each use: a ceiling well above it is, and the next start goes on from there.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import msgspec
+
+DEFAULT_STATE_DIR = "/var/lib/wirehub"
+STATE_LEN_MAX = 4096
+"""Bytes; a longer file is not ours."""
+
+NS = 10**9
+CEILING_AHEAD_NS = 600 * NS
+CEILING_REFRESH_NS = 300 * NS
+
+log = logging.getLogger(__name__)
+
+
+class SavedState(msgspec.Struct, frozen=True):
+    """The file's content. timestamp_ceiling_ns: Unix time; nothing later has been used."""
+
+    timestamp_ceiling_ns: int = 0
+
+
+def state_path(key_text: str) -> Path:
+    """One file a key, named by it: 43 URL-safe characters. WH_STATEDIR overrides the directory."""
+    return Path(os.environ.get("WH_STATEDIR") or DEFAULT_STATE_DIR) / f"{key_text}.state"
+
+
+class StateFile:
+    """The state of one node on disk. path None: an ephemeral key, nothing is read or written."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._ceiling_ns = 0
+        self._write_failed = False
+
+    def load(self) -> SavedState:
+        """What the last run left; an empty state where there is none or it makes no sense (which is
+        logged)."""
+        state = SavedState()
+        if self._path is not None:
+            try:
+                with self._path.open("rb") as file:
+                    state = msgspec.json.decode(file.read(STATE_LEN_MAX), type=SavedState)
+            except FileNotFoundError:
+                pass
+            except (OSError, msgspec.DecodeError) as error:
+                log.warning("ignoring the saved state in %s: %s", self._path, error)
+        self._ceiling_ns = state.timestamp_ceiling_ns
+        return state
+
+    def keep_ahead(self, last_timestamp_ns: int, wall_ns: int) -> None:
+        """Raise the ceiling on disk where what is in use, or will soon be, comes near to it."""
+        needed = max(last_timestamp_ns, wall_ns)
+        if self._ceiling_ns < needed + CEILING_REFRESH_NS:
+            self._write(needed + CEILING_AHEAD_NS)
+
+    def write_last(self, last_timestamp_ns: int) -> None:
+        """On a clean stop: exactly what was used, so that restarts do not run ahead of the clock."""
+        self._write(last_timestamp_ns)
+
+    def _write(self, ceiling_ns: int) -> None:
+        if self._path is None:
+            return
+        self._ceiling_ns = ceiling_ns
+        try:
+            _replace_file(self._path, msgspec.json.encode(SavedState(ceiling_ns)))
+            self._write_failed = False
+        except OSError as error:
+            if not self._write_failed:
+                log.warning("cannot save the state in %s: %s", self._path, error)
+            self._write_failed = True
+
+
+def _replace_file(path: Path, content: bytes) -> None:
+    """Atomic, and on disk when it returns; mode 0600."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fresh = path.with_name(path.name + ".new")
+    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with os.fdopen(fd, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(fd)
+    fresh.replace(path)

@@ -1,0 +1,582 @@
+"""The Python handle on a data plane. Every call releases the interpreter lock before it waits for the control lock,
+and nothing here runs Python code under the control lock: a busy interpreter must not hold up a handshake."""
+
+from collections import namedtuple
+
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, realloc
+from libc.string cimport memcpy
+
+from whcore.allowedips cimport (
+    allowedips_insert, allowedips_node, allowedips_remove, allowedips_remove_peer, allowedips_take_retired,
+    allowedips_walk,
+)
+from whcore.cookie cimport cookie_checker_init, cookie_keys, cookie_keys_init
+from whcore.device cimport (
+    COUNTERS, KEY_BUCKETS, MAX_SOCKETS, MAX_WORKERS, RETIRED_ALLOWEDIPS, RETIRED_SOCKET, device_destroy, device_init,
+    path_new, peer_add, peer_at, peer_check_at, peer_find, peer_flush, peer_remove, peer_set_path, reclaim, record,
+    retire_keypairs, retire_later, ring, ring_front, ring_pop, wh_device, wh_path, wh_peer, wh_worker, index_release,
+)
+from whcore.errors cimport WH_OK, raise_rc
+from whcore.handshaker cimport handshaker_free, handshaker_init, handshaker_start, peer_initiate
+from whcore.kernel cimport (
+    MSG_DONTWAIT, SO_DOMAIN, SOL_SOCKET, close, eventfd_read, eventfd_write, getsockopt, pthread_join,
+    pthread_mutex_lock, pthread_mutex_unlock, sendto, sockaddr, sockaddr_storage, socklen_t, wh_exchange_u32, wh_load_i64, wh_load_u32,
+    wh_now_ns, wh_sockaddr, wh_store_i64, wh_store_u32,
+)
+from whcore.keys cimport SecretKey
+from whcore.sodium cimport sodium_free, sodium_is_zero, sodium_malloc
+from whcore.tunnel cimport retired_keypairs, tunnel_set_local, tunnel_zero
+from whcore.worker cimport worker_free, worker_init, worker_start, worker_unwatch, worker_watch
+
+from whcore.errors import SystemFailure
+from whcore.keys import check_public_key
+
+EVENT_PATH_WANTED = 1
+EVENT_NEW_PATH = 2
+EVENT_HANDSHAKE = 3
+EVENT_HANDSHAKE_FAILED = 4
+EVENT_TUN_GONE = 5
+
+PeerStatus = namedtuple(
+    "PeerStatus",
+    "public_key has_psk path last_handshake_unix_ns rx_bytes tx_bytes rx_packets tx_packets keepalive_s managed "
+    "allowed_ips has_session",
+)
+ControlDatagram = namedtuple("ControlDatagram", "socket remote data")
+
+# In the order of the enum `counter` in device.pxd.
+COUNTER_NAMES = (
+    "rx_data", "tx_data", "rx_handshake", "tx_handshake", "rx_control", "tx_control", "drop_unknown", "drop_length",
+    "drop_index", "drop_auth", "drop_replay", "drop_expired", "drop_inner", "drop_source", "drop_no_peer",
+    "drop_stage_full", "drop_stage_old", "drop_queue_full", "drop_mac", "drop_handshake", "drop_tun_write",
+    "drop_send", "cookie_sent",
+)
+assert len(COUNTER_NAMES) == COUNTERS
+
+cdef int64_t SECOND = 1_000_000_000
+
+
+cdef void note_prefix(const uint8_t* address, int family_bits, int cidr, uint32_t peer, void* context) noexcept nogil:
+    cdef prefix_list* found = <prefix_list*>context
+    cdef prefix_snapshot* grown
+    if found.n == found.room:
+        grown = <prefix_snapshot*>realloc(found.items, (found.room * 2 + 64) * sizeof(prefix_snapshot))
+        if grown == NULL:
+            return
+        found.items = grown
+        found.room = found.room * 2 + 64
+    memcpy(found.items[found.n].address, address, family_bits // 8)
+    found.items[found.n].address_len = family_bits // 8
+    found.items[found.n].prefix_len = cidr
+    found.items[found.n].slot = peer
+    found.n += 1
+
+
+cdef class Datapath:
+    """A WireGuard device: native threads between TUN queues and UDP sockets.
+
+    One thread of the caller's uses it at a time. close() must be called: dropping the last reference does not join
+    threads."""
+
+    def __cinit__(self):
+        self.dev = NULL
+
+    def __init__(self, SecretKey secret_key, *, tun_fds=(), int mtu=1408):
+        cdef int i, fd
+        if self.dev != NULL:
+            raise RuntimeError("already initialised")
+        if len(tun_fds) > MAX_WORKERS:
+            raise ValueError(f"at most {MAX_WORKERS} TUN queues")
+        if not 576 <= mtu <= 65456:
+            raise ValueError(f"MTU {mtu} is not in 576..65456")
+        self.dev = <wh_device*>calloc(1, sizeof(wh_device))
+        if self.dev == NULL:
+            raise MemoryError
+        if device_init(self.dev, mtu) != WH_OK:
+            free(self.dev)
+            self.dev = NULL
+            raise MemoryError
+        try:
+            for i, fd in enumerate(tuple(tun_fds) or (-1,)):
+                if worker_init(&self.dev.workers[i], self.dev, i, fd) != WH_OK:
+                    raise MemoryError
+                self.dev.worker_count += 1
+            if handshaker_init(self.dev) != WH_OK:
+                raise MemoryError
+            self.set_secret_key(secret_key)
+        except BaseException:
+            self.close()
+            raise
+
+    def __dealloc__(self):
+        # Threads may still run: without close() the memory stays theirs.
+        if self.dev != NULL and not self.started:
+            destroy(self.dev)
+            self.dev = NULL
+
+    cdef wh_device* device(self) except NULL:
+        if self.dev == NULL:
+            raise ValueError("the data plane is closed")
+        return self.dev
+
+    def start(self):
+        """Start the threads. Raises SystemFailure where the system refuses one."""
+        cdef wh_device* dev = self.device()
+        cdef int i, rc
+        if self.started:
+            return
+        self.started = True
+        rc = handshaker_start(dev)
+        for i in range(dev.worker_count):
+            if rc == 0:
+                rc = worker_start(&dev.workers[i])
+        if rc:
+            self.close()
+            raise SystemFailure(f"cannot start a thread (errno {rc})", hint="raise the limit of processes (ulimit -u)")
+
+    def close(self):
+        """Stop and join the threads, close every fd (the TUN's too), wipe every key. Idempotent."""
+        cdef wh_device* dev = self.dev
+        if dev == NULL:
+            return
+        self.dev = NULL
+        with nogil:
+            wh_store_u32(&dev.stopping, 1)
+            eventfd_write(dev.stop_fd, 1)
+            eventfd_write(dev.kick_fd, 1)
+            stop(dev)
+            destroy(dev)
+        self.secret = None
+
+    # --- identity and sockets ---
+
+    def set_secret_key(self, SecretKey secret_key):
+        """Replace the device's static key (None: none). All sessions end; a peer with our own key emits nothing."""
+        cdef wh_device* dev = self.device()
+        cdef cookie_keys keys
+        cdef const uint8_t* secret = NULL
+        if secret_key is not None:
+            secret_key.check_open()
+            secret = secret_key.key
+            public = secret_key.public_key
+        else:
+            public = bytes(32)
+        cdef const uint8_t* public_bytes = public
+        with nogil:
+            pthread_mutex_lock(&dev.control_lock)
+            dev.identity.secret = secret
+            memcpy(dev.identity.public, public_bytes, 32)
+            cookie_keys_init(&keys, "mac1----", "cookie--", public_bytes, NULL, 0)
+            cookie_checker_init(&dev.checker, &keys)
+            renew_tunnels(dev)
+            pthread_mutex_unlock(&dev.control_lock)
+        self.secret = secret_key
+
+    def add_socket(self, int fd):
+        """Adopt a bound UDP socket; returns its id. Raises ValueError where the table (64) is full."""
+        cdef wh_device* dev = self.device()
+        cdef int number, i, family = 0
+        cdef socklen_t size = sizeof(int)
+        if getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &size) != 0:
+            raise ValueError(f"fd {fd} is not a socket")
+        for number in range(MAX_SOCKETS):
+            if dev.sockets[number].fd < 0:
+                break
+        else:
+            raise ValueError("too many sockets")
+        with nogil:
+            pthread_mutex_lock(&dev.control_lock)
+            dev.sockets[number].family = family
+            dev.sockets[number].fd = fd
+            pthread_mutex_unlock(&dev.control_lock)
+            for i in range(dev.worker_count):
+                worker_watch(&dev.workers[i], number)
+        return number
+
+    def remove_socket(self, int socket):
+        """Close a socket once no worker uses it. Paths over it send nothing until they are set anew."""
+        cdef wh_device* dev = self.device()
+        cdef int i
+        if not 0 <= socket < MAX_SOCKETS or dev.sockets[socket].fd < 0:
+            raise ValueError(f"no socket {socket}")
+        with nogil:
+            for i in range(dev.worker_count):
+                worker_unwatch(&dev.workers[i], socket)
+            pthread_mutex_lock(&dev.control_lock)
+            retire_later(dev, RETIRED_SOCKET, NULL, dev.sockets[socket].fd)
+            dev.sockets[socket].fd = -1
+            reclaim(dev, False)
+            pthread_mutex_unlock(&dev.control_lock)
+            eventfd_write(dev.kick_fd, 1)
+
+    # --- peers ---
+
+    def add_peer(self, bytes public_key, *, bint managed=False):
+        cdef wh_device* dev = self.device()
+        cdef wh_peer* peer = NULL
+        cdef bint taken
+        check_public_key(public_key)
+        if public_key == (self.secret.public_key if self.secret is not None else None):
+            raise ValueError("the peer's key is this device's own")
+        cdef const uint8_t* key = public_key
+        with nogil:
+            pthread_mutex_lock(&dev.control_lock)
+            taken = peer_find(dev, key) != NULL
+            if not taken:
+                peer = peer_add(dev, key, managed)
+            pthread_mutex_unlock(&dev.control_lock)
+        if taken:
+            raise ValueError("the peer exists")
+        if peer == NULL:
+            raise MemoryError("too many peers")
+
+    cdef wh_peer* locked_peer(self, bytes public_key) except NULL:
+        """Take the control lock and find a peer; raises KeyError, unlocked, where there is none."""
+        cdef wh_device* dev = self.device()
+        cdef wh_peer* peer = NULL
+        if len(public_key) != 32:
+            raise KeyError(public_key)
+        cdef const uint8_t* key = public_key
+        with nogil:
+            pthread_mutex_lock(&dev.control_lock)
+            peer = peer_find(dev, key)
+            if peer == NULL:
+                pthread_mutex_unlock(&dev.control_lock)
+        if peer == NULL:
+            raise KeyError(public_key)
+        return peer
+
+    def has_peer(self, bytes public_key):
+        try:
+            self.locked_peer(public_key)
+        except KeyError:
+            return False
+        pthread_mutex_unlock(&self.dev.control_lock)
+        return True
+
+    cdef int put_psk(self, bytes public_key, const uint8_t* psk) except -1:
+        """Use 32 bytes as the preshared key of the next handshakes; zeros are WireGuard's for none."""
+        cdef wh_peer* peer = self.locked_peer(public_key)
+        with nogil:
+            memcpy(peer.tunnel.psk, psk, 32)
+            pthread_mutex_unlock(&self.dev.control_lock)
+        return 0
+
+    def remove_peer(self, bytes public_key):
+        cdef wh_peer* peer = self.locked_peer(public_key)
+        with nogil:
+            peer_remove(self.dev, peer)
+            reclaim(self.dev, False)
+            pthread_mutex_unlock(&self.dev.control_lock)
+            eventfd_write(self.dev.kick_fd, 1)
+
+    def add_allowed_ip(self, bytes public_key, bytes address, int prefix_len):
+        """Route a prefix (4- or 16-byte address) to a peer, taking it from another one if need be."""
+        cdef int bits = 8 * len(address), rc
+        if bits not in (32, 128) or not 0 <= prefix_len <= bits:
+            raise ValueError("an address has 4 or 16 bytes, and a prefix no more bits than it")
+        cdef const uint8_t* raw = address
+        cdef wh_peer* peer = self.locked_peer(public_key)
+        with nogil:
+            rc = allowedips_insert(&self.dev.allowed, raw, bits, prefix_len, peer.slot)
+            settle_allowed(self.dev)
+            pthread_mutex_unlock(&self.dev.control_lock)
+        if rc != WH_OK:
+            raise_rc(rc, "allowed-ips")
+
+    def remove_allowed_ip(self, bytes public_key, bytes address, int prefix_len):
+        """Raises KeyError where the prefix is not the peer's."""
+        cdef int bits = 8 * len(address), rc
+        if bits not in (32, 128) or not 0 <= prefix_len <= bits:
+            raise ValueError("an address has 4 or 16 bytes, and a prefix no more bits than it")
+        cdef const uint8_t* raw = address
+        cdef wh_peer* peer = self.locked_peer(public_key)
+        with nogil:
+            rc = allowedips_remove(&self.dev.allowed, raw, bits, prefix_len, peer.slot)
+            settle_allowed(self.dev)
+            pthread_mutex_unlock(&self.dev.control_lock)
+        if rc != WH_OK:
+            raise KeyError((address, prefix_len))
+
+    def clear_allowed_ips(self, bytes public_key):
+        cdef wh_peer* peer = self.locked_peer(public_key)
+        with nogil:
+            allowedips_remove_peer(&self.dev.allowed, peer.slot)
+            settle_allowed(self.dev)
+            pthread_mutex_unlock(&self.dev.control_lock)
+
+    def set_keepalive(self, bytes public_key, int seconds):
+        """Persistent keepalive, 0 to 65535 s; 0 turns it off. Turning it on sends one at once."""
+        if not 0 <= seconds <= 65535:
+            raise ValueError(f"keepalive {seconds} is not in 0..65535 s")
+        cdef wh_peer* peer = self.locked_peer(public_key)
+        cdef int64_t now
+        cdef bint newly
+        with nogil:
+            now = wh_now_ns()
+            newly = seconds != 0 and wh_load_i64(&peer.tunnel.persistent_ns) == 0
+            wh_store_i64(&peer.tunnel.persistent_ns, seconds * SECOND)
+            if newly:
+                wh_store_i64(&peer.tunnel.persistent_at, now)
+                peer_check_at(self.dev, peer, now)
+            pthread_mutex_unlock(&self.dev.control_lock)
+
+    def set_path(self, bytes public_key, path):
+        """(socket id, remote 18 bytes) or None. Staged packets go out at once. Raises ValueError where the socket does
+        not exist or is of the other address family."""
+        cdef wh_device* dev = self.device()
+        cdef wh_path* fresh = NULL
+        cdef int socket
+        cdef bytes remote
+        cdef const uint8_t* remote_bytes
+        if path is not None:
+            socket, remote = path
+            if len(remote) != 18:
+                raise ValueError("a remote address has 18 bytes")
+            remote_bytes = remote
+            fresh = path_new(dev, socket, remote_bytes)
+            if fresh == NULL:
+                raise ValueError(f"no path over socket {socket} to that address")
+        cdef wh_peer* peer
+        try:
+            peer = self.locked_peer(public_key)
+        except KeyError:
+            free(fresh)
+            raise
+        with nogil:
+            peer_set_path(dev, peer, fresh)
+            # What waited for a path was to be looked at again in a second; now is better.
+            peer.path_wanted_at = 0
+            wh_exchange_u32(&peer.handshake_wanted, 0)
+            if fresh != NULL and wh_load_u32(&peer.staged):
+                peer_flush(&dev.timer, peer, wh_now_ns())
+            pthread_mutex_unlock(&dev.control_lock)
+
+    def rekey(self, bytes public_key):
+        """Start a new handshake now, whatever the age of the session."""
+        cdef wh_peer* peer = self.locked_peer(public_key)
+        with nogil:
+            peer_initiate(self.dev, peer, True, wh_now_ns())
+            pthread_mutex_unlock(&self.dev.control_lock)
+
+    # --- events and control datagrams ---
+
+    @property
+    def event_fd(self):
+        return self.device().event_fd
+
+    def drain_events(self):
+        """All events that wait, oldest first per thread."""
+        cdef wh_device* dev = self.device()
+        cdef uint64_t unused
+        cdef int i
+        found = []
+        eventfd_read(dev.event_fd, &unused)
+        for i in range(dev.worker_count):
+            take_events(&dev.workers[i].events, found)
+        take_events(&dev.timer.events, found)
+        return found
+
+    def drain_control(self, int limit=256):
+        """Up to limit control datagrams; where more wait, event_fd stays readable."""
+        cdef wh_device* dev = self.device()
+        cdef record* waiting
+        cdef int i
+        found = []
+        for i in range(dev.worker_count):
+            while len(found) < limit:
+                waiting = ring_front(&dev.workers[i].controls)
+                if waiting == NULL:
+                    break
+                found.append(ControlDatagram(waiting.socket, PyBytes_FromStringAndSize(<char*>waiting.remote, 18),
+                                             PyBytes_FromStringAndSize(<char*>waiting.data, waiting.len)))
+                ring_pop(&dev.workers[i].controls)
+        if len(found) >= limit:
+            eventfd_write(dev.event_fd, 1)
+        return found
+
+    def send_control(self, int socket, bytes remote, bytes data):
+        """Send one datagram now, without blocking. False (counted) where the socket would block or refused."""
+        cdef wh_device* dev = self.device()
+        cdef sockaddr_storage address
+        cdef socklen_t address_len = 0
+        cdef const uint8_t* raw = data
+        cdef const uint8_t* to = remote
+        cdef size_t n = len(data)
+        cdef ssize_t sent = -1
+        if len(remote) != 18:
+            raise ValueError("a remote address has 18 bytes")
+        if 0 <= socket < MAX_SOCKETS and dev.sockets[socket].fd >= 0:
+            address_len = wh_sockaddr(&address, to, dev.sockets[socket].family)
+        if address_len:
+            with nogil:
+                sent = sendto(dev.sockets[socket].fd, raw, n, MSG_DONTWAIT, <const sockaddr*>&address, address_len)
+        if sent != <ssize_t>n:
+            dev.control_refused += 1
+            return False
+        dev.control_sent += 1
+        return True
+
+    # --- status ---
+
+    cdef size_t snapshot(self, peer_snapshot** peers, prefix_list* prefixes) except? 0:
+        """Copy every peer and prefix. The caller gives peers[0] to sodium_free (it holds preshared keys) and
+        prefixes.items to free."""
+        cdef wh_device* dev = self.device()
+        cdef size_t n = 0
+        prefixes.items = NULL
+        prefixes.n = prefixes.room = 0
+        with nogil:
+            pthread_mutex_lock(&dev.control_lock)
+            peers[0] = <peer_snapshot*>sodium_malloc((dev.peers.in_use + 1) * sizeof(peer_snapshot))
+            if peers[0] != NULL:
+                n = snapshot_peers(dev, peers[0])
+                allowedips_walk(&dev.allowed, note_prefix, prefixes)
+            pthread_mutex_unlock(&dev.control_lock)
+        if peers[0] == NULL:
+            raise MemoryError
+        return n
+
+    def peers(self):
+        """A PeerStatus for each peer."""
+        cdef peer_snapshot* snapshots
+        cdef prefix_list prefixes
+        cdef size_t n = self.snapshot(&snapshots, &prefixes), i
+        try:
+            allowed = allowed_by_slot(&prefixes)
+            return [status_of(&snapshots[i], allowed.get(snapshots[i].slot, [])) for i in range(n)]
+        finally:
+            sodium_free(snapshots)
+            free(prefixes.items)
+
+    def counters(self):
+        """Packets by kind and drops by reason since start, summed over threads."""
+        cdef wh_device* dev = self.device()
+        cdef int i, j
+        cdef uint64_t total
+        found = {}
+        for i in range(COUNTERS):
+            total = dev.timer.counters[i]
+            for j in range(dev.worker_count):
+                total += dev.workers[j].counters[i]
+            found[COUNTER_NAMES[i]] = total
+        found["tx_control"] += dev.control_sent
+        found["drop_send"] += dev.control_refused
+        found["keys_locked"] = int(dev.peers.locked and dev.keypairs.locked)
+        return found
+
+
+cdef void stop(wh_device* dev) noexcept nogil:
+    cdef int i
+    if dev.timer.running:
+        pthread_join(dev.timer.thread, NULL)
+        dev.timer.running = 0
+    for i in range(dev.worker_count):
+        if dev.workers[i].running:
+            pthread_join(dev.workers[i].thread, NULL)
+            dev.workers[i].running = 0
+
+
+cdef void destroy(wh_device* dev) noexcept nogil:
+    cdef int i
+    for i in range(dev.worker_count):
+        if dev.workers[i].tun_fd >= 0:
+            close(dev.workers[i].tun_fd)
+        worker_free(&dev.workers[i])
+    handshaker_free(dev)
+    device_destroy(dev)
+    free(dev)
+
+
+cdef void renew_tunnels(wh_device* dev) noexcept nogil:
+    """Under the control lock, after the static key changed."""
+    cdef retired_keypairs old
+    cdef wh_peer* peer
+    cdef int i
+    for i in range(KEY_BUCKETS):
+        peer = dev.by_key[i]
+        while peer != NULL:
+            old.n = 0
+            tunnel_zero(&peer.tunnel, &old)
+            retire_keypairs(dev, &old)
+            if peer.tunnel.handshake_index:
+                index_release(dev, peer.tunnel.handshake_index)
+                peer.tunnel.handshake_index = 0
+            tunnel_set_local(&peer.tunnel, &dev.identity)
+            peer = peer.next_in_bucket
+
+
+cdef void settle_allowed(wh_device* dev) noexcept nogil:
+    """Under the control lock: free unlinked trie nodes once no worker can be on them."""
+    cdef allowedips_node* chain = allowedips_take_retired(&dev.allowed)
+    if chain != NULL:
+        retire_later(dev, RETIRED_ALLOWEDIPS, chain, -1)
+    reclaim(dev, False)
+
+
+cdef size_t snapshot_peers(wh_device* dev, peer_snapshot* out) noexcept nogil:
+    cdef size_t n = 0
+    cdef wh_peer* peer
+    cdef int i
+    for i in range(KEY_BUCKETS):
+        peer = dev.by_key[i]
+        while peer != NULL:
+            snapshot_peer(peer, &out[n])
+            n += 1
+            peer = peer.next_in_bucket
+    return n
+
+
+cdef void snapshot_peer(wh_peer* peer, peer_snapshot* out) noexcept nogil:
+    cdef wh_path* path = peer.path
+    memcpy(out.key, peer.tunnel.remote_static, 32)
+    out.slot = peer.slot
+    memcpy(out.psk, peer.tunnel.psk, 32)
+    out.managed = peer.managed
+    out.has_session = peer.tunnel.current != NULL
+    out.path_socket = -1
+    if path != NULL:
+        out.path_socket = path.socket
+        memcpy(out.remote, path.remote, 18)
+    out.handshake_ns = peer.tunnel.last_handshake_wall_ns
+    out.keepalive_ns = peer.tunnel.persistent_ns
+    out.rx_bytes = peer.rx_bytes
+    out.tx_bytes = peer.tx_bytes
+    out.rx_packets = peer.rx_packets
+    out.tx_packets = peer.tx_packets
+
+
+cdef dict allowed_by_slot(const prefix_list* prefixes):
+    """Peer slot -> [(address bytes, prefix length)]."""
+    cdef size_t i
+    found = {}
+    for i in range(prefixes.n):
+        found.setdefault(prefixes.items[i].slot, []).append((
+            PyBytes_FromStringAndSize(<char*>prefixes.items[i].address, prefixes.items[i].address_len),
+            prefixes.items[i].prefix_len))
+    return found
+
+
+cdef object status_of(peer_snapshot* s, list allowed):
+    path = (s.path_socket, PyBytes_FromStringAndSize(<char*>s.remote, 18)) if s.path_socket >= 0 else None
+    has_psk = not sodium_is_zero(s.psk, 32)
+    return PeerStatus(
+        PyBytes_FromStringAndSize(<char*>s.key, 32), has_psk, path, s.handshake_ns, s.rx_bytes, s.tx_bytes,
+        s.rx_packets, s.tx_packets, s.keepalive_ns // SECOND, bool(s.managed), sorted(allowed), bool(s.has_session))
+
+
+cdef object take_events(ring* r, list found):
+    cdef record* waiting = ring_front(r)
+    while waiting != NULL:
+        kind = <int>waiting.kind
+        if kind == EVENT_TUN_GONE:
+            found.append((kind,))
+        elif kind == EVENT_NEW_PATH:
+            found.append((kind, PyBytes_FromStringAndSize(<char*>waiting.key, 32), waiting.socket,
+                          PyBytes_FromStringAndSize(<char*>waiting.remote, 18)))
+        else:
+            found.append((kind, PyBytes_FromStringAndSize(<char*>waiting.key, 32)))
+        ring_pop(r)
+        waiting = ring_front(r)

@@ -1,0 +1,222 @@
+"""What the threads of one data plane share: peers, paths, indices, rings, deferred frees.
+
+Lock order: control_lock, then stage_lock or retire_lock (spin locks; nothing is called under them).
+- control_lock guards tunnels' handshake state, peers, indices, allowed-IPs writes, sockets.
+- Packet workers read without locks: allowed-IPs, index entries, keypairs, paths. What they may still hold is freed
+  only after each of them passed a quiescent point (see retire_later and reclaim).
+"""
+
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+
+from whcore.allowedips cimport allowedips_node, allowedips_table
+from whcore.arena cimport arena
+from whcore.cookie cimport cookie_checker, rate_limiter
+from whcore.kernel cimport pthread_mutex_t, pthread_t, sockaddr_storage, socklen_t
+from whcore.tunnel cimport keypair, local_identity, retired_keypairs, tunnel
+
+cdef enum:
+    MAX_SOCKETS = 64
+    MAX_WORKERS = 16
+    MAX_PEERS = 65536
+    MAX_INDICES = 1 << 18           # three keypairs and a handshake for each peer
+    KEY_BUCKETS = 4096
+    HEADROOM = 32                   # before a plaintext: data header 16, room for a channel header
+    MAX_PACKET = 65456              # largest inner packet
+    PACKET_BUFFER = HEADROOM + MAX_PACKET + 48
+    STAGE_LIMIT = 128               # packets waiting for a session or a path, per peer
+    CONTROL_DATA = 1280             # bytes of a control datagram at most
+    HANDSHAKE_DATA = 160
+
+cdef enum:                          # counters
+    COUNT_RX_DATA
+    COUNT_TX_DATA
+    COUNT_RX_HANDSHAKE
+    COUNT_TX_HANDSHAKE
+    COUNT_RX_CONTROL
+    COUNT_TX_CONTROL
+    DROP_UNKNOWN                    # first bytes of no protocol of ours
+    DROP_LENGTH
+    DROP_INDEX
+    DROP_AUTH
+    DROP_REPLAY
+    DROP_EXPIRED                    # keypair past REJECT_AFTER_TIME
+    DROP_INNER                      # plaintext is no IP packet
+    DROP_SOURCE                     # inner source is not the peer's (crypto-routing)
+    DROP_NO_PEER                    # destination is nobody's
+    DROP_STAGE_FULL
+    DROP_STAGE_OLD
+    DROP_QUEUE_FULL                 # a ring to the handshake thread or to Python was full
+    DROP_MAC
+    DROP_HANDSHAKE                  # handshake that does not verify, flood or replay
+    DROP_TUN_WRITE
+    DROP_SEND
+    COUNT_COOKIE_SENT
+    COUNTERS
+
+cdef enum:                         # the same numbers as whcore.datapath.EVENT_*
+    EVENT_PATH_WANTED = 1
+    EVENT_NEW_PATH = 2
+    EVENT_HANDSHAKE = 3
+    EVENT_HANDSHAKE_FAILED = 4
+    EVENT_TUN_GONE = 5
+
+cdef struct wh_path:                # immutable once published: replaced as a whole
+    int socket
+    uint8_t remote[18]
+    sockaddr_storage address
+    socklen_t address_len
+
+cdef struct staged_packet:
+    staged_packet* next
+    int64_t staged_at
+    uint32_t len
+    uint8_t* data                   # HEADROOM bytes of room before it and 48 after, in the same allocation
+
+cdef struct wh_peer:
+    tunnel tunnel
+    uint32_t slot
+    uint32_t live
+    uint32_t managed
+    uint32_t handshake_wanted
+    wh_path* path                   # atomic
+    wh_peer* next_in_bucket
+    uint32_t stage_lock
+    uint32_t staged
+    staged_packet* stage_head
+    staged_packet* stage_tail
+    int64_t path_wanted_at          # of the last event, for its rate
+    uint32_t seen_lock
+    int64_t seen_at                 # of the last EVENT_NEW_PATH
+    uint8_t seen_remote[18]
+    uint64_t rx_bytes
+    uint64_t tx_bytes
+    uint64_t rx_packets
+    uint64_t tx_packets
+
+cdef struct wh_socket:
+    int fd                          # -1: free slot
+    int family
+
+cdef struct index_entry:
+    uint32_t index                  # 0: free
+    uint32_t next_free
+    keypair* kp                     # NULL: the index of a handshake in flight of `slot`
+    uint32_t slot
+
+cdef struct ring:                   # single producer, single consumer, fixed slots
+    uint8_t* data
+    uint32_t slots                  # a power of two
+    uint32_t slot_size
+    uint64_t head                   # consumer's
+    uint64_t tail                   # producer's
+
+cdef struct record:                 # one slot of any ring; data is as long as that ring's slots allow
+    uint32_t kind
+    uint32_t len
+    int socket
+    uint8_t remote[18]
+    uint8_t key[32]
+    uint8_t data[1]
+
+cdef enum:
+    RETIRED_MEMORY
+    RETIRED_KEYPAIR
+    RETIRED_PEER
+    RETIRED_ALLOWEDIPS
+    RETIRED_SOCKET
+
+cdef struct retired:
+    retired* next
+    int kind
+    void* item
+    int fd
+    uint64_t epoch
+
+cdef struct wh_worker:              # also the context of the handshake thread, as worker index -1
+    wh_device* device
+    pthread_t thread
+    int number
+    int tun_fd
+    int epoll_fd
+    uint32_t running
+    uint64_t epoch                  # UINT64_MAX while it holds nothing
+    ring handshakes                 # to the handshake thread
+    ring controls                   # to Python
+    ring events                     # to Python
+    uint64_t counters[COUNTERS]
+    void* scratch                   # the worker's own buffers
+
+cdef struct wh_device:
+    pthread_mutex_t control_lock
+    local_identity identity
+    cookie_checker checker
+    rate_limiter limiter
+    arena peers
+    arena keypairs
+    wh_peer* by_key[KEY_BUCKETS]
+    uint64_t key_hash_salt
+    int64_t* next_check             # by peer slot: when the timer thread must look at it
+    index_entry* indices
+    uint32_t index_free             # slot + 1
+    uint32_t index_high
+    uint32_t index_mask             # random: hides slot numbers in the indices on the wire
+    allowedips_table allowed
+    wh_socket sockets[MAX_SOCKETS]
+    wh_worker workers[MAX_WORKERS]
+    int worker_count
+    wh_worker timer                 # the handshake and timer thread
+    int64_t sleep_until             # of the timer thread; atomic
+    int kick_fd                     # wakes the timer thread
+    int event_fd                    # wakes Python
+    int stop_fd                     # readable: workers end
+    uint32_t stopping
+    int mtu
+    uint64_t epoch
+    uint32_t retire_lock
+    retired* retired_list
+    uint64_t control_sent           # by Python's thread
+    uint64_t control_refused
+
+cdef int device_init(wh_device* dev, int mtu) noexcept nogil
+cdef void device_destroy(wh_device* dev) noexcept nogil          # no thread may run
+
+# Rings. push_* return False where the ring is full.
+cdef int ring_init(ring* r, uint32_t slots, uint32_t data_len) noexcept nogil
+cdef void ring_free(ring* r) noexcept nogil
+cdef record* ring_reserve(ring* r) noexcept nogil                # NULL: full
+cdef bint ring_publish(ring* r) noexcept nogil                   # whether it was empty
+cdef record* ring_front(ring* r) noexcept nogil                  # NULL: empty
+cdef void ring_pop(ring* r) noexcept nogil
+cdef void raise_event(wh_worker* w, int kind, const uint8_t* key, const wh_path* path) noexcept nogil
+
+# Peers and indices: under control_lock.
+cdef wh_peer* peer_find(wh_device* dev, const uint8_t* key) noexcept nogil
+cdef wh_peer* peer_add(wh_device* dev, const uint8_t* key, bint managed) noexcept nogil
+cdef void peer_remove(wh_device* dev, wh_peer* peer) noexcept nogil
+cdef wh_peer* peer_at(wh_device* dev, uint32_t slot) noexcept nogil
+cdef uint32_t index_claim(wh_device* dev, keypair* kp, uint32_t slot) noexcept nogil     # 0: none left
+cdef void index_release(wh_device* dev, uint32_t index) noexcept nogil
+cdef void index_bind(wh_device* dev, uint32_t index, keypair* kp) noexcept nogil
+cdef index_entry* index_find(wh_device* dev, uint32_t index) noexcept nogil              # lock-free
+cdef void retire_keypairs(wh_device* dev, retired_keypairs* old) noexcept nogil
+
+# Deferred frees. retire_later: any thread; reclaim: under control_lock.
+cdef void retire_later(wh_device* dev, int kind, void* item, int fd) noexcept nogil
+cdef void reclaim(wh_device* dev, bint all) noexcept nogil
+
+# Paths.
+cdef wh_path* path_new(wh_device* dev, int socket, const uint8_t* remote) noexcept nogil  # NULL: bad socket or family
+cdef void peer_set_path(wh_device* dev, wh_peer* peer, wh_path* path) noexcept nogil
+
+# Timers and handshakes.
+cdef void peer_check_at(wh_device* dev, wh_peer* peer, int64_t at) noexcept nogil
+cdef void peer_want_handshake(wh_device* dev, wh_peer* peer) noexcept nogil
+
+# Sending. plaintext: n bytes with HEADROOM before and 48 bytes of room after; returns bytes of the datagram, which
+# starts DATA_HEADER_LEN before plaintext.
+cdef size_t data_frame(const wh_device* dev, keypair* kp, uint64_t counter, uint8_t* plaintext, size_t n) noexcept nogil
+cdef size_t padded_len(const wh_device* dev, size_t n) noexcept nogil
+cdef void peer_stage(wh_worker* w, wh_peer* peer, const uint8_t* packet, size_t n, int64_t now) noexcept nogil
+cdef void peer_flush(wh_worker* w, wh_peer* peer, int64_t now) noexcept nogil
+cdef bint peer_send_keepalive(wh_worker* w, wh_peer* peer, int64_t now) noexcept nogil
+cdef bint send_on_path(wh_device* dev, const wh_path* path, const uint8_t* data, size_t n) noexcept nogil

@@ -1,0 +1,20 @@
+# Internal to the core: what these do is declared in sessions.pxd, and Python code cannot reach it.
+from typing import Self, final
+
+@final
+class SecretSlab:
+    def __new__(cls, item_size: int) -> Self: ...
+
+@final
+class Keypair: ...
+
+@final
+class Session: ...
+
+@final
+class SessionTable:
+    def __new__(cls, max_sessions: int) -> Self: ...
+
+@final
+class TimestampTable:
+    def __new__(cls, max_strangers: int) -> Self: ...

@@ -193,13 +193,13 @@ def test_the_third_failure_lets_the_newest_of_the_cache_in():
 
 def test_the_cache_keeps_the_ten_seen_last_once_each():
     table = full_bucket()
-    offered = [server(1, number) for number in (K, K + 1, *range(K + 2, K + 12), K + 1)]
-    for contact in offered:
-        assert table.add(contact, 100.0) is Added.CACHED
+    newest = K + REPLACEMENT_CACHE_LEN
+    for number in (*range(K, newest + 1), newest - 2):
+        assert table.add(server(1, number), 100.0) is Added.CACHED
     for number in range(K):
         fail(table, server(1, number).key)
     promoted = {contact.key for contact in table if not contact.dead}
-    assert promoted == {server(1, number).key for number in (K + 1, *range(K + 3, K + 12))}
+    assert promoted == {server(1, number).key for number in range(K + 1, newest + 1)}
 
 
 def test_an_answer_between_failures_counts_as_life():

@@ -192,7 +192,7 @@ def test_liars_who_invent_nearer_servers_do_not_hide_the_nearest(seed, paths):
 
 
 def test_a_crowd_that_lives_near_the_target_cannot_make_a_lookup_endless():
-    """Each of them names sixteen more, nearer than all before, and answers when asked again, or not at all."""
+    """Each of them names sixteen more, nearer than all before, and answers sooner or later or never."""
     network = Network(servers=3)
     gaps = count(2**200, -1)
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import random
+from base64 import urlsafe_b64decode
 from collections import Counter
+from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -297,6 +300,16 @@ def test_a_bucket_index_counts_the_common_prefix(a, b):
     bits = [f"{int.from_bytes(key, 'big'):0256b}" for key in (a, b)]
     common = next((i for i in range(256) if bits[0][i] != bits[1][i]), 256)
     assert bucket_index(a, b) == common + 1
+
+
+def test_bucket_indices_are_those_of_the_original():
+    vectors = json.loads((Path(__file__).parents[1] / "vectors/wirehub_keys.json").read_text())[
+        "bucket_index"
+    ]
+    assert vectors
+    for a, b, index in vectors:
+        ours = bucket_index(*(urlsafe_b64decode(key + "=") for key in (a, b)))
+        assert min(ours, 256) == index
 
 
 def test_the_size_estimate_is_near_the_truth_and_not_moved_by_one_crowded_key():

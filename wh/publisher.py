@@ -22,12 +22,11 @@ from wh.wire.records import Candidate, NatProfile, Record, next_sequence
 
 LIFETIME_S = 3600
 REPUBLISH_S = LIFETIME_S / 2
-SMALL_NETWORK_REPUBLISH_S = 60.0
-"""With fewer than K servers there is no redundancy to speak of: a server that restarts has forgotten us."""
-
 FEW_SERVERS = 3
-"""So few that each new one should hold our record at once."""
+"""With fewer there is no redundancy: each new one should hold our record at once, and one that restarts has forgotten
+us, which nobody else makes good."""
 
+FEW_SERVERS_REPUBLISH_S = 60.0
 CHANGE_INTERVAL_S = 60.0
 EAGER_PUBLICATIONS = 3
 """Until this many were made, a change is published at once: right after the start we learn of new
@@ -221,6 +220,5 @@ class Publisher:
             after = RETRY_AFTER_S[min(self._failures, len(RETRY_AFTER_S) - 1)]
             self._failures += 1
         else:
-            small = len(self._kademlia.table) < K
-            after = SMALL_NETWORK_REPUBLISH_S if small else REPUBLISH_S
+            after = REPUBLISH_S if self._put_to >= FEW_SERVERS else FEW_SERVERS_REPUBLISH_S
         self._schedule(now.monotonic + jittered(self._engine.rng, after))

@@ -12,7 +12,6 @@ import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +137,8 @@ class RunningNode:
     async def close(self) -> None:
         """Say goodbye and remove everything. Idempotent."""
         self._stopping.set()
-        await self._undo.aclose()
+        async with self._reloading:
+            await self._undo.aclose()
 
     async def _open_ipc(self) -> None:
         handlers = {verb: self._gated(handler) for verb, handler in Verbs(self).handlers().items()}
@@ -322,6 +322,8 @@ async def _keep_state(state: StateFile, sessions: ControlSessions) -> None:
 
 
 def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version  # 10 ms that a start need not take
+
     try:
         return version("wirehub")
     except PackageNotFoundError:  # run from its sources

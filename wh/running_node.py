@@ -34,7 +34,7 @@ from wh.net.link_monitor import LinkMonitor, open_change_socket
 from wh.net.netlink import LinkManager
 from wh.net.runner import Runner
 from wh.net.sockets import open_udp_sockets
-from wh.net.tun import open_tun
+from wh.net.tun import check_interface_name, open_tun
 from wh.node import Node
 from wh.state import StateFile, state_path
 from wh.verbs import Verbs
@@ -116,6 +116,7 @@ class RunningNode:
     async def start(self) -> Ready:
         """Raises SystemSetupError. The socket comes first and goes last: it claims the interface's name, and
         whoever waits for its end finds everything gone."""
+        check_interface_name(self._interface)
         await self._open_ipc()
         self._parts = parts = self._make_parts()
         local = asyncio.ensure_future(parts.links.local_addresses(exclude=self._interface))

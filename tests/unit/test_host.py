@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-
 from fake_datapath import FakeDatapath
+
 from wh.config.model import IPNetwork
 from wh.config.parser import parse
 from wh.errors import SystemSetupError

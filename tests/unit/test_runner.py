@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import pytest
-
 from fake_datapath import FakeDatapath
+
 from wh.commands import Command, Knock, Notify, ResolveName, Send, SetDataPath
 from wh.events import (
     DataOnNewPath,

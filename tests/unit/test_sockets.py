@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -71,7 +72,7 @@ def test_a_random_port_that_is_taken_is_not_the_last_word(monkeypatch: pytest.Mo
     with opened(0) as made:
         taken = made[0].getsockname()[1]
         draws = iter([taken, taken, taken + 1 if taken < 65535 else taken - 1])
-        monkeypatch.setattr(sockets.secrets, "randbelow", lambda bound: next(draws) - sockets.RANDOM_PORT_MIN)
+        monkeypatch.setattr(secrets, "randbelow", lambda bound: next(draws) - sockets.RANDOM_PORT_MIN)
         with opened(0) as second:
             assert second[0].getsockname()[1] != taken
 

@@ -23,8 +23,8 @@ from wh.wire.records import Candidate, NatProfile, Record, next_sequence
 LIFETIME_S = 3600
 REPUBLISH_S = LIFETIME_S / 2
 FEW_SERVERS = 3
-"""With fewer there is no redundancy: each new one should hold our record at once, and one that restarts has forgotten
-us, which nobody else makes good."""
+"""With fewer there is no redundancy: each new one should hold our record at once, and one that restarts has
+forgotten us, which nobody else makes good."""
 
 FEW_SERVERS_REPUBLISH_S = 60.0
 CHANGE_INTERVAL_S = 60.0

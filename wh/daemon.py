@@ -40,7 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code: 0 after a clean stop, 1 where the start failed."""
     options = _parse(arguments)
     _protect_memory()
-    logging.basicConfig(stream=sys.stderr, level=os.environ.get("WH_LOG", "INFO").upper(), format=LOG_FORMAT)
+    logging.basicConfig(
+        stream=sys.stderr, level=os.environ.get("WH_LOG", "INFO").upper(), format=LOG_FORMAT
+    )
     try:
         network, secret_key = _read_inputs(options)
     except WireHubError as error:

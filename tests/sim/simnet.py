@@ -54,8 +54,7 @@ class Nat:
 
 
 class SimNetwork:
-    """latency_s: one way, the mean of a uniform distribution with 20% spread. loss: of each datagram, 0 to
-    1."""
+    """latency_s: one way, the mean; it varies by a fifth. loss: share of datagrams, 0 to 1."""
 
     def __init__(self, seed: int, *, latency_s: float = 0.03, loss: float = 0.0) -> None:
         self.rng = random.Random(seed)

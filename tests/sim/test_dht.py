@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from sim.network import Nat, SimNetwork
-from sim.simnode import SimNode, network_file
 
+from simnet import Nat, SimNetwork
+from simnode import SimNode, network_file
 from wh.events import LookupRequested
 from wh.wire.address import pack
 

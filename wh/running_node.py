@@ -246,7 +246,12 @@ class RunningNode:
 
     def _watch_addresses(self) -> None:
         changed = asyncio.Event()
-        monitor = LinkMonitor(asyncio.get_running_loop(), open_change_socket(), changed.set)
+        try:
+            notices = open_change_socket()
+        except OSError as error:
+            log.warning("changes of this host's addresses will not be noticed: %s", error)
+            return
+        monitor = LinkMonitor(asyncio.get_running_loop(), notices, changed.set)
         self._undo.callback(monitor.close)
         task = asyncio.ensure_future(self._follow_addresses(changed))
         self._undo.callback(task.cancel)

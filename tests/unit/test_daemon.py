@@ -42,7 +42,7 @@ class Daemons:
         fds = [os.open(self.network_file, os.O_RDONLY), os.open(self.key_file, os.O_RDONLY), child_ready]
         process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "wh.daemon", f"--config-path={self.network_file}"),
+                *(sys.executable, "-P", "-m", "wh.daemon", f"--config-path={self.network_file}"),
                 *(f"--config-fd={fds[0]}", f"--key-fd={fds[1]}", f"--ready-fd={fds[2]}"),
                 *(f"--interface={INTERFACE}", *options),
             ],
@@ -227,7 +227,7 @@ def test_a_daemon_that_nobody_waits_for_lives_on(daemons: Daemons) -> None:
     config, key = (os.open(path, os.O_RDONLY) for path in (daemons.network_file, daemons.key_file))
     process = subprocess.Popen(
         [
-            *(sys.executable, "-m", "wh.daemon", f"--config-fd={config}", f"--key-fd={key}"),
+            *(sys.executable, "-P", "-m", "wh.daemon", f"--config-fd={config}", f"--key-fd={key}"),
             *(f"--ready-fd={child_ready}", f"--interface={INTERFACE}"),
         ],
         pass_fds=(config, key, child_ready),

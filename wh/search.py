@@ -23,8 +23,7 @@ def _ignore(*_: object) -> None:
 
 @dataclass(frozen=True, slots=True)
 class SearchCallbacks:
-    """found: each better record as it comes in. progress: after each answer. done: at the end, unless
-    cancelled."""
+    """found: each better record as it comes in. progress: after each answer. done: unless cancelled."""
 
     done: Callable[[LookupResult, Instant], None]
     found: Callable[[Record, Instant], None] = _ignore

@@ -49,8 +49,7 @@ DIALBACK_INTERVAL_S = 5.0
 
 
 class Server:
-    """Every answer is a Reply within the capacity that the request leaves; one that does not fit is not
-    sent."""
+    """Every answer is a Reply within the capacity that the request leaves; what does not fit is not sent."""
 
     def __init__(
         self,
@@ -111,8 +110,7 @@ class Server:
             self._arrange_knock(event, ping, now)
 
     def _arrange_knock(self, event: MessageReceived, ping: Ping, now: Instant) -> None:
-        """Ask a server in another network than the asker's and ours to KNOCK at the address that we see it
-        at."""
+        """Ask a server in another network than the asker's and ours to KNOCK where we see it."""
         peer = self._engine.peers.get(event.peer)
         if peer is None or not peer.is_validated(event.path, now):
             return

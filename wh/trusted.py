@@ -1,5 +1,4 @@
-"""The way to one trusted peer: found, kept alive, moved and found again (docs/protocol.md sections 6 and
-7)."""
+"""The way to one trusted peer: found, kept alive, moved and found again (docs/protocol.md 6, 7)."""
 
 from __future__ import annotations
 
@@ -136,8 +135,7 @@ class TrustedPeer:
         self._proved(path, now)
 
     def heard(self, event: MessageReceived, now: Instant) -> None:
-        """A message in a session. From a new address it moves nothing by itself (docs/protocol.md section
-        2)."""
+        """A message in a session. A new address moves nothing by itself (docs/protocol.md section 2)."""
         if event.first_contact or event.path == self.path:
             return
         self._check_path(event.path, now)

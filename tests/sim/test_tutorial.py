@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from sim.network import Nat, SimNetwork
-from sim.simnode import SimNode, make_key, network_file, peer_line
 
+from simnet import Nat, SimNetwork
+from simnode import SimNode, make_key, network_file, peer_line
 from wh.config.model import Endpoint, Network, Peer, PeerKind
 from wh.events import (
     ForgetRequested,

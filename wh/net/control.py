@@ -142,7 +142,7 @@ class ControlChannel:
         return {
             **self._sessions.counters(),
             **self._counts,
-            "handshakes_begun_waiting": len(self._handshakes),
+            "handshakes_waiting": len(self._handshakes),
         }
 
     def _send_data(self, command: Send, now: Instant) -> list[Event]:

@@ -755,7 +755,7 @@ cdef object take_events(ring* r, list found):
             found.append((kind,))
         elif kind == EVENT_NEW_PATH:
             found.append((kind, PyBytes_FromStringAndSize(<char*>waiting.key, 32), waiting.socket,
-                          PyBytes_FromStringAndSize(<char*>waiting.remote, 18)))
+                          PyBytes_FromStringAndSize(<char*>waiting.remote, 18), waiting.channel))
         else:
             found.append((kind, PyBytes_FromStringAndSize(<char*>waiting.key, 32)))
         ring_pop(r)

@@ -35,7 +35,7 @@ class ControlDatagram(NamedTuple):
     socket: int
     remote: bytes  # 18 bytes: address 16, port 2 big-endian
     data: bytes
-    channel: int  # our leg at the relay `remote`; 0: it came directly
+    channel: int = 0  # our leg at the relay `remote`; 0: it came directly
 
 class RelayStatus(NamedTuple):
     """One channel that we relay; pairs are (opener, target)."""
@@ -43,7 +43,7 @@ class RelayStatus(NamedTuple):
     legs: tuple[int, int]
     proved: bool  # the target has sent
     packets: tuple[int, int]
-    bytes: tuple[int, int]
+    byte_counts: tuple[int, int]
     drops: int
 
 class Datapath:
@@ -71,9 +71,9 @@ class Datapath:
     def set_path(self, public_key: bytes, path: Path | None) -> None:
         """set_paths() with one path or none. Staged packets go out at once."""
     def set_paths(self, public_key: bytes, paths: Sequence[Path], *, mode: int = 0, silence_ns: int = 0) -> None:
-        """At most two paths. PATHS_PRIMARY: the first; the second too once silence_ns passed since the first packet
-        that nothing was heard after (0: never). PATHS_DUPLICATE: both. PATHS_SPLIT: each inner flow on one.
-        Raises ValueError where a socket does not exist or is of the other address family."""
+        """At most two paths. PATHS_PRIMARY: the first; the second too once silence_ns passed since the first
+        packet that nothing was heard after (0: never). PATHS_DUPLICATE: both. PATHS_SPLIT: each inner flow on
+        one. Raises ValueError where a socket does not exist or is of the other address family."""
     def clear_silence(self, public_key: bytes) -> None:
         """The peer was heard by other means: its silence starts anew."""
     def forget_sources(self) -> None:

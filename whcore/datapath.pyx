@@ -55,8 +55,8 @@ PeerStatus = namedtuple(
     "public_key has_psk path last_handshake_unix_ns rx_bytes tx_bytes rx_packets tx_packets keepalive_s managed "
     "allowed_ips has_session",
 )
-ControlDatagram = namedtuple("ControlDatagram", "socket remote data channel")
-RelayStatus = namedtuple("RelayStatus", "legs proved packets bytes drops")
+ControlDatagram = namedtuple("ControlDatagram", "socket remote data channel", defaults=(0,))
+RelayStatus = namedtuple("RelayStatus", "legs proved packets byte_counts drops")
 
 # In the order of the enum `counter` in device.pxd.
 COUNTER_NAMES = (
@@ -360,7 +360,7 @@ cdef class Datapath:
                 raise MemoryError
         try:
             for i, path in enumerate(paths):
-                fill_path(dev, &fresh.at[i], *path)
+                fill_path(dev, &fresh.at[i], path)
             peer = self.locked_peer(public_key)
         except BaseException:
             free(fresh)
@@ -420,9 +420,9 @@ cdef class Datapath:
         cdef uint32_t ids[2]
         cdef int rc
         limits.rate, limits.burst, limits.quota, limits.trusted = rate, burst, quota, trusted
-        fill_place(dev, &places[0], *opener)
+        fill_place(dev, &places[0], opener)
         try:
-            fill_place(dev, &places[1], *target)
+            fill_place(dev, &places[1], target)
         except BaseException:
             free(places[0].path)
             raise
@@ -441,7 +441,7 @@ cdef class Datapath:
         cdef wh_device* dev = self.device()
         cdef forward_place place
         cdef int rc
-        fill_place(dev, &place, *client)
+        fill_place(dev, &place, client)
         with nogil:
             pthread_mutex_lock(&dev.control_lock)
             rc = forward_move(&dev.forwards, leg, &place)
@@ -645,26 +645,31 @@ cdef void renew_tunnels(wh_device* dev) noexcept nogil:
             peer = peer.next_in_bucket
 
 
-cdef int fill_path(wh_device* dev, wh_path* path, int socket, bytes remote, uint32_t channel=0, uint16_t mtu=0) except -1:
+cdef int fill_path(wh_device* dev, wh_path* path, object wanted) except -1:
+    """wanted: (socket id, remote 18 bytes[, channel[, MTU]])."""
+    cdef bytes remote = wanted[1]
     cdef const uint8_t* raw = remote
+    cdef uint32_t channel = wanted[2] if len(wanted) > 2 else 0
+    cdef uint16_t mtu = wanted[3] if len(wanted) > 3 else 0
     if len(remote) != 18 or channel >= CHANNEL_FROM_RELAY or 0 < mtu < 576:
         raise ValueError("a remote address has 18 bytes, a channel 31 bits, an MTU at least 576")
-    if path_fill(dev, path, socket, raw, channel) != WH_OK:
-        raise ValueError(f"no path over socket {socket} to that address")
+    if path_fill(dev, path, wanted[0], raw, channel) != WH_OK:
+        raise ValueError(f"no path over socket {wanted[0]} to that address")
     path.mtu = mtu
     return 0
 
 
-cdef int fill_place(wh_device* dev, forward_place* place, int socket, bytes remote) except -1:
+cdef int fill_place(wh_device* dev, forward_place* place, object client) except -1:
+    """client: (socket id, remote 18 bytes)."""
     cdef wh_path* path = <wh_path*>calloc(1, sizeof(wh_path))
     if path == NULL:
         raise MemoryError
     try:
-        fill_path(dev, path, socket, remote)
+        fill_path(dev, path, client)
     except BaseException:
         free(path)
         raise
-    place.socket = socket
+    place.socket = path.socket
     memcpy(place.remote, path.remote, 18)
     place.path = path
     return 0

@@ -6,7 +6,7 @@ Lock order: control_lock, then stage_lock or retire_lock (spin locks; nothing is
   only after each of them passed a quiescent point (see retire_later and reclaim).
 """
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from whcore.allowedips cimport allowedips_node, allowedips_table
 from whcore.arena cimport arena

@@ -1,4 +1,4 @@
-"""The WireGuard tunnel without I/O, on a fake clock: handshakes, key rotation, the timers of whitepaper section 6."""
+"""The WireGuard tunnel without I/O, on a fake clock: handshakes, keys, timers of whitepaper section 6."""
 
 from __future__ import annotations
 

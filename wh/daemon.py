@@ -33,7 +33,7 @@ PR_SET_DUMPABLE = 4  # linux/prctl.h
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("wh.daemon")  # not __main__
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -6,8 +6,9 @@ relay passes the datagram on under the other leg's id, bit 31 set. What follows 
 written.
 
 Readers (forward_segments) run without a lock beside one writer. What the writer takes out is handed to
-`retired`, for the owner to free once every reader passed a quiescent point; until its next one, a reader may use
-what a verdict points to. Only the limits are charged under spin locks: a channel's, and in it that of the totals.
+`retired`, for the owner to free once every reader passed a quiescent point; until its next one, a reader may
+use what a verdict points to. Only the limits are charged under spin locks: a channel's, and in it that of the
+totals.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t

@@ -7,9 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from wh.wire.messages import Contact, Find, Nodes
-
 from wh.wire import address, codec
+from wh.wire.messages import Contact, Find, Nodes
 from whcore import envelope
 from whcore.envelope import ControlSessions
 from whcore.keys import SecretKey

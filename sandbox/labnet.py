@@ -173,7 +173,6 @@ class Host(_Namespace):
         return {
             "WH_RUNDIR": self.directory / "run",
             "WH_STATEDIR": self.directory / "state",
-            "WH_LOGDIR": self.directory / "log",
         }
 
     @property
@@ -270,9 +269,9 @@ class Host(_Namespace):
         return process
 
     def logs(self) -> str:
-        """What the daemons of this host wrote into WH_LOGDIR."""
+        """What the daemons of this host wrote into their logs, which stand beside their sockets."""
         text = ""
-        for path in sorted(self._wirehub_directories()["WH_LOGDIR"].glob("*")):
+        for path in sorted(self._wirehub_directories()["WH_RUNDIR"].glob("*.log")):
             text += f"--- {path.name} of {self.name}\n{path.read_text(errors='replace')}"
         return text
 
@@ -340,7 +339,7 @@ class Lab:
         return [member for member in self._members if isinstance(member, Host)]
 
     def logs(self) -> str:
-        """What all daemons of the lab wrote into their WH_LOGDIR."""
+        """What all daemons of the lab wrote into their logs."""
         return "".join(host.logs() for host in self.hosts)
 
     def close(self) -> None:

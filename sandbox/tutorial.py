@@ -96,12 +96,13 @@ class Tutorial:
         for host in (self.node_a, self.node_b):
             (host.directory / "config").write_text(self.network_file())
 
-    def up(self, host: Host) -> subprocess.CompletedProcess[str]:
+    def up(self, host: Host, *options: str) -> subprocess.CompletedProcess[str]:
+        words = ["interface", INTERFACE, *options]
         if host is self.bootstrap:
             return self.shell(
-                host, f"wh up ./public private-key ./bootstrap.sk interface {INTERFACE} mode direct"
+                host, f"wh up ./public private-key ./bootstrap.sk {' '.join(words)} mode direct"
             )
-        return self.shell(host, f"wh up ./config private-key ./{host.name}.sk interface {INTERFACE}")
+        return self.shell(host, f"wh up ./config private-key ./{host.name}.sk {' '.join(words)}")
 
     def down(self, host: Host) -> None:
         self.shell(host, f"wh down {INTERFACE}")

@@ -49,8 +49,7 @@ class ResetSession:
 
 @dataclass(frozen=True, slots=True)
 class SetDataPath:
-    """Where the data plane sends a peer's packets; None: nowhere. keepalive_s: WireGuard's persistent
-    keepalive."""
+    """Where the data plane sends a peer's packets; None: nowhere. keepalive_s: WireGuard's."""
 
     peer: Key
     path: Path | None

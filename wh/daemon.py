@@ -33,16 +33,14 @@ PR_SET_DUMPABLE = 4  # linux/prctl.h
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("wh.daemon")  # not __main__
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code: 0 after a clean stop, 1 where the start failed."""
     options = _parse(arguments)
     _protect_memory()
-    logging.basicConfig(
-        stream=sys.stderr, level=os.environ.get("WH_LOG", "INFO").upper(), format=LOG_FORMAT
-    )
+    logging.basicConfig(stream=sys.stderr, level=_log_level(), format=LOG_FORMAT)
     try:
         network, secret_key = _read_inputs(options)
     except WireHubError as error:
@@ -66,6 +64,11 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--no-hosts", action="store_true", help="leave the hosts file alone")
     add("--ephemeral", action="store_true", help="keep no state: the key will not come again")
     return options.parse_args(arguments)
+
+
+def _log_level() -> int:
+    """WH_LOG: debug, info, warning or error."""
+    return logging.getLevelNamesMapping().get(os.environ.get("WH_LOG", "").upper(), logging.INFO)
 
 
 def _protect_memory() -> None:

@@ -1,5 +1,4 @@
-"""Joining the DHT and staying in it: bootstraps, quiet buckets, contacts that went silent (docs/protocol.md
-5)."""
+"""Joining the DHT and staying in it: bootstraps, quiet buckets, silent contacts (docs/protocol.md 5)."""
 
 from __future__ import annotations
 
@@ -32,8 +31,7 @@ GREETING_INTERVAL_S = 30.0
 
 
 class Discovery:
-    """Keeps the routing table alive. new_server is called for each server that enters it or comes back to
-    life."""
+    """Keeps the routing table alive. new_server hears of each server that enters it or comes back to life."""
 
     def __init__(
         self,
@@ -79,9 +77,11 @@ class Discovery:
         self._ping_bootstraps(now)
 
     def greet(self, key: Key, path: Path, capabilities: int, now: Instant) -> None:
-        """A node PINGed us. If it says that it is a server it enters the table, once it is known to be where it says:
-        its session is confirmed there, or a PING of ours is answered."""
-        if key in self._kademlia.table or not capabilities & Capability.SERVER:
+        """A node PINGed us. If it says it is a server it enters the table once it is known to be there: its
+        session is confirmed from that path, or a PING of ours is answered."""
+        known = self._kademlia.table.get(key)
+        unchanged = known is not None and not known.dead and known.address == path.remote
+        if unchanged or not capabilities & Capability.SERVER:
             return
         if self._engine.peers.obtain(key).is_validated(path, now):
             self._add(Contact(key, path.remote, capabilities), now)

@@ -19,8 +19,7 @@ ADDRESSES_MAX = 8
 
 
 class FileEndpoints:
-    """Key -> addresses. `changed` is called after each answer that brought another set of addresses for a
-    name."""
+    """Key -> addresses. `changed` is called when a name gets other addresses than it had."""
 
     def __init__(self, engine: Engine, changed: Callable[[Instant], None]) -> None:
         self._engine = engine

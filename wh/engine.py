@@ -1,5 +1,4 @@
-"""What the parts of the engine share: commands to give, timers, randomness, our addresses, the nodes we
-know."""
+"""What the parts of the engine share: commands, timers, randomness, our addresses, known nodes."""
 
 from __future__ import annotations
 

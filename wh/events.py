@@ -55,8 +55,8 @@ class LocalAddresses:
 class MessageReceived:
     """One message of a peer whose key the envelope has proved.
 
-    reply: set for every request; the answer goes on the request's path. first_contact: it came in an INIT, so its
-    source address is not validated. capacity: longest payload, in bytes, that an answer may have.
+    reply: set for every request; the answer goes on the request's path. first_contact: it came in an INIT, so
+    its source address is not validated. capacity: longest payload, in bytes, that an answer may have.
     """
 
     peer: Key

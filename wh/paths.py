@@ -1,5 +1,4 @@
-"""One peer's path as a state machine (docs/protocol.md section 7). The table at the end says what may
-happen."""
+"""One peer's path as a state machine (docs/protocol.md section 7). Its rule is the table at the end."""
 
 from __future__ import annotations
 

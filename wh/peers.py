@@ -18,16 +18,14 @@ UNANSWERED_MAX = 2
 
 
 class Peer:
-    """One node: whether a control session exists as far as we know, its round trip, and its validated
-    paths."""
+    """One node: its control session, as far as we know of one, its round trip, its validated paths."""
 
-    __slots__ = ("capabilities", "heard_at", "key", "round_trip", "session", "unanswered", "validated")
+    __slots__ = ("heard_at", "key", "round_trip", "session", "unanswered", "validated")
 
     def __init__(self, key: Key) -> None:
         self.key = key
         self.session = False
         self.unanswered = 0
-        self.capabilities = 0
         self.heard_at: float | None = None  # monotonic
         self.round_trip = RttEstimator()
         self.validated: OrderedDict[Path, float] = OrderedDict()  # path -> when, the newest last
@@ -83,8 +81,8 @@ class Peers:
             self._pinned[key] = Peer(key)
 
     def pin(self, keys: Collection[Key]) -> None:
-        """Never forget these (the network file's keys); what was pinned before and is not named becomes a
-        stranger."""
+        """Never forget these (the network file's keys); what was pinned before and is not named is a
+        stranger again."""
         former, self._pinned = self._pinned, {}
         for key in keys:
             known = former.pop(key, None) or self._strangers.pop(key, None)

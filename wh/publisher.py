@@ -1,5 +1,4 @@
-"""Our own endpoint record: built, signed, put where it belongs, and kept there (docs/protocol.md section
-4)."""
+"""Our own endpoint record: built, signed, put where it belongs, and kept there (docs/protocol.md 4)."""
 
 from __future__ import annotations
 
@@ -18,20 +17,18 @@ from wh.searches import Searches
 from wh.timers import Timer
 from wh.wire.address import Address
 from wh.wire.messages import Put, PutAck, PutStatus
-from wh.wire.records import Candidate, NatProfile, Record, next_sequence
+from wh.wire.records import MAX_LIFETIME_S, Candidate, NatProfile, Record, next_sequence
 
 LIFETIME_S = 3600
 REPUBLISH_S = LIFETIME_S / 2
-SMALL_NETWORK_REPUBLISH_S = 60.0
-"""With fewer than K servers there is no redundancy to speak of: a server that restarts has forgotten us."""
-
 FEW_SERVERS = 3
-"""So few that each new one should hold our record at once."""
+"""With fewer there is no redundancy: each new one should hold our record at once, and one that restarts has
+forgotten us, which nobody else makes good."""
 
+FEW_SERVERS_REPUBLISH_S = 60.0
 CHANGE_INTERVAL_S = 60.0
 EAGER_PUBLICATIONS = 3
-"""Until this many were made, a change is published at once: right after the start we learn of new
-addresses."""
+"""Until this many were made, a change is published at once: after the start we learn of new addresses."""
 
 RETRY_AFTER_S = (2.0, 5.0, 15.0, 60.0)
 
@@ -157,8 +154,7 @@ class Publisher:
             self._schedule_next(bool(result.put_set), now)
 
     def _sign(self, now: Instant) -> Record | None:
-        """The latest record, a new one where it is old or says too little; None where there is nothing to
-        say."""
+        """The latest record, a new one where that is old or wrong; None where there is nothing to say."""
         content = self._content()
         fresh = content == self._signed_content and now.monotonic - self._signed_at < REPUBLISH_S
         if fresh or (self._record is None and not content.candidates):
@@ -197,8 +193,7 @@ class Publisher:
         )
 
     def _acknowledged(self, answer: Answer, now: Instant) -> None:
-        """A server that holds a higher sequence remembers us from before a restart, when our clock was
-        ahead."""
+        """A server that holds a higher sequence knows us from before a restart, when our clock was ahead."""
         if not isinstance(answer.message, PutAck):
             return
         self._unanswered -= 1
@@ -206,7 +201,9 @@ class Publisher:
         if status == PutStatus.STORED:
             self._holders += 1
             self._failures = 0
-        elif status == PutStatus.OUTDATED and answer.message.stored_sequence > self._sequence:
+        elif status == PutStatus.OUTDATED and self._sequence < answer.message.stored_sequence <= _highest(
+            now
+        ):
             self._sequence = answer.message.stored_sequence
             self._signed_content = None
             self.changed(now)
@@ -221,6 +218,10 @@ class Publisher:
             after = RETRY_AFTER_S[min(self._failures, len(RETRY_AFTER_S) - 1)]
             self._failures += 1
         else:
-            small = len(self._kademlia.table) < K
-            after = SMALL_NETWORK_REPUBLISH_S if small else REPUBLISH_S
+            after = REPUBLISH_S if self._put_to >= FEW_SERVERS else FEW_SERVERS_REPUBLISH_S
         self._schedule(now.monotonic + jittered(self._engine.rng, after))
+
+
+def _highest(now: Instant) -> int:
+    """The highest sequence that a server can hold of us: it refuses what a clock further ahead has made."""
+    return int((now.unix + MAX_LIFETIME_S) * 1000)

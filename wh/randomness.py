@@ -1,5 +1,4 @@
-"""The randomness that the engine is given: a subset of random.Random, so that SystemRandom() and Random(seed)
-both fit."""
+"""The randomness that the engine is given: the part of random.Random that it needs."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Requests and their answers: ids, timeouts, repeats, round-trip times, and what may be sent to whom
-unasked."""
+"""Requests and their answers: ids, timeouts, repeats, round-trip times, the budget of unproved addresses."""
 
 from __future__ import annotations
 
@@ -39,8 +38,6 @@ UNVALIDATED_INTERVAL_S = 2.0
 """What may go to an IP address that has not answered yet (docs/protocol.md section 2)."""
 
 FIRST_CONTACT_RESEND_S = 0.4
-SESSION_SENDS = 3
-"""In a session two sends may stay unanswered; the third is a new INIT."""
 
 
 class Schedule(NamedTuple):
@@ -195,8 +192,7 @@ class Requests:
         self._validated_ips.note(path.remote[:16], now.monotonic)
 
     def send_failed(self, event: SendFailed, now: Instant) -> None:
-        """The runner could not send: the path counts no more, and without another one the request has
-        failed."""
+        """The runner could not send: the path counts no more, and without another the request fails."""
         request = self._pending.get((event.peer, event.message.request_id))
         if request is None or type(request.message) is not type(event.message):
             return
@@ -256,6 +252,7 @@ class Requests:
 
 
 def _schedule_for(peer: Peer) -> Schedule:
+    """In a session two sends may stay unanswered; the third is a new INIT."""
     if not peer.session:
         return FIRST_CONTACT
     first = peer.round_trip.timeout
@@ -271,8 +268,7 @@ def _pad_to(message: Message) -> int:
 
 
 def _proven_path(request: Request, answered_from: Path) -> Path | None:
-    """On which path the request must have arrived: the one that the answer came on, or the only one it
-    took."""
+    """On which path the request must have arrived: the one that the answer came on, or its only one."""
     if answered_from in request.tried:
         return answered_from
     return next(iter(request.tried)) if len(request.tried) == 1 else None

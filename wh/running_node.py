@@ -10,9 +10,8 @@ import random
 import socket
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,7 @@ from wh.net.link_monitor import LinkMonitor, open_change_socket
 from wh.net.netlink import LinkManager
 from wh.net.runner import Runner
 from wh.net.sockets import open_udp_sockets
-from wh.net.tun import open_tun
+from wh.net.tun import check_interface_name, open_tun
 from wh.node import Node
 from wh.state import StateFile, state_path
 from wh.verbs import Verbs
@@ -117,6 +116,7 @@ class RunningNode:
     async def start(self) -> Ready:
         """Raises SystemSetupError. The socket comes first and goes last: it claims the interface's name, and
         whoever waits for its end finds everything gone."""
+        check_interface_name(self._interface)
         await self._open_ipc()
         self._parts = parts = self._make_parts()
         local = asyncio.ensure_future(parts.links.local_addresses(exclude=self._interface))
@@ -138,7 +138,8 @@ class RunningNode:
     async def close(self) -> None:
         """Say goodbye and remove everything. Idempotent."""
         self._stopping.set()
-        await self._undo.aclose()
+        async with self._reloading:
+            await self._undo.aclose()
 
     async def _open_ipc(self) -> None:
         handlers = {verb: self._gated(handler) for verb, handler in Verbs(self).handlers().items()}
@@ -161,9 +162,12 @@ class RunningNode:
 
     def _make_parts(self) -> Parts:
         rng = random.SystemRandom()
+        state = StateFile(None if self._options.ephemeral else state_path(encode_key(self.own_key)))
+        saved = state.load()
         links = LinkManager()
         self._undo.callback(links.close)
-        datapath, sockets = self._make_datapath()
+        datapath, sockets = self._make_datapath(saved.listen_port)
+        state.remember_port(self._listen_port)
         host = Host(
             self._interface,
             datapath,
@@ -172,7 +176,7 @@ class RunningNode:
             hosts_path=self._options.hosts_path if self._has_interface else None,
         )
         self._undo.push_async_callback(host.remove_names)
-        sessions = self._make_sessions()
+        sessions = self._make_sessions(state, saved.timestamp_ceiling_ns)
         channel = ControlChannel(
             sessions,
             lambda path, datagram: datapath.send_control(path.socket, path.remote, datagram),
@@ -182,7 +186,7 @@ class RunningNode:
         runner = Runner(node, datapath, channel, on_tun_gone=self._on_tun_gone)
         return Parts(host, links, datapath, sessions, node, runner, sockets)
 
-    def _make_datapath(self) -> tuple[Datapath, Sockets]:
+    def _make_datapath(self, former_port: int) -> tuple[Datapath, Sockets]:
         """One TUN queue: packets of a flow stay in order whichever peer they came from."""
         datapath = Datapath(
             self._secret_key,
@@ -191,21 +195,20 @@ class RunningNode:
         )
         self._undo.callback(datapath.close)
         sockets: list[tuple[int, int]] = []
-        for udp in open_udp_sockets(self._wanted_port()):
+        for udp in self._open_sockets(former_port):
             self._listen_port = udp.getsockname()[1]
             family = 4 if udp.family == socket.AF_INET else 6
             sockets.append((datapath.add_socket(udp.detach()), family))
         return datapath, tuple(sockets)
 
-    def _make_sessions(self) -> ControlSessions:
-        state = StateFile(None if self._options.ephemeral else state_path(encode_key(self.own_key)))
+    def _make_sessions(self, state: StateFile, last_timestamp_ns: int) -> ControlSessions:
         secret = self._network.secret
         sessions = ControlSessions(
             self._secret_key,
             self._network.namespace.encode(),
             network_secret=None if secret is None else base64.b64decode(secret),
             workbit=self._network.workbit,
-            last_timestamp_ns=state.load().timestamp_ceiling_ns,
+            last_timestamp_ns=last_timestamp_ns,
         )
         self._undo.callback(sessions.close)
         self._undo.callback(lambda: state.write_last(sessions.last_timestamp_ns))
@@ -214,12 +217,17 @@ class RunningNode:
         self._undo.callback(keeper.cancel)
         return sessions
 
-    def _wanted_port(self) -> int:
-        """What the command line says, else what the file tells others of us, else any (0)."""
-        if self._options.listen_port is not None:
-            return self._options.listen_port
+    def _open_sockets(self, former_port: int) -> list[socket.socket]:
+        """On the port that the command line says, else the one that the file tells others, else the one of
+        the last run if it is free, else any."""
+        port = self._options.listen_port
         own = self._network.peer(self.own_key)
-        return own.endpoint.port if own is not None and own.endpoint is not None else 0
+        if port is None and own is not None and own.endpoint is not None:
+            port = own.endpoint.port
+        if port is None and former_port:
+            with suppress(SystemSetupError):
+                return open_udp_sockets(former_port)
+        return open_udp_sockets(port or 0)
 
     def _start_engine(self, parts: Parts) -> None:
         parts.datapath.start()
@@ -245,7 +253,12 @@ class RunningNode:
 
     def _watch_addresses(self) -> None:
         changed = asyncio.Event()
-        monitor = LinkMonitor(asyncio.get_running_loop(), open_change_socket(), changed.set)
+        try:
+            notices = open_change_socket()
+        except OSError as error:
+            log.warning("changes of this host's addresses will not be noticed: %s", error)
+            return
+        monitor = LinkMonitor(asyncio.get_running_loop(), notices, changed.set)
         self._undo.callback(monitor.close)
         task = asyncio.ensure_future(self._follow_addresses(changed))
         self._undo.callback(task.cancel)
@@ -322,6 +335,8 @@ async def _keep_state(state: StateFile, sessions: ControlSessions) -> None:
 
 
 def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version  # 10 ms that a start need not take
+
     try:
         return version("wirehub")
     except PackageNotFoundError:  # run from its sources

@@ -49,8 +49,7 @@ DIALBACK_INTERVAL_S = 5.0
 
 
 class Server:
-    """Every answer is a Reply within the capacity that the request leaves; one that does not fit is not
-    sent."""
+    """Every answer is a Reply within the capacity that the request leaves; what does not fit is not sent."""
 
     def __init__(
         self,
@@ -91,7 +90,7 @@ class Server:
                 self._dialback(address, nonce, now)
 
     def _reply(self, event: MessageReceived, message: Message) -> None:
-        if len(encode(message)) <= event.capacity:
+        if _fits(message, event.capacity):
             self._engine.emit(Reply(event.reply, message))
 
     # PING
@@ -111,8 +110,7 @@ class Server:
             self._arrange_knock(event, ping, now)
 
     def _arrange_knock(self, event: MessageReceived, ping: Ping, now: Instant) -> None:
-        """Ask a server in another network than the asker's and ours to KNOCK at the address that we see it
-        at."""
+        """Ask a server in another network than the asker's and ours to KNOCK where we see it."""
         peer = self._engine.peers.get(event.peer)
         if peer is None or not peer.is_validated(event.path, now):
             return
@@ -162,11 +160,11 @@ class Server:
         """The record first, then the nearest contacts that fit."""
         token = self._kademlia.tokens.make(event.peer, event.path.remote, now.monotonic)
         nodes = Nodes(find.request_id, token, (), self._record_for(find, now))
-        if len(encode(nodes)) > event.capacity:
+        if not _fits(nodes, event.capacity):
             nodes = replace(nodes, record=None)
         for contact in self._contacts_for(event.peer, find):
             longer = replace(nodes, contacts=(*nodes.contacts, contact))
-            if len(encode(longer)) > event.capacity:
+            if not _fits(longer, event.capacity):
                 break
             nodes = longer
         self._reply(event, nodes)
@@ -202,3 +200,10 @@ class Server:
             return PutStatus.BAD_RECORD, 0, 0
         nearer = self._kademlia.table.count_nearer(record.key)
         return self._kademlia.store.put(record, source, nearer_servers=nearer, unix=now.unix)
+
+
+def _fits(message: Message, capacity: int) -> bool:
+    try:
+        return len(encode(message)) <= capacity
+    except ValueError:  # longer than any datagram may be
+        return False

@@ -59,8 +59,7 @@ class Timers:
         return self._heap[0].when if self._heap else None
 
     def run_due(self, now: Instant) -> None:
-        """Run what was due when this began; what a callback adds waits for the next run, so this always
-        ends."""
+        """Run what was due when this began; what a callback adds waits for the next run."""
         due: list[Timer] = []
         while self._heap and self._heap[0].when <= now.monotonic:
             due.append(heapq.heappop(self._heap))

@@ -1,5 +1,4 @@
-"""The way to one trusted peer: found, kept alive, moved and found again (docs/protocol.md sections 6 and
-7)."""
+"""The way to one trusted peer: found, kept alive, moved and found again (docs/protocol.md 6, 7)."""
 
 from __future__ import annotations
 
@@ -136,8 +135,7 @@ class TrustedPeer:
         self._proved(path, now)
 
     def heard(self, event: MessageReceived, now: Instant) -> None:
-        """A message in a session. From a new address it moves nothing by itself (docs/protocol.md section
-        2)."""
+        """A message in a session. A new address moves nothing by itself (docs/protocol.md section 2)."""
         if event.first_contact or event.path == self.path:
             return
         self._check_path(event.path, now)
@@ -147,8 +145,8 @@ class TrustedPeer:
         if path != self.path:
             self._check_path(path, now)
 
-    def data_session_failed(self, now: Instant) -> None:
-        """WireGuard gave up on its handshake: the path may be dead, so ask now."""
+    def verify_path(self, now: Instant) -> None:
+        """Something hints that the path may be dead, or that we are at another address: find out now."""
         if self.state is PathState.DIRECT and self._keepalive is None:
             self._send_keepalive(now)
 
@@ -297,10 +295,11 @@ class TrustedPeer:
         known = self.state is PathState.DIRECT and peer.is_validated(path, now, ALTERNATE_LIFETIME_S)
         if known or self._check is not None or self._engine.addressing.path_to(path.remote) is None:
             return
+        nonce = self._engine.rng.randbytes(NONCE_LEN)
         self._check = self._requests.start(
             self.key,
             [path],
-            Challenge(0, self._engine.rng.randbytes(NONCE_LEN)),
+            Challenge(0, nonce) if peer.session else Ping(0, PingWant.ECHO, 0, nonce),
             now,
             on_answer=self._check_answered,
             on_failure=self._check_failed,

@@ -9,11 +9,7 @@ class SecretKey:
     public_key: bytes
 
     def __init__(self, *args: object, **kwargs: object) -> None:
-<<<<<<< .merge_file_BNvRWK
-        """Always raises TypeError: the static methods make keys."""
-=======
         """Raises TypeError: the static methods make keys."""
->>>>>>> .merge_file_6K19Zn
     @staticmethod
     def generate() -> SecretKey: ...
     @staticmethod

@@ -62,8 +62,8 @@ def main() -> None:
     parser.add_argument("interface")
     parser.add_argument("public_key")
     parser.add_argument("address")
-    for number in ("port", "pid", "peers", "passes"):
-        parser.add_argument(number, type=int)
+    for name in ("port", "pid", "peers", "passes"):
+        parser.add_argument(name, type=int)
     arguments = parser.parse_args()
 
     responder = decode_key(arguments.public_key)

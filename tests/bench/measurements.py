@@ -21,6 +21,7 @@ PLOTTED_SIZES = (64, 128, 256, 512, 768, 1024, 1200, 1392)
 CROWD = 10_000
 PEER_COUNTS = (1, 1_000, CROWD)
 HANDSHAKE_PEERS = 1_000
+HANDSHAKES_TIMEOUT_S = 120.0
 HANDSHAKE_LOAD = Path(__file__).with_name("handshake_load.py")
 
 Figures = dict[str, float]
@@ -111,11 +112,8 @@ def handshakes(subject: Subject) -> Figures:
     """Responses to valid initiations of 1,000 configured peers, for each CPU second of the responder."""
     device = Device(subject.wire.far, subject.implementation, f"{subject.name}h")
     numbers = (PORT, device.pid, HANDSHAKE_PEERS, subject.settings.handshakes_per_peer)
-    load = subject.wire.near.run(
-        [sys.executable, HANDSHAKE_LOAD, device.interface, device.public_key, subject.wire.far_outer]
-        + [str(number) for number in numbers],
-        timeout=300,
-    )
+    target = (device.interface, device.public_key, subject.wire.far_outer, *map(str, numbers))
+    load = subject.wire.near.run([sys.executable, HANDSHAKE_LOAD, *target], timeout=HANDSHAKES_TIMEOUT_S)
     device.stop()
     return {"handshakes": json.loads(load.stdout)["responses_per_cpu_s"]}
 

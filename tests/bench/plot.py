@@ -14,13 +14,13 @@ def throughput_points(samples: Samples, label: str) -> list[tuple[int, float, fl
     for size in PLOTTED_SIZES:
         to_megabits = size * 8 / 1e6
         if found := spread(samples.of(label, f"udp_{size}")):
-            points.append((size, *(n * to_megabits for n in (found.median, found.low, found.high))))
+            median, low, high = (n * to_megabits for n in (found.median, found.low, found.high))
+            points.append((size, median, low, high))
     return points
 
 
 def plot_throughput(samples: Samples, path: Path, subtitle: str) -> None:
     """Write a PNG. Raises ImportError where matplotlib is missing."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 5), dpi=120, layout="constrained")
@@ -40,4 +40,4 @@ def plot_throughput(samples: Samples, path: Path, subtitle: str) -> None:
     axes.grid(visible=True, alpha=0.3)
     axes.legend()
     axes.set_title(f"UDP throughput against packet size\n{subtitle}", fontsize=10)
-    FigureCanvasAgg(figure).print_png(str(path), metadata={"Software": None})
+    figure.savefig(path, format="png")

@@ -64,7 +64,7 @@ def test_user_without_permission_is_told_so(host: Host) -> None:
     host.directory.parent.chmod(0o755)
     for path in (host.directory, host.directory / "config", host.directory / "node_a.sk"):
         path.chmod(0o755)
-    for folder in ("run", "state", "log"):
+    for folder in ("run", "state"):
         (host.directory / folder).chmod(0o777)
     before = devices(host)
     answer = up(host, prefix=NOBODY)
@@ -90,7 +90,7 @@ def test_missing_key_file_is_refused(host: Host) -> None:
     assert_refused(host, up(host), "WH215", devices(host))
 
 
-@pytest.mark.parametrize("text", ["", "not a key\n", "A" * 42 + "\n", "A" * 200])
+@pytest.mark.parametrize("text", ["", "no key here\n", "A" * 42 + "\n", "A" * 200])
 def test_key_file_without_a_key_is_refused_and_not_shown(host: Host, text: str) -> None:
     (host.directory / "node_a.sk").write_text(text)
     answer = up(host)

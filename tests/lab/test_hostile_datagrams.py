@@ -51,8 +51,9 @@ def capture_of_a_live_exchange(tutorial: Tutorial) -> list[str]:
     )
     assert capture.stdout is not None
     assert capture.stdout.readline() == "listening\n"
-    for host in tutorial.nodes:
-        tutorial.up(host)
+    tutorial.up(tutorial.bootstrap)
+    tutorial.up(tutorial.node_a, "listen-port", str(PORT))
+    tutorial.up(tutorial.node_b)
     tutorial.node_a.run(["ping", "-c3", "-i0.2", "-w5", "node_b"])
     return capture.communicate(timeout=10)[0].split()
 

@@ -1,5 +1,5 @@
-"""A Node on a simulated host: carries out its commands, with control sessions that have the real ones' semantics but no
-cryptography. Messages do pass through the codec."""
+"""A Node on a simulated host: carries out its commands, with control sessions that have the real ones'
+semantics but no cryptography. Messages do pass through the codec."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import hashlib
 import random
 from dataclasses import dataclass, field
 
-from sim.network import Nat, SimNetwork
-
+from simnet import Nat, SimNetwork
 from wh.commands import Command, Knock, Notify, Reply, ResetSession, ResolveName, Send, SetDataPath
 from wh.config.model import Endpoint, Network, Peer, PeerKind
 from wh.events import (
@@ -31,7 +30,7 @@ from wh.wire.messages import Find, Message, Ping, Response
 
 SOCKET = 7
 INIT_OVERHEAD, RESP_OVERHEAD, LENGTH_LEN = 148, 92, 2
-SESSION_CAPACITY = 1_100
+SESSION_CAPACITY = 1_166
 
 
 def fake_sign(key: Key) -> object:
@@ -240,7 +239,9 @@ class SimNode:
     def _init_arrived(self, path: Path, datagram: Datagram) -> None:
         handshake = self.handshakes.get(datagram.sender)
         glare = handshake is not None and self.network.time - handshake.begun < 1.0
-        if datagram.session in self.sessions.get(datagram.sender, ()) or (glare and self.key < datagram.sender):
+        if datagram.session in self.sessions.get(datagram.sender, ()) or (
+            glare and self.key < datagram.sender
+        ):
             return
         self.sessions.setdefault(datagram.sender, set()).add(datagram.session)
         capacity = datagram.size - RESP_OVERHEAD - LENGTH_LEN - 15

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from sim.network import Nat, SimNetwork
-from sim.simnode import SimNode, network_file
 
+from simnet import Nat, SimNetwork
+from simnode import SimNode, network_file
 from wh.events import LookupRequested
 from wh.wire.address import pack
 
@@ -72,7 +72,7 @@ def test_clients_behind_nats_enter_no_routing_table_and_are_found_by_nobody_but_
 
 def test_a_reachable_node_proves_itself_by_a_knock_and_becomes_a_server() -> None:
     network = SimNetwork(seed=5)
-    servers = make_servers(network, 30)
+    servers = make_servers(network, 25)
     config = network_file(servers[:3], [])
     public = SimNode(network, network.public_address())
     behind_nat = SimNode(network, pack("10.0.0.2", 62096), nat=Nat("100.1.2.3"))

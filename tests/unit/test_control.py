@@ -310,7 +310,7 @@ def test_a_knock_is_exactly_twelve_bytes(wire: Wire) -> None:
     assert wire.a.channel.receive(ControlDatagram(0, source, knock + b"x"), wire.now) == []
 
 
-@pytest.mark.parametrize("source", [pack("0.0.0.0", 5), pack("192.0.2.9", 0), pack("224.0.0.1", 5)])
+@pytest.mark.parametrize("source", [bytes(17) + b"\x05", pack("192.0.2.9", 0), pack("224.0.0.1", 5)])
 def test_sources_that_nobody_can_have_are_refused(wire: Wire, source: Address) -> None:
     knock = b"\xff\x02\x06\x00" + NONCE
     assert wire.a.channel.receive(ControlDatagram(0, source, knock), wire.now) == []

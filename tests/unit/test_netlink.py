@@ -494,7 +494,7 @@ def test_an_operation_is_repeated_when_its_dump_was_interrupted():
 def test_pyroute2_is_not_imported_before_it_is_needed():
     code = "import sys, wh.net.netlink, wh.net.tun, wh.net.link_monitor; sys.exit('pyroute2' in sys.modules)"
     root = Path(__file__).parents[2]
-    assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0  # noqa: S603
+    assert subprocess.run([sys.executable, "-P", "-c", code], cwd=root, check=False).returncode == 0  # noqa: S603
 
 
 def test_uvloop_does_not_disturb_it():

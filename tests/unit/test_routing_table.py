@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import random
+from base64 import urlsafe_b64decode
 from collections import Counter
+from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -193,13 +196,13 @@ def test_the_third_failure_lets_the_newest_of_the_cache_in():
 
 def test_the_cache_keeps_the_ten_seen_last_once_each():
     table = full_bucket()
-    offered = [server(1, number) for number in (K, K + 1, *range(K + 2, K + 12), K + 1)]
-    for contact in offered:
-        assert table.add(contact, 100.0) is Added.CACHED
+    newest = K + REPLACEMENT_CACHE_LEN
+    for number in (*range(K, newest + 1), newest - 2):
+        assert table.add(server(1, number), 100.0) is Added.CACHED
     for number in range(K):
         fail(table, server(1, number).key)
     promoted = {contact.key for contact in table if not contact.dead}
-    assert promoted == {server(1, number).key for number in (K + 1, *range(K + 3, K + 12))}
+    assert promoted == {server(1, number).key for number in range(K + 1, newest + 1)}
 
 
 def test_an_answer_between_failures_counts_as_life():
@@ -297,6 +300,16 @@ def test_a_bucket_index_counts_the_common_prefix(a, b):
     bits = [f"{int.from_bytes(key, 'big'):0256b}" for key in (a, b)]
     common = next((i for i in range(256) if bits[0][i] != bits[1][i]), 256)
     assert bucket_index(a, b) == common + 1
+
+
+def test_bucket_indices_are_those_of_the_original():
+    vectors = json.loads((Path(__file__).parents[1] / "vectors/wirehub_keys.json").read_text())[
+        "bucket_index"
+    ]
+    assert vectors
+    for a, b, index in vectors:
+        ours = bucket_index(*(urlsafe_b64decode(key + "=") for key in (a, b)))
+        assert min(ours, 256) == index
 
 
 def test_the_size_estimate_is_near_the_truth_and_not_moved_by_one_crowded_key():

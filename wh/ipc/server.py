@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 CONNECTIONS_MAX = 32
 REQUEST_TIMEOUT_S = 10.0
 ANSWER_TIMEOUT_S = 10.0
+FAREWELL_S = 0.25
 UNSENT_PROGRESS_MAX = 64 * 1024
 """Bytes waiting for a slow caller above which progress lines are dropped."""
 
@@ -58,6 +59,8 @@ class IpcServer:
             self._server.close()
             self._server = None
         connections = list(self._connections)
+        if connections:  # the answer to `down` is among what is still under way
+            await asyncio.wait(connections, timeout=FAREWELL_S)
         for connection in connections:
             connection.cancel()
         await asyncio.gather(*connections, return_exceptions=True)

@@ -11,8 +11,7 @@ from wh.wire.records import Filtering, Mapping
 
 WITNESSES_MAX = 4
 ANSWERS_WANTED = 3
-"""Three of four equal answers make an endpoint-independent mapping; with fewer witnesses nothing is
-decided."""
+"""Three of four equal answers make an endpoint-independent mapping; fewer decide nothing."""
 
 OBSERVATION_LIFETIME_S = 900.0
 """Three rounds of asking."""
@@ -38,8 +37,7 @@ class Observations:
         self._by_network: OrderedDict[bytes, Observation] = OrderedDict()  # the oldest first
 
     def add(self, witness: Address, observed: Address, now: float) -> bool:
-        """Whether that witness sees us elsewhere than before: the mapping moved, and all other words are
-        old."""
+        """Whether that witness sees us elsewhere than before: the mapping moved, other words are old."""
         network = network_of(witness)
         former = self._by_network.pop(network, None)
         moved = former is not None and former.observed != observed
@@ -64,8 +62,7 @@ class Observations:
         return [address for address, _ in self._votes().most_common()]
 
     def mapping(self, local: Collection[Address]) -> Mapping:
-        """local: our interfaces' addresses with our port. Sequential and random look alike from one socket:
-        RANDOM."""
+        """local: our interfaces' addresses with our port. One socket cannot tell sequential from RANDOM."""
         votes = self._votes()
         if any(address in local for address in votes):
             return Mapping.NONE

@@ -1,5 +1,4 @@
-"""Which of our addresses are worth publishing, and which of them are proved (docs/protocol.md sections 4 and
-6)."""
+"""Which of our addresses are worth publishing, and which of them are proved (docs/protocol.md 4, 6)."""
 
 from __future__ import annotations
 

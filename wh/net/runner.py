@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any, Protocol, TypeVar
 
 from wh.commands import Command, Knock, Notify, Reply, ResetSession, ResolveName, Send, SetDataPath
+from wh.errors import Code, IpcError
 from wh.events import (
     DataOnNewPath,
     DataSession,
@@ -36,10 +37,14 @@ CONTROL_BATCH = 64
 PERIOD_S = 5.0
 """Between two traffic reports, and two removals of idle sessions."""
 TICK_MIN_S = 0.001
+FAILED_TICK_PAUSE_S = 1.0
+"""A timer that fails may be due again at once, for ever."""
 REQUESTS_MAX = 64
 FAILURE_LOG_S = 60.0
 EVENTS_PER_DISPATCH_MAX = 4096
 """Against a Send that fails at once and is tried again at once, for ever."""
+
+STOPPED = {"error": {"code": Code.NO_DAEMON, "message": "the daemon is stopping", "hint": ""}}
 
 Result = TypeVar("Result")
 
@@ -52,10 +57,6 @@ class Engine(Protocol):
     def tick(self, now: Instant) -> list[Command]: ...
 
     def next_deadline(self) -> float | None: ...
-
-
-class TooManyRequests(Exception):
-    """More requests are open than the engine is asked to serve at once."""
 
 
 def read_clocks() -> Instant:
@@ -84,6 +85,8 @@ class Runner:
         self._requests: dict[int, asyncio.Queue[Notify]] = {}
         self._last_request = 0
         self._traffic: dict[Key, tuple[int, int]] = {}
+        self._tick_not_before = 0.0
+        self._stopped = False
         self._failures = 0
         self._failure_logged_at = float("-inf")
 
@@ -93,6 +96,10 @@ class Runner:
         self._schedule()
 
     async def stop(self) -> None:
+        """No event is taken in after this; whoever waits for the result of a request gets an error."""
+        self._stopped = True
+        for request, answers in self._requests.items():
+            answers.put_nowait(Notify(request, final=True, body=STOPPED))
         asyncio.get_running_loop().remove_reader(self._datapath.event_fd)
         if self._timer is not None:
             self._timer.cancel()
@@ -107,6 +114,8 @@ class Runner:
 
     def dispatch(self, *events: Event) -> None:
         """Give events to the engine and carry out its commands, before returning."""
+        if self._stopped:
+            return
         now = read_clocks()
         self._settle(deque(events), now)
         self._schedule()
@@ -114,10 +123,10 @@ class Runner:
     async def ask(self, make_event: Callable[[int], Event]) -> AsyncGenerator[Notify, None]:
         """Put a request to the engine (make_event gets its number) and yield progress, then the result.
 
-        A caller that leaves early cancels the request. Raises TooManyRequests.
+        A caller that leaves early cancels the request. Raises IpcError where too many are open.
         """
         if len(self._requests) >= REQUESTS_MAX:
-            raise TooManyRequests(f"{REQUESTS_MAX} requests are open")
+            raise IpcError(f"{REQUESTS_MAX} requests are open", code=Code.IPC_BUSY, hint="try again")
         self._last_request += 1
         request = self._last_request
         answers: asyncio.Queue[Notify] = asyncio.Queue()
@@ -165,23 +174,28 @@ class Runner:
     def _on_timer(self) -> None:
         now = read_clocks()
         events: deque[Event] = deque(self._channel.expire(now))
-        due = self._node.next_deadline()
+        due = self._engine_deadline()
         if due is not None and due <= now.monotonic:
-            events.extend(self._execute(self._guarded(self._node.tick, now), now))
+            commands = self._guarded(self._node.tick, now)
+            if commands is None:
+                self._tick_not_before = now.monotonic + FAILED_TICK_PAUSE_S
+            events.extend(self._execute(commands, now))
         self._settle(events, now)
         self._schedule()
 
     def _schedule(self) -> None:
         """One timer, for whichever of the engine and the channel wants it first."""
-        deadlines = [
-            at for at in (self._node.next_deadline(), self._channel.next_deadline()) if at is not None
-        ]
+        deadlines = [at for at in (self._engine_deadline(), self._channel.next_deadline()) if at is not None]
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if deadlines:
             delay = max(min(deadlines) - time.monotonic(), TICK_MIN_S)
             self._timer = asyncio.get_running_loop().call_later(delay, self._on_timer)
+
+    def _engine_deadline(self) -> float | None:
+        due = self._node.next_deadline()
+        return None if due is None else max(due, self._tick_not_before)
 
     async def _periodically(self) -> None:
         while True:

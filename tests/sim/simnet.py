@@ -24,7 +24,8 @@ FILTER_LIFETIME_S = 300.0
 @dataclass
 class Nat:
     """A translator with endpoint-independent mapping. open_to_all: also endpoint-independent filtering; else
-    address- and port-dependent (RFC 4787 5), open for five minutes after the last packet out. Mappings stay."""
+    address- and port-dependent (RFC 4787 5), open for five minutes after the last packet out. Mappings
+    stay."""
 
     public_ip: str
     open_to_all: bool = False
@@ -53,7 +54,7 @@ class Nat:
 
 
 class SimNetwork:
-    """latency_s: one way, the mean of a uniform distribution with 20% spread. loss: of each datagram, 0 to 1."""
+    """latency_s: one way, the mean; it varies by a fifth. loss: share of datagrams, 0 to 1."""
 
     def __init__(self, seed: int, *, latency_s: float = 0.03, loss: float = 0.0) -> None:
         self.rng = random.Random(seed)
@@ -126,5 +127,3 @@ class SimNetwork:
             address = pack(".".join(map(str, octets)), port)
             if address not in self._receivers:
                 return address
-
-

@@ -1,1 +1,0 @@
-"""Whole networks of engines in one process, with virtual time."""

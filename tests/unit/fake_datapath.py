@@ -1,0 +1,90 @@
+"""A data plane without packets, for tests of what drives one. The same interface as whcore.datapath.Datapath."""
+
+from __future__ import annotations
+
+import os
+
+from whcore.datapath import ControlDatagram, PeerStatus
+
+Path = tuple[int, bytes]
+
+
+class FakeDatapath:
+    """What the tests put in comes out of the drains; what is sent and set is kept for them to see."""
+
+    def __init__(self) -> None:
+        self._event_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._events: list[tuple[object, ...]] = []
+        self._control: list[ControlDatagram] = []
+        self.sent: list[tuple[int, bytes, bytes]] = []
+        self.refusing = False
+        self.paths: dict[bytes, Path | None] = {}
+        self.keepalives: dict[bytes, int] = {}
+        self.allowed_ips: dict[bytes, set[tuple[bytes, int]]] = {}
+        self.traffic: dict[bytes, tuple[int, int]] = {}
+
+    def close(self) -> None:
+        os.close(self._event_fd)
+
+    @property
+    def event_fd(self) -> int:
+        return self._event_fd
+
+    def put_event(self, *event: object) -> None:
+        self._events.append(event)
+        os.eventfd_write(self._event_fd, 1)
+
+    def put_control(self, socket: int, remote: bytes, data: bytes) -> None:
+        self._control.append(ControlDatagram(socket, remote, data))
+        os.eventfd_write(self._event_fd, 1)
+
+    def drain_events(self) -> list[tuple[object, ...]]:
+        events, self._events = self._events, []
+        self._update_fd()
+        return events
+
+    def drain_control(self, limit: int = 256) -> list[ControlDatagram]:
+        drained, self._control = self._control[:limit], self._control[limit:]
+        self._update_fd()
+        return drained
+
+    def _update_fd(self) -> None:
+        if not self._events and not self._control:
+            try:
+                os.eventfd_read(self._event_fd)
+            except BlockingIOError:
+                return
+
+    def send_control(self, socket: int, remote: bytes, data: bytes) -> bool:
+        if not self.refusing:
+            self.sent.append((socket, remote, data))
+        return not self.refusing
+
+    def add_peer(self, public_key: bytes, *, managed: bool = False) -> None:
+        if public_key in self.allowed_ips:
+            raise ValueError("the peer exists")
+        self.allowed_ips[public_key] = set()
+
+    def remove_peer(self, public_key: bytes) -> None:
+        del self.allowed_ips[public_key]
+
+    def has_peer(self, public_key: bytes) -> bool:
+        return public_key in self.allowed_ips
+
+    def add_allowed_ip(self, public_key: bytes, address: bytes, prefix_len: int) -> None:
+        self.allowed_ips[public_key].add((address, prefix_len))
+
+    def remove_allowed_ip(self, public_key: bytes, address: bytes, prefix_len: int) -> None:
+        self.allowed_ips[public_key].remove((address, prefix_len))
+
+    def set_path(self, public_key: bytes, path: Path | None) -> None:
+        self.paths[public_key] = path
+
+    def set_keepalive(self, public_key: bytes, seconds: int) -> None:
+        self.keepalives[public_key] = seconds
+
+    def peers(self) -> list[PeerStatus]:
+        return [
+            PeerStatus(key, False, None, 0, received, sent, 0, 0, 0, True, [], True)
+            for key, (received, sent) in self.traffic.items()
+        ]

@@ -1,0 +1,63 @@
+"""What `wh inspect` tells, put together from the parts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from wh.config.parser import parse
+from wh.inspection import Facts, Snapshot, describe
+from wh.status import ContactStatus, NodeStatus, PeerStatus
+from wh.wire.address import pack
+from whcore import datapath as core
+from whcore.keys import SecretKey, encode_key
+
+OWN, B, BOOT = (SecretKey.generate().public_key for _ in range(3))
+NETWORK = parse(
+    f"name net\nsubnet 10.0.42.0/24\nboot {encode_key(BOOT)} 192.0.2.7\n"
+    f"trust me {encode_key(OWN)}\ntrust b {encode_key(B)}\n"
+)
+FACTS = Facts("wh0", 62096, "2", 1, 1.0, "/net")
+HERE = pack("192.0.2.5", 62096)
+QUIET = NodeStatus(OWN, "unknown", False, False, "", (), False, (), (), 0, 0)
+NOW = Snapshot(NETWORK, QUIET, {}, {"rx_data": 1}, {"sessions": 2})
+
+
+def traffic_of_b(handshake_ns: int) -> dict[bytes, core.PeerStatus]:
+    return {B: core.PeerStatus(B, False, None, handshake_ns, 10, 20, 0, 0, 0, True, [], True)}
+
+
+def test_a_quiet_node_tells_what_its_file_says() -> None:
+    told = describe(FACTS, NOW)
+    assert (told.interface, told.network, told.hostname, told.address) == ("wh0", "net", "me", "10.0.42.2")
+    assert told.orchid.startswith("2001:2")
+    assert [(peer.hostname, peer.kind, peer.state) for peer in told.peers] == [
+        (None, "boot", "idle"),
+        ("b", "trust", "idle"),
+    ]
+    assert (told.data, told.control) == ({"rx_data": 1}, {"sessions": 2})
+
+
+def test_a_peer_in_use_tells_path_and_traffic() -> None:
+    path = PeerStatus(B, "direct", HERE, 1.5, None, ())
+    now = replace(NOW, node=replace(QUIET, peers=(path,)), traffic=traffic_of_b(5 * 10**9))
+    peer = describe(FACTS, now).peers[1]
+    assert (peer.state, peer.endpoint, peer.rtt_ms) == ("direct", "192.0.2.5:62096", 1.5)
+    assert (peer.last_handshake_unix, peer.received_bytes, peer.sent_bytes) == (5.0, 10, 20)
+
+
+def test_a_peer_without_handshake_has_no_time_of_it() -> None:
+    peer = describe(FACTS, replace(NOW, traffic=traffic_of_b(0))).peers[1]
+    assert peer.last_handshake_unix is None
+
+
+def test_a_server_that_answers_is_a_contact_and_reachable() -> None:
+    contact = ContactStatus(BOOT, HERE, 2.0, bootstrap=True, alive=True)
+    told = describe(FACTS, replace(NOW, node=replace(QUIET, contacts=(contact,))))
+    assert told.peers[0].state == "direct"
+    (listed,) = told.dht.contacts
+    assert (listed.public_key, listed.state, listed.address) == (
+        encode_key(BOOT),
+        "bootstrap",
+        "192.0.2.5:62096",
+    )
+    assert 1 <= listed.bucket <= 256

@@ -228,3 +228,29 @@ def make_liar(server: SimNode) -> None:
         honest_reply(reply)
 
     server._reply = lie  # type: ignore[method-assign]
+
+
+def test_a_server_that_lies_about_sequences_does_not_spoil_ours() -> None:
+    network = SimNetwork(8)
+    liar, honest = (SimNode(network, network.public_address(), mode="direct") for _ in range(2))
+    node = SimNode(network, network.public_address())
+    for highest in (2**64 - 1, 2**63):
+        make_sequence_liar(liar, highest)
+        for each in (liar, honest, node):
+            each.start(network_file([liar, honest], []))
+        network.run(200)
+        honest.handle(LookupRequested(1, node.key))
+        network.run(3)
+        assert honest.notifications[-1].body["found"]
+
+
+def make_sequence_liar(server: SimNode, sequence: int) -> None:
+    honest_reply = SimNode._reply
+
+    def lie(reply: Reply) -> None:
+        message = reply.message
+        if isinstance(message, wire.PutAck):
+            reply = Reply(reply.to, wire.PutAck(message.request_id, wire.PutStatus.OUTDATED, sequence, 60))
+        honest_reply(server, reply)
+
+    server._reply = lie  # type: ignore[method-assign]

@@ -49,16 +49,8 @@ class Addressing:
         return bool(self._configured) and all(is_private(address) for address in self._configured)
 
     @property
-    def ready(self) -> bool:
-        return bool(self._sockets)
-
-    @property
     def local(self) -> frozenset[Address]:
         return self._local
-
-    @property
-    def families(self) -> tuple[int, ...]:
-        return tuple(self._sockets)
 
     def is_configured(self, address: Address) -> bool:
         return address in self._configured

@@ -30,7 +30,7 @@ from whcore.keys import SecretKey
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("wh.daemon")  # not __main__
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

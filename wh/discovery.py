@@ -77,9 +77,11 @@ class Discovery:
         self._ping_bootstraps(now)
 
     def greet(self, key: Key, path: Path, capabilities: int, now: Instant) -> None:
-        """A node PINGed us. If it says that it is a server it enters the table once it is known to be there: a
+        """A node PINGed us. If it says it is a server it enters the table once it is known to be there: its
         session is confirmed from that path, or a PING of ours is answered."""
-        if key in self._kademlia.table or not capabilities & Capability.SERVER:
+        known = self._kademlia.table.get(key)
+        unchanged = known is not None and not known.dead and known.address == path.remote
+        if unchanged or not capabilities & Capability.SERVER:
             return
         if self._engine.peers.obtain(key).is_validated(path, now):
             self._add(Contact(key, path.remote, capabilities), now)

@@ -246,7 +246,7 @@ class Node:
         self._engine.addressing.set_local(event)
         self._reachability.restart(now)
         self._discovery.join(now)
-        self._trusted.start_all(now)
+        self._trusted.local_changed(now)
 
     def _endpoints_changed(self, now: Instant) -> None:
         self._reachability.file_addresses = self._endpoints.addresses_of(self._engine.key)
@@ -268,7 +268,7 @@ class Node:
             case DataOnNewPath(path=path):
                 trusted.data_arrived(path, now)
             case DataSession(up=False):
-                trusted.data_session_failed(now)
+                trusted.verify_path(now)
 
     def _inquire(self, event: LookupRequested | PingRequested, now: Instant) -> None:
         key = event.peer

@@ -20,13 +20,12 @@ UNANSWERED_MAX = 2
 class Peer:
     """One node: its control session, as far as we know of one, its round trip, its validated paths."""
 
-    __slots__ = ("capabilities", "heard_at", "key", "round_trip", "session", "unanswered", "validated")
+    __slots__ = ("heard_at", "key", "round_trip", "session", "unanswered", "validated")
 
     def __init__(self, key: Key) -> None:
         self.key = key
         self.session = False
         self.unanswered = 0
-        self.capabilities = 0
         self.heard_at: float | None = None  # monotonic
         self.round_trip = RttEstimator()
         self.validated: OrderedDict[Path, float] = OrderedDict()  # path -> when, the newest last

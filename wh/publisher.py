@@ -17,7 +17,7 @@ from wh.searches import Searches
 from wh.timers import Timer
 from wh.wire.address import Address
 from wh.wire.messages import Put, PutAck, PutStatus
-from wh.wire.records import Candidate, NatProfile, Record, next_sequence
+from wh.wire.records import MAX_LIFETIME_S, Candidate, NatProfile, Record, next_sequence
 
 LIFETIME_S = 3600
 REPUBLISH_S = LIFETIME_S / 2
@@ -201,7 +201,9 @@ class Publisher:
         if status == PutStatus.STORED:
             self._holders += 1
             self._failures = 0
-        elif status == PutStatus.OUTDATED and answer.message.stored_sequence > self._sequence:
+        elif status == PutStatus.OUTDATED and self._sequence < answer.message.stored_sequence <= _highest(
+            now
+        ):
             self._sequence = answer.message.stored_sequence
             self._signed_content = None
             self.changed(now)
@@ -218,3 +220,8 @@ class Publisher:
         else:
             after = REPUBLISH_S if self._put_to >= FEW_SERVERS else FEW_SERVERS_REPUBLISH_S
         self._schedule(now.monotonic + jittered(self._engine.rng, after))
+
+
+def _highest(now: Instant) -> int:
+    """The highest sequence that a server can hold of us: it refuses what a clock further ahead has made."""
+    return int((now.unix + MAX_LIFETIME_S) * 1000)

@@ -9,7 +9,7 @@ import os
 import random
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -162,12 +162,15 @@ class RunningNode:
 
     def _make_parts(self) -> Parts:
         rng = random.SystemRandom()
+        state = StateFile(None if self._options.ephemeral else state_path(encode_key(self.own_key)))
+        saved = state.load()
         links = LinkManager()
         self._undo.callback(links.close)
         datapath = self._make_datapath()
         sockets = DeviceSockets(datapath)
-        sockets.open(self._wanted_port())
+        self._open_sockets(sockets, saved.listen_port)
         self._listen_port = sockets.listen_port
+        state.remember_port(self._listen_port)
         host = Host(
             self._interface,
             datapath,
@@ -176,7 +179,7 @@ class RunningNode:
             hosts_path=self._options.hosts_path if self._has_interface else None,
         )
         self._undo.push_async_callback(host.remove_names)
-        sessions = self._make_sessions()
+        sessions = self._make_sessions(state, saved.timestamp_ceiling_ns)
         channel = ControlChannel(
             sessions,
             lambda path, datagram: datapath.send_control(path.socket, path.remote, datagram),
@@ -209,15 +212,14 @@ class RunningNode:
         self._undo.callback(server.close)
         server.start()
 
-    def _make_sessions(self) -> ControlSessions:
-        state = StateFile(None if self._options.ephemeral else state_path(encode_key(self.own_key)))
+    def _make_sessions(self, state: StateFile, last_timestamp_ns: int) -> ControlSessions:
         secret = self._network.secret
         sessions = ControlSessions(
             self._secret_key,
             self._network.namespace.encode(),
             network_secret=None if secret is None else base64.b64decode(secret),
             workbit=self._network.workbit,
-            last_timestamp_ns=state.load().timestamp_ceiling_ns,
+            last_timestamp_ns=last_timestamp_ns,
         )
         self._undo.callback(sessions.close)
         self._undo.callback(lambda: state.write_last(sessions.last_timestamp_ns))
@@ -226,12 +228,18 @@ class RunningNode:
         self._undo.callback(keeper.cancel)
         return sessions
 
-    def _wanted_port(self) -> int:
-        """What the command line says, else what the file tells others of us, else any (0)."""
-        if self._options.listen_port is not None:
-            return self._options.listen_port
+    def _open_sockets(self, sockets: DeviceSockets, former_port: int) -> None:
+        """On the port that the command line says, else the one that the file tells others, else the one of
+        the last run if it is free, else any."""
+        port = self._options.listen_port
         own = self._network.peer(self.own_key)
-        return own.endpoint.port if own is not None and own.endpoint is not None else 0
+        if port is None and own is not None and own.endpoint is not None:
+            port = own.endpoint.port
+        if port is None and former_port:
+            with suppress(SystemSetupError):
+                sockets.open(former_port)
+                return
+        sockets.open(port or 0)
 
     def _start_engine(self, parts: Parts) -> None:
         parts.datapath.start()
@@ -257,7 +265,12 @@ class RunningNode:
 
     def _watch_addresses(self) -> None:
         changed = asyncio.Event()
-        monitor = LinkMonitor(asyncio.get_running_loop(), open_change_socket(), changed.set)
+        try:
+            notices = open_change_socket()
+        except OSError as error:
+            log.warning("changes of this host's addresses will not be noticed: %s", error)
+            return
+        monitor = LinkMonitor(asyncio.get_running_loop(), notices, changed.set)
         self._undo.callback(monitor.close)
         task = asyncio.ensure_future(self._follow_addresses(changed))
         self._undo.callback(task.cancel)

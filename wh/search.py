@@ -10,11 +10,14 @@ from wh.dht.metric import bucket_index
 from wh.engine import Engine
 from wh.events import Instant, Key
 from wh.kademlia import Kademlia
-from wh.requests import Answer, Request, Requests
+from wh.requests import Answer, Request, Requests, Schedule
 from wh.timers import Timer
 from wh.wire.errors import BadRecord
 from wh.wire.messages import MAX_CONTACTS, Contact, Find, FindWant, Nodes
 from wh.wire.records import Record, decode_header_untrusted
+
+ASK = Schedule((0.4, 0.9), 1.4)
+"""Given up just before the lookup does (wh.dht.lookup.RETRY_S): silence counts against the contact."""
 
 
 def _ignore(*_: object) -> None:
@@ -108,6 +111,7 @@ class Search:
             [path],
             Find(0, self.target, self._have_sequence, MAX_CONTACTS, want),
             now,
+            schedule=ASK,
             on_answer=lambda answer, then: self._answered(contact.key, answer, then),
             on_failure=lambda then: self._failed(contact.key, then),
         )

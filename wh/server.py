@@ -90,7 +90,7 @@ class Server:
                 self._dialback(address, nonce, now)
 
     def _reply(self, event: MessageReceived, message: Message) -> None:
-        if len(encode(message)) <= event.capacity:
+        if _fits(message, event.capacity):
             self._engine.emit(Reply(event.reply, message))
 
     # PING
@@ -160,11 +160,11 @@ class Server:
         """The record first, then the nearest contacts that fit."""
         token = self._kademlia.tokens.make(event.peer, event.path.remote, now.monotonic)
         nodes = Nodes(find.request_id, token, (), self._record_for(find, now))
-        if len(encode(nodes)) > event.capacity:
+        if not _fits(nodes, event.capacity):
             nodes = replace(nodes, record=None)
         for contact in self._contacts_for(event.peer, find):
             longer = replace(nodes, contacts=(*nodes.contacts, contact))
-            if len(encode(longer)) > event.capacity:
+            if not _fits(longer, event.capacity):
                 break
             nodes = longer
         self._reply(event, nodes)
@@ -200,3 +200,10 @@ class Server:
             return PutStatus.BAD_RECORD, 0, 0
         nearer = self._kademlia.table.count_nearer(record.key)
         return self._kademlia.store.put(record, source, nearer_servers=nearer, unix=now.unix)
+
+
+def _fits(message: Message, capacity: int) -> bool:
+    try:
+        return len(encode(message)) <= capacity
+    except ValueError:  # longer than any datagram may be
+        return False

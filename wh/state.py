@@ -1,7 +1,8 @@
-"""What a node must remember over a restart: the last timestamp that it used in a control handshake.
+"""What a node remembers over a restart: the last timestamp that it used in a control handshake, and its port.
 
-Its peers refuse one that is not later (docs/protocol.md section 2), whatever our clock says. The number is
-not written at each use: a ceiling well above it is, and the next start goes on from there.
+Its peers refuse a timestamp that is not later (docs/protocol.md section 2), whatever our clock says. It is
+not written at each use: a ceiling well above it is, and the next start goes on from there. A node that comes
+back on the port that it had is found by peers that know it, and let in by the NATs in front of them.
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
+from msgspec.structs import replace
 
 DEFAULT_STATE_DIR = "/var/lib/wirehub"
 STATE_LEN_MAX = 4096
@@ -24,9 +27,11 @@ log = logging.getLogger(__name__)
 
 
 class SavedState(msgspec.Struct, frozen=True):
-    """The file's content. timestamp_ceiling_ns: Unix time; nothing later has been used."""
+    """The file's content. timestamp_ceiling_ns: Unix time; nothing later has been used. listen_port: 0:
+    unknown."""
 
     timestamp_ceiling_ns: int = 0
+    listen_port: Annotated[int, msgspec.Meta(ge=0, le=0xFFFF)] = 0
 
 
 def state_path(key_text: str) -> Path:
@@ -39,40 +44,42 @@ class StateFile:
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
-        self._ceiling_ns = 0
+        self._saved = SavedState()
         self._write_failed = False
 
     def load(self) -> SavedState:
         """What the last run left; an empty state where there is none or it makes no sense (which is
         logged)."""
-        state = SavedState()
         if self._path is not None:
             try:
                 with self._path.open("rb") as file:
-                    state = msgspec.json.decode(file.read(STATE_LEN_MAX), type=SavedState)
+                    self._saved = msgspec.json.decode(file.read(STATE_LEN_MAX), type=SavedState)
             except FileNotFoundError:
                 pass
             except (OSError, msgspec.DecodeError) as error:
                 log.warning("ignoring the saved state in %s: %s", self._path, error)
-        self._ceiling_ns = state.timestamp_ceiling_ns
-        return state
+        return self._saved
+
+    def remember_port(self, listen_port: int) -> None:
+        if listen_port != self._saved.listen_port:
+            self._write(replace(self._saved, listen_port=listen_port))
 
     def keep_ahead(self, last_timestamp_ns: int, wall_ns: int) -> None:
         """Raise the ceiling on disk where what is in use, or will soon be, comes near to it."""
         needed = max(last_timestamp_ns, wall_ns)
-        if self._ceiling_ns < needed + CEILING_REFRESH_NS:
-            self._write(needed + CEILING_AHEAD_NS)
+        if self._saved.timestamp_ceiling_ns < needed + CEILING_REFRESH_NS:
+            self._write(replace(self._saved, timestamp_ceiling_ns=needed + CEILING_AHEAD_NS))
 
     def write_last(self, last_timestamp_ns: int) -> None:
         """On a clean stop: exactly what was used, so that restarts do not run ahead of the clock."""
-        self._write(last_timestamp_ns)
+        self._write(replace(self._saved, timestamp_ceiling_ns=last_timestamp_ns))
 
-    def _write(self, ceiling_ns: int) -> None:
+    def _write(self, state: SavedState) -> None:
         if self._path is None:
             return
-        self._ceiling_ns = ceiling_ns
+        self._saved = state
         try:
-            _replace_file(self._path, msgspec.json.encode(SavedState(ceiling_ns)))
+            _replace_file(self._path, msgspec.json.encode(state))
             self._write_failed = False
         except OSError as error:
             if not self._write_failed:

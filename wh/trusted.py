@@ -145,8 +145,8 @@ class TrustedPeer:
         if path != self.path:
             self._check_path(path, now)
 
-    def data_session_failed(self, now: Instant) -> None:
-        """WireGuard gave up on its handshake: the path may be dead, so ask now."""
+    def verify_path(self, now: Instant) -> None:
+        """Something hints that the path may be dead, or that we are at another address: find out now."""
         if self.state is PathState.DIRECT and self._keepalive is None:
             self._send_keepalive(now)
 
@@ -295,10 +295,11 @@ class TrustedPeer:
         known = self.state is PathState.DIRECT and peer.is_validated(path, now, ALTERNATE_LIFETIME_S)
         if known or self._check is not None or self._engine.addressing.path_to(path.remote) is None:
             return
+        nonce = self._engine.rng.randbytes(NONCE_LEN)
         self._check = self._requests.start(
             self.key,
             [path],
-            Challenge(0, self._engine.rng.randbytes(NONCE_LEN)),
+            Challenge(0, nonce) if peer.session else Ping(0, PingWant.ECHO, 0, nonce),
             now,
             on_answer=self._check_answered,
             on_failure=self._check_failed,

@@ -58,7 +58,8 @@ class TrustedPeers:
         for peer in self._by_key.values():
             peer.look_again(now)
 
-    def start_all(self, now: Instant) -> None:
-        """Our own addresses changed: what failed before may work now."""
+    def local_changed(self, now: Instant) -> None:
+        """Our own addresses changed: what failed may work now, and peers must hear where we are."""
         for peer in self._by_key.values():
+            peer.verify_path(now)
             peer.start(now)

@@ -13,7 +13,7 @@ class Device(Protocol):
     def set_fwmark(self, mark: int) -> None:
         """Mark outgoing datagrams (0: none). Raises OSError."""
     def socket_for(self, v4: bool) -> int:
-        """Number of the socket of that address family in the data plane. Raises OSError where there is none."""
+        """Number of that family's socket in the data plane. Raises OSError where there is none."""
 
 class Policy(Protocol):
     """What clients may change; what they may not is answered with EPERM. Names are the protocol's."""
@@ -28,9 +28,9 @@ class Policy(Protocol):
 def serve(
     fd: int, datapath: Datapath, device: Device, policy: Policy, lock: AbstractContextManager[object]
 ) -> None:
-    """Answer requests of the cross-platform WireGuard configuration protocol on a connected stream socket, in blocking
-    mode (its timeouts hold), until its other end closes, is silent for too long, or sends what is no request. Keys pass
-    through locked memory only. lock is held while requests are carried out. Raises OSError where an answer cannot be
-    written."""
+    """Answer requests of the cross-platform WireGuard configuration protocol on a connected, blocking stream
+    socket (its timeouts hold), until its other end closes, is silent for too long, or sends what is no request.
+    Keys pass through locked memory only. lock is held while requests are carried out. Raises OSError where an
+    answer cannot be written."""
 
 def endpoint_text(remote: bytes) -> bytes: ...

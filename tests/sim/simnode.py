@@ -30,7 +30,7 @@ from wh.wire.messages import Find, Message, Ping, Response
 
 SOCKET = 7
 INIT_OVERHEAD, RESP_OVERHEAD, LENGTH_LEN = 148, 92, 2
-SESSION_CAPACITY = 1_100
+SESSION_CAPACITY = 1_166
 
 
 def fake_sign(key: Key) -> object:

@@ -230,3 +230,16 @@ def test_a_forgotten_peer_is_found_again(tutorial: Tutorial) -> None:
 def final(node: SimNode, request: int) -> dict[str, Any]:
     (body,) = [each.body for each in node.notifications if each.request == request and each.final]
     return body
+
+
+def test_two_nodes_behind_nats_meet_in_a_network_too_small_to_judge_them() -> None:
+    """Both publish unconfirmed addresses and try each other's, and so open their NATs to each other."""
+    network = SimNetwork(2)
+    boot = SimNode(network, pack("192.0.2.1", 62096))
+    a = SimNode(network, pack("10.0.0.1", 62096), nat=Nat("198.51.100.1"))
+    b = SimNode(network, pack("10.0.0.1", 62097), nat=Nat("203.0.113.1"))
+    config = network_file([boot], [a, b])
+    for node in (boot, a, b):
+        node.start(config)
+        network.run(3)
+    network.run_until(lambda: a.has_path(b) and b.has_path(a), 70.0)

@@ -136,6 +136,20 @@ def test_a_new_daemon_takes_over_from_one_that_was_killed(daemons: Daemons) -> N
     assert status().pid == successor.pid
 
 
+def test_a_restarted_daemon_comes_back_on_its_port(daemons: Daemons) -> None:
+    """Which those who know it still try, and which the NATs in front of them still let in."""
+    process, ready = daemons.start_well()
+    process.kill()
+    process.wait(PATIENCE_S)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as rival:
+        rival.bind(("", ready.listen_port))
+        process, elsewhere = daemons.start_well()
+        assert elsewhere.listen_port != ready.listen_port
+    process.kill()
+    process.wait(PATIENCE_S)
+    assert daemons.start_well()[1].listen_port == elsewhere.listen_port
+
+
 def test_a_port_in_use_is_refused_and_nothing_is_left(daemons: Daemons) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as owner:
         owner.bind(("", 0))

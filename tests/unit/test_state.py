@@ -63,7 +63,9 @@ def test_only_its_owner_may_read_it(path: Path) -> None:
     assert [each.name for each in path.parent.iterdir()] == [path.name]
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"timestamp_ceiling_ns": "x"}', b"\xff" * 9999])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b'{"timestamp_ceiling_ns": "x"}', b'{"listen_port": 65536}', b"\xff" * 9999]
+)
 def test_a_corrupt_file_is_ignored_with_a_warning(
     path: Path, content: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -82,6 +84,15 @@ def test_a_directory_that_cannot_be_written_is_warned_about_once(
     for minutes in range(0, 60, 20):
         state.keep_ahead(START + minutes * 60 * NS, START)
     assert caplog.text.count("cannot save") == 1
+
+
+def test_the_port_is_remembered_beside_the_timestamp(path: Path) -> None:
+    state = StateFile(path)
+    state.remember_port(4711)
+    state.keep_ahead(START, START)
+    state.write_last(START)
+    again = StateFile(path).load()
+    assert (again.listen_port, again.timestamp_ceiling_ns) == (4711, START)
 
 
 def test_an_ephemeral_key_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

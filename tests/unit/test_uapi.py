@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from uapi_client import FakeDevice, UapiClient, served
+from uapi_connection import FakeDevice, UapiClient, served
 
 from whcore.datapath import Datapath
 from whcore.keys import SecretKey

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from uapi_client import PATIENCE_S, FakeDevice, UapiClient
+from uapi_connection import PATIENCE_S, FakeDevice, UapiClient
 
 from wh.errors import SystemSetupError
 from wh.net import uapi_server

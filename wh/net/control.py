@@ -219,8 +219,6 @@ class ControlChannel:
             data, path.remote, now_ns=_ns(now.monotonic), wall_ns=_ns(now.unix), under_load=under_load
         )
         match opened:
-            case (envelope.DROPPED, reason):
-                return self._drop(f"dropped_{reason}")
             case (envelope.REQUEST, peer, pending, payload):
                 return self._on_request(peer, path, pending, payload)
             case (envelope.RESPONSE, peer, payload):
@@ -231,7 +229,7 @@ class ControlChannel:
                 self._put(path, answer)
             case (envelope.COOKIE_TAKEN, _, again):
                 self._put(path, again)
-        return []
+        return []  # also for DROPPED, which the sessions count
 
     def _on_request(self, peer: Key, path: Path, pending: int, payload: bytes) -> list[Event]:
         message = self._decode(payload)

@@ -14,7 +14,7 @@ LIFE_S = 1.0
 AGAIN_S = 0.25
 """An INIT this old is replaced when the engine asks for one on a path that it was sent on."""
 WAITING_MAX = 4
-PATHS_MAX = 4
+PATHS_MAX = 8  # what the engine tries at once
 HANDSHAKES_MAX = 1024
 
 

@@ -1,0 +1,256 @@
+"""What an attacker can make a node do: nothing that raises, grows without bound, or floods somebody else."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from simnet import SimNetwork
+from simnode import SOCKET, SimNode, make_key, network_file
+from simnode import fake_sign as sign_with
+from simnode import fake_verify as verify
+from wh.commands import Knock, Reply, Send
+from wh.events import (
+    Event,
+    Instant,
+    Key,
+    KnockReceived,
+    LocalAddresses,
+    LookupRequested,
+    MessageReceived,
+    NameResolved,
+    NetworkLoaded,
+    Path,
+    ReplyToken,
+    SendFailed,
+    SessionOpened,
+)
+from wh.node import Node
+from wh.peers import STRANGERS_MAX
+from wh.requests import PENDING_MAX
+from wh.wire import messages as wire
+from wh.wire.address import Address, pack
+from wh.wire.codec import encode
+
+OWN_ADDRESS = pack("192.0.2.1", 62096)
+EVENTS = 10_000
+
+
+def bare_node(rng: random.Random, mode: str = "direct") -> Node:
+    """A server with one bootstrap and one trusted peer in its file, none of which answers."""
+    key = make_key(rng)
+    node = Node(key, rng=rng, sign=sign_with(key), verify=verify, mode=mode)
+    network = SimNetwork(0)
+    others = [SimNode(network, network.public_address()) for _ in range(2)]
+    node.handle(LocalAddresses(((SOCKET, 4),), (OWN_ADDRESS,)), Instant(0.0, 1.8e9))
+    node.handle(NetworkLoaded(network_file(others[:1], others[1:])), Instant(0.0, 1.8e9))
+    return node
+
+
+def random_address(rng: random.Random) -> Address:
+    return pack(".".join(str(rng.randrange(1, 224)) for _ in range(4)), rng.randrange(1, 65536))
+
+
+def random_message(rng: random.Random) -> wire.Message:
+    number, nonce, key = rng.getrandbits(32), rng.randbytes(8), make_key(rng)
+    contacts = tuple(
+        wire.Contact(make_key(rng), random_address(rng), rng.getrandbits(2)) for _ in range(rng.randrange(17))
+    )
+    return rng.choice(
+        (
+            wire.Ping(number, rng.randrange(3), rng.getrandbits(16), nonce, rng.getrandbits(2)),
+            wire.Pong(number, random_address(rng), rng.getrandbits(2), 0, 1, nonce),
+            wire.Find(number, key, rng.getrandbits(64), rng.getrandbits(8), rng.getrandbits(8)),
+            wire.Nodes(number, nonce, contacts, rng.randbytes(rng.randrange(513))),
+            wire.Put(number, nonce, rng.randbytes(rng.randrange(513))),
+            wire.PutAck(number, rng.getrandbits(8), rng.getrandbits(64), 5),
+            wire.Challenge(number, nonce),
+            wire.Response(number, nonce),
+            wire.Dialback(number, random_address(rng), nonce),
+            wire.Probe(number, number, number),
+            wire.ProbeAck(number, number, number),
+            wire.Nominate(number, number, number),
+            wire.Leaving(number),
+        )
+    )
+
+
+def random_event(rng: random.Random, keys: list[Key], waiting: list[Send]) -> Event:
+    """Now and then an answer to something that the node asked, so that its answer handlers run too."""
+    key, path = rng.choice(keys), Path(SOCKET, random_address(rng))
+    message = random_message(rng)
+    if waiting and rng.random() < 0.5:
+        asked = rng.choice(waiting)
+        key, path = asked.peer, asked.path
+        message = type(message)(asked.message.request_id, *list_fields(message)[1:])
+        if rng.random() < 0.1:
+            return SendFailed(key, path, asked.message)
+    kind = rng.random()
+    if kind < 0.05:
+        return SessionOpened(key, path, rng.random() < 0.5)
+    if kind < 0.08:
+        return KnockReceived(path.remote, rng.randbytes(8))
+    if kind < 0.09:
+        return NameResolved("nobody.example", 1, (path.remote,))
+    first_contact = rng.random() < 0.5
+    token = ReplyToken(key, path, 1 if first_contact else None)
+    return MessageReceived(key, path, message, token, first_contact, rng.randrange(1200))
+
+
+def list_fields(message: wire.Message) -> list[object]:
+    return [getattr(message, name) for name in message.__struct_fields__]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_random_messages_neither_raise_nor_make_tables_grow(seed: int) -> None:
+    rng = random.Random(seed)
+    node = bare_node(rng)
+    keys = [make_key(rng) for _ in range(EVENTS // 2)]
+    waiting: list[Send] = []
+    now = Instant(0.0, 1.8e9)
+    for _ in range(EVENTS):
+        now = Instant(now.monotonic + rng.random() * 0.02, now.unix + 0.01)
+        event = random_event(rng, keys, waiting)
+        commands = node.handle(event, now) + node.tick(now)
+        waiting = (waiting + [each for each in commands if isinstance(each, Send)])[-50:]
+        for command in commands:
+            if isinstance(command, Reply):
+                assert isinstance(event, MessageReceived)
+                assert len(encode(command.message)) <= event.capacity
+                assert command.to is event.reply
+    assert len(node._engine.peers) <= STRANGERS_MAX + 2
+    assert len(node._requests) <= PENDING_MAX
+    assert len(node._engine.timers) <= PENDING_MAX + 100
+    assert len(node.snapshot().contacts) < 1000
+
+
+def test_silent_addresses_get_four_datagrams_and_then_one_in_two_seconds() -> None:
+    """Whoever spoofs sources, or lies about contacts, must not aim a node at a victim."""
+    rng = random.Random(1)
+    node = bare_node(rng)
+    victim = random_address(rng)
+    sent = 0
+    now = Instant(10.0, 1.8e9)
+    for step in range(2000):
+        now = Instant(10.0 + step * 0.01, 1.8e9 + step * 0.01)
+        key = make_key(rng)
+        path = Path(SOCKET, victim[:16] + rng.randrange(1, 65536).to_bytes(2, "big"))
+        ping = wire.Ping(1, 0, 0, bytes(8), wire.Capability.SERVER)
+        event = MessageReceived(key, path, ping, ReplyToken(key, path, 1), True, 100)
+        commands = node.handle(event, now) + node.tick(now)
+        sent += sum(isinstance(each, Send) and each.path.remote[:16] == victim[:16] for each in commands)
+    assert 4 <= sent <= 4 + 20 / 2 + 1
+
+
+def test_dialbacks_cannot_be_turned_into_a_flood() -> None:
+    rng = random.Random(2)
+    node = bare_node(rng)
+    knocks: list[tuple[float, Address]] = []
+    victim = random_address(rng)
+    for step in range(3000):
+        now = Instant(10.0 + step * 0.01, 1.8e9)
+        key, path = make_key(rng), Path(SOCKET, random_address(rng))
+        target = victim if step % 2 else random_address(rng)
+        message = wire.Dialback(1, target, rng.randbytes(8))
+        event = MessageReceived(key, path, message, ReplyToken(key, path, None), False, 1000)
+        knocks += [(now.monotonic, each.to) for each in node.handle(event, now) if isinstance(each, Knock)]
+    assert 0 < sum(to == victim for _, to in knocks) <= 31
+    assert 0 < len(knocks) <= 310
+
+
+def test_a_claimed_server_that_does_not_answer_enters_no_table() -> None:
+    rng = random.Random(3)
+    node = bare_node(rng)
+    for step in range(300):
+        key, path = make_key(rng), Path(SOCKET, random_address(rng))
+        ping = wire.Ping(1, 0, 0, bytes(8), wire.Capability.SERVER)
+        now = Instant(10.0 + step * 0.1, 1.8e9)
+        node.handle(MessageReceived(key, path, ping, ReplyToken(key, path, 1), True, 100), now)
+        node.tick(now)
+    assert node.snapshot().contacts == ()
+
+
+def test_a_put_needs_a_token_and_a_valid_signature() -> None:
+    network = SimNetwork(5)
+    server = SimNode(network, network.public_address(), mode="direct")
+    honest = SimNode(network, network.public_address())
+    config = network_file([server], [])
+    server.start(config)
+    honest.start(config)
+    network.run(2)
+    (event,) = [each for each in server.received if isinstance(each.message, wire.Put)]
+    stored = server.node.snapshot().stored_records
+    forged = bytearray(event.message.record)  # type: ignore[union-attr]
+    forged[40] ^= 1  # the sequence
+    wrong_token = wire.Put(1, bytes(8), bytes(forged))
+    bad_signature = wire.Put(1, event.message.token, bytes(forged))  # type: ignore[union-attr]
+    statuses = [put_status(server, event, message) for message in (wrong_token, bad_signature)]
+    assert statuses == [wire.PutStatus.BAD_TOKEN, wire.PutStatus.BAD_RECORD]
+    assert server.node.snapshot().stored_records == stored == 1
+
+
+def put_status(node: SimNode, like: MessageReceived, message: wire.Put) -> int:
+    event = MessageReceived(like.peer, like.path, message, like.reply, False, 1000)
+    (reply,) = [each for each in node.node.handle(event, node.network.now) if isinstance(each, Reply)]
+    assert isinstance(reply.message, wire.PutAck)
+    return reply.message.status
+
+
+def test_liars_do_not_hide_a_record() -> None:
+    """A fifth of the servers answer every FIND with contacts that do not exist."""
+    network = SimNetwork(7)
+    servers = [SimNode(network, network.public_address(), mode="direct") for _ in range(40)]
+    config = network_file(servers[:3], [])
+    for server in servers:
+        server.start(config)
+        network.run(0.2)
+    network.run(10)
+    for liar in network.rng.sample(servers[3:], 8):
+        make_liar(liar)
+    asker = next(server for server in servers[3:] if not hasattr(server, "lies"))
+    target = servers[0]
+    asker.handle(LookupRequested(1, target.key))
+    network.run(10)
+    assert asker.notifications[-1].body["found"]
+
+
+def make_liar(server: SimNode) -> None:
+    server.lies = True  # type: ignore[attr-defined]
+    honest_reply = server._reply
+    rng = server.network.rng
+
+    def lie(reply: Reply) -> None:
+        message = reply.message
+        if isinstance(message, wire.Nodes):
+            bogus = tuple(wire.Contact(make_key(rng), random_address(rng), 1) for _ in range(6))
+            reply = Reply(reply.to, wire.Nodes(message.request_id, message.token, bogus))
+        honest_reply(reply)
+
+    server._reply = lie  # type: ignore[method-assign]
+
+
+def test_a_server_that_lies_about_sequences_does_not_spoil_ours() -> None:
+    network = SimNetwork(8)
+    liar, honest = (SimNode(network, network.public_address(), mode="direct") for _ in range(2))
+    node = SimNode(network, network.public_address())
+    for highest in (2**64 - 1, 2**63):
+        make_sequence_liar(liar, highest)
+        for each in (liar, honest, node):
+            each.start(network_file([liar, honest], []))
+        network.run(200)
+        honest.handle(LookupRequested(1, node.key))
+        network.run(3)
+        assert honest.notifications[-1].body["found"]
+
+
+def make_sequence_liar(server: SimNode, sequence: int) -> None:
+    honest_reply = SimNode._reply
+
+    def lie(reply: Reply) -> None:
+        message = reply.message
+        if isinstance(message, wire.PutAck):
+            reply = Reply(reply.to, wire.PutAck(message.request_id, wire.PutStatus.OUTDATED, sequence, 60))
+        honest_reply(server, reply)
+
+    server._reply = lie  # type: ignore[method-assign]

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from wh.nat.behavior import NatBehaviour
+from wh.nat.candidates import own_candidates
+from wh.wire.address import Address, pack
+from wh.wire.records import MAX_CANDIDATES, Candidate, CandidateFlag, Filtering, Mapping
+
+OWN = pack("198.51.100.2", 62096)
+REFLEXIVE = pack("203.0.113.9", 4000)
+CONFIRMED = CandidateFlag.CONFIRMED
+
+
+def behaviour(mapping: Mapping, *observed: Address) -> NatBehaviour:
+    return NatBehaviour(mapping, Filtering.UNKNOWN, observed)
+
+
+def test_one_answer_is_enough_for_an_unconfirmed_candidate_in_a_small_network() -> None:
+    found = own_candidates([], [behaviour(Mapping.UNKNOWN, REFLEXIVE)], (), declared_direct=False)
+    assert found == (Candidate(REFLEXIVE, 0),)
+
+
+def test_a_translated_address_is_not_published_once_the_translation_is_known() -> None:
+    for mapping in (Mapping.ENDPOINT_INDEPENDENT, Mapping.RANDOM):
+        assert own_candidates([], [behaviour(mapping, REFLEXIVE)], (), declared_direct=False) == ()
+
+
+def test_a_knock_makes_a_candidate_confirmed_and_first() -> None:
+    seen = behaviour(Mapping.ENDPOINT_INDEPENDENT, REFLEXIVE)
+    found = own_candidates([OWN], [seen], {REFLEXIVE}, declared_direct=False)
+    assert found == (Candidate(REFLEXIVE, CONFIRMED), Candidate(OWN, 0))
+
+
+def test_an_operator_who_says_direct_needs_no_proof() -> None:
+    seen = behaviour(Mapping.ENDPOINT_INDEPENDENT, REFLEXIVE)
+    found = own_candidates([OWN], [seen], (), declared_direct=True)
+    assert found == (Candidate(REFLEXIVE, CONFIRMED), Candidate(OWN, CONFIRMED))
+
+
+def test_an_address_that_is_seen_and_ours_stands_there_once() -> None:
+    found = own_candidates([OWN], [behaviour(Mapping.NONE, OWN)], (), declared_direct=False)
+    assert found == (Candidate(OWN, 0),)
+
+
+def test_there_are_at_most_as_many_as_a_record_takes() -> None:
+    many = [pack("198.51.100.2", port) for port in range(1, 30)]
+    found = own_candidates(many, [], {many[-1]}, declared_direct=False)
+    assert len(found) == MAX_CANDIDATES
+    assert found[0] == Candidate(many[-1], CONFIRMED)

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import pytest
+
+from wh.nat.behavior import OBSERVATION_LIFETIME_S, WITNESSES_MAX, NatBehaviour, Observations
+from wh.wire.address import Address, pack
+from wh.wire.records import Filtering, Mapping
+
+A, B = pack("203.0.113.9", 4000), pack("203.0.113.9", 4001)
+LOCAL = pack("10.0.0.2", 62096)
+
+
+def witness(number: int) -> Address:
+    return pack(f"{number}.1.2.3", 62096)
+
+
+def seen_as(*addresses: Address) -> Observations:
+    observations = Observations()
+    for number, address in enumerate(addresses, 1):
+        observations.add(witness(number), address, 0.0)
+    return observations
+
+
+@pytest.mark.parametrize(
+    ("observed", "mapping"),
+    [
+        ((), Mapping.UNKNOWN),
+        ((A,), Mapping.UNKNOWN),
+        ((A, A), Mapping.UNKNOWN),
+        ((A, A, A), Mapping.ENDPOINT_INDEPENDENT),
+        ((A, A, A, B), Mapping.ENDPOINT_INDEPENDENT),
+        ((A, A, B, B), Mapping.RANDOM),
+        ((A, A, B), Mapping.RANDOM),
+        ((LOCAL,), Mapping.NONE),
+    ],
+)
+def test_three_equal_answers_of_four_decide_and_fewer_witnesses_decide_nothing(
+    observed: tuple[Address, ...], mapping: Mapping
+) -> None:
+    assert seen_as(*observed).mapping({LOCAL}) is mapping
+
+
+def test_witnesses_of_one_network_count_once() -> None:
+    observations = Observations()
+    for last in range(1, 9):
+        observations.add(pack(f"192.0.2.{last}", 1), A, 0.0)
+    assert observations.mapping(set()) is Mapping.UNKNOWN
+
+
+def test_a_witness_that_sees_us_elsewhere_makes_all_older_words_worthless() -> None:
+    observations = seen_as(A, A, A)
+    assert not observations.add(witness(1), A, 1.0)
+    assert observations.add(witness(2), B, 2.0)
+    assert observations.addresses() == [B]
+
+
+def test_only_the_latest_few_words_count() -> None:
+    observations = seen_as(*[A] * 3, *[B] * WITNESSES_MAX)
+    assert observations.addresses() == [B]
+    observations.expire(OBSERVATION_LIFETIME_S)
+    assert observations.addresses() == []
+
+
+def test_the_text_names_mapping_and_filtering() -> None:
+    behaviour = NatBehaviour(Mapping.ENDPOINT_INDEPENDENT, Filtering.UNKNOWN, (A,))
+    expected = "IPv4: endpoint-independent mapping, seen as 203.0.113.9:4000, filtering unknown"
+    assert str(behaviour) == expected

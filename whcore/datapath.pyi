@@ -101,7 +101,7 @@ class Datapath:
         quota: int = 0,
         trusted: bool = False,
     ) -> tuple[int, int]:
-        """Forward between two clients, each (socket id, remote 18 bytes); returns their random 31-bit leg ids.
+        """Forward between two clients, each (socket id, remote 18 bytes); returns their 31-bit leg ids.
         rate: bytes/s; burst, quota: bytes; 0: unlimited. trusted: the relay's totals do not apply."""
     def relay_move(self, leg: int, client: tuple[int, bytes]) -> None:
         """The client of a leg is elsewhere now. Raises KeyError where there is no such leg."""

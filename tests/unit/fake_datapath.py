@@ -80,6 +80,9 @@ class FakeDatapath:
     def set_path(self, public_key: bytes, path: Path | None) -> None:
         self.paths[public_key] = path
 
+    def forget_sources(self) -> None:
+        """Nothing is sent, so nothing is forgotten."""
+
     def set_keepalive(self, public_key: bytes, seconds: int) -> None:
         self.keepalives[public_key] = seconds
 

@@ -1,4 +1,4 @@
-"""Paths of the data plane over loopback: two at a time, silence, relay channels, path MTU, congestion marks."""
+"""Paths of the data plane over loopback: two at a time, silence, relay channels, path MTU, ECN."""
 
 from __future__ import annotations
 

@@ -4,10 +4,18 @@ from typing import Final, NamedTuple
 from whcore.keys import SecretKey
 
 EVENT_PATH_WANTED: Final = 1  # (kind, peer key): traffic waits and the peer has no path
-EVENT_NEW_PATH: Final = 2  # (kind, peer key, socket id, remote 18 bytes): authenticated packet off the peer's path
+EVENT_NEW_PATH: Final = 2  # (kind, peer key, socket id, remote 18 bytes, channel): heard off the peer's paths
 EVENT_HANDSHAKE: Final = 3  # (kind, peer key): a WireGuard session is up
 EVENT_HANDSHAKE_FAILED: Final = 4  # (kind, peer key): REKEY_ATTEMPT_TIME passed
 EVENT_TUN_GONE: Final = 5  # (kind,): the interface was deleted
+EVENT_PATH_SILENT: Final = 6  # (kind, peer key): the second path is used too, since nothing is heard
+
+PATHS_PRIMARY: Final = 0
+PATHS_DUPLICATE: Final = 1
+PATHS_SPLIT: Final = 2
+
+Path = tuple[int, bytes] | tuple[int, bytes, int] | tuple[int, bytes, int, int]
+"""Socket id, remote 18 bytes, channel (0: none), largest IP datagram in bytes (0: not known)."""
 
 class PeerStatus(NamedTuple):
     public_key: bytes
@@ -27,29 +35,53 @@ class ControlDatagram(NamedTuple):
     socket: int
     remote: bytes  # 18 bytes: address 16, port 2 big-endian
     data: bytes
+    channel: int = 0  # our leg at the relay `remote`; 0: it came directly
+
+class RelayStatus(NamedTuple):
+    """One channel that we relay; pairs are (opener, target)."""
+
+    legs: tuple[int, int]
+    proved: bool  # the target has sent
+    packets: tuple[int, int]
+    byte_counts: tuple[int, int]
+    drops: int
 
 class Datapath:
     """A WireGuard device: native threads between one TUN and some UDP sockets (docs/design.md section 3)."""
 
     def __init__(self, secret_key: SecretKey | None, *, tun_fds: Sequence[int] = (), mtu: int = 1408) -> None:
-        """Takes ownership of the fds (TUN with IFF_NO_PI; none: control traffic only). Starts no thread yet."""
+        """Takes ownership of the fds, one a TUN queue (IFF_NO_PI, with or without IFF_VNET_HDR; none: control
+        traffic only). Starts no thread yet."""
     def start(self) -> None: ...
     def close(self) -> None:
         """Stop and join the threads, close every fd, wipe every key. Idempotent."""
     def set_secret_key(self, secret_key: SecretKey | None) -> None: ...
     def add_socket(self, fd: int) -> int:
-        """Adopt a bound, non-blocking UDP socket (AF_INET, or AF_INET6 with V6ONLY); returns its id, from 0 up."""
+        """Adopt a bound UDP socket (AF_INET, or AF_INET6 with V6ONLY); returns its id, from 0 up."""
     def remove_socket(self, socket: int) -> None: ...
     def add_peer(self, public_key: bytes, *, managed: bool = False) -> None:
-        """managed: its path is only what set_path() said (never roams). Raises InvalidKey, ValueError where it exists."""
+        """managed: its paths are only what set_paths() said (never roams). Raises InvalidKey, and ValueError
+        where it exists."""
     def remove_peer(self, public_key: bytes) -> None: ...
     def has_peer(self, public_key: bytes) -> bool: ...
     def add_allowed_ip(self, public_key: bytes, address: bytes, prefix_len: int) -> None: ...
     def remove_allowed_ip(self, public_key: bytes, address: bytes, prefix_len: int) -> None: ...
     def clear_allowed_ips(self, public_key: bytes) -> None: ...
     def set_keepalive(self, public_key: bytes, seconds: int) -> None: ...
-    def set_path(self, public_key: bytes, path: tuple[int, bytes] | None) -> None:
-        """(socket id, remote 18 bytes). Staged packets go out at once."""
+    def set_path(self, public_key: bytes, path: Path | None) -> None:
+        """set_paths() with one path or none. Staged packets go out at once."""
+    def set_paths(
+        self, public_key: bytes, paths: Sequence[Path], *, mode: int = 0, silence_ns: int = 0
+    ) -> None:
+        """At most two paths. PATHS_PRIMARY: the first; the second too once silence_ns passed since the first
+        packet that nothing was heard after (0: never). PATHS_DUPLICATE: both. PATHS_SPLIT: each inner flow on
+        one. Raises ValueError where a socket does not exist or is of the other address family."""
+    def clear_silence(self, public_key: bytes) -> None:
+        """The peer was heard by other means: its silence starts anew."""
+    def forget_sources(self) -> None:
+        """Addresses or routes of this host changed: let the kernel choose source addresses again."""
+    def set_mtu(self, mtu: int) -> None:
+        """The interface's MTU, to which padding may fill a packet."""
     def rekey(self, public_key: bytes) -> None:
         """Start a new handshake now, whatever the age of the session."""
     @property
@@ -58,7 +90,27 @@ class Datapath:
     def drain_events(self) -> list[tuple[object, ...]]: ...
     def drain_control(self, limit: int = 256) -> list[ControlDatagram]: ...
     def send_control(self, socket: int, remote: bytes, data: bytes) -> bool:
-        """Send now, from the caller's thread; False (counted) where the socket would block or refused."""
+        """Send now, from the caller's thread; False (counted) where the socket would block or refused it."""
+    def relay_open(
+        self,
+        opener: tuple[int, bytes],
+        target: tuple[int, bytes],
+        *,
+        rate: int = 0,
+        burst: int = 0,
+        quota: int = 0,
+        trusted: bool = False,
+    ) -> tuple[int, int]:
+        """Forward between two clients, each (socket id, remote 18 bytes); returns their random 31-bit leg ids.
+        rate: bytes/s; burst, quota: bytes; 0: unlimited. trusted: the relay's totals do not apply."""
+    def relay_move(self, leg: int, client: tuple[int, bytes]) -> None:
+        """The client of a leg is elsewhere now. Raises KeyError where there is no such leg."""
+    def relay_close(self, leg: int) -> None: ...
+    def relay_expire(self, silence_ns: int) -> int:
+        """End the channels that forwarded nothing for so long; returns how many."""
+    def relay_limit(self, *, rate: int = 0, burst: int = 0, day_quota: int = 0) -> None:
+        """Limits of all channels together that are not trusted."""
+    def relay_status(self, leg: int) -> RelayStatus: ...
     def peers(self) -> list[PeerStatus]: ...
     def counters(self) -> dict[str, int]:
         """Packets, bytes and drops by reason."""

@@ -4,7 +4,7 @@ and nothing here runs Python code under the control lock: a busy interpreter mus
 from collections import namedtuple
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy
 
@@ -14,11 +14,16 @@ from whcore.allowedips cimport (
 )
 from whcore.cookie cimport cookie_checker_init, cookie_keys, cookie_keys_init
 from whcore.device cimport (
-    COUNTERS, KEY_BUCKETS, MAX_SOCKETS, MAX_WORKERS, RETIRED_ALLOWEDIPS, RETIRED_SOCKET, device_destroy, device_init,
-    path_new, peer_add, peer_at, peer_check_at, peer_find, peer_flush, peer_remove, peer_set_path, reclaim, record,
-    retire_keypairs, retire_later, ring, ring_front, ring_pop, wh_device, wh_path, wh_peer, wh_worker, index_release,
+    COUNTERS, KEY_BUCKETS, MAX_PACKET, MAX_SOCKETS, MAX_WORKERS, RETIRED_ALLOWEDIPS, RETIRED_FORWARDS, RETIRED_SOCKET,
+    device_destroy, device_init, path_fill, peer_add, peer_at, peer_check_at, peer_find, peer_flush, peer_forget_source,
+    peer_heard, peer_remove, peer_set_paths, reclaim, record,
+    retire_keypairs, retire_later, ring, ring_front, ring_pop, wh_device, wh_path, wh_paths, wh_peer, wh_worker, index_release,
 )
-from whcore.errors cimport WH_OK, raise_rc
+from whcore.errors cimport WH_E_LIMIT, WH_OK, raise_rc
+from whcore.forwarder cimport (
+    CHANNEL_FROM_RELAY, FORWARD_CODES, forward_close, forward_expire, forward_find, forward_limits, forward_move,
+    forward_open, forward_place, forward_retired, forward_set_totals, forward_status, forward_take_retired,
+)
 from whcore.handshaker cimport handshaker_free, handshaker_init, handshaker_start, peer_initiate
 from whcore.kernel cimport (
     MSG_DONTWAIT, SO_DOMAIN, SOL_SOCKET, close, eventfd_read, eventfd_write, getsockopt, pthread_join,
@@ -28,6 +33,7 @@ from whcore.kernel cimport (
 from whcore.keys cimport SecretKey
 from whcore.sodium cimport sodium_free, sodium_is_zero, sodium_malloc
 from whcore.tunnel cimport retired_keypairs, tunnel_set_local, tunnel_zero
+from whcore.udp cimport wh_udp_prepare
 from whcore.worker cimport worker_free, worker_init, worker_start, worker_unwatch, worker_watch
 
 from whcore.errors import SystemFailure
@@ -38,20 +44,27 @@ EVENT_NEW_PATH = 2
 EVENT_HANDSHAKE = 3
 EVENT_HANDSHAKE_FAILED = 4
 EVENT_TUN_GONE = 5
+EVENT_PATH_SILENT = 6
+
+PATHS_PRIMARY = 0
+PATHS_DUPLICATE = 1
+PATHS_SPLIT = 2
 
 PeerStatus = namedtuple(
     "PeerStatus",
     "public_key has_psk path last_handshake_unix_ns rx_bytes tx_bytes rx_packets tx_packets keepalive_s managed "
     "allowed_ips has_session",
 )
-ControlDatagram = namedtuple("ControlDatagram", "socket remote data")
+ControlDatagram = namedtuple("ControlDatagram", "socket remote data channel", defaults=(0,))
+RelayStatus = namedtuple("RelayStatus", "legs proved packets byte_counts drops")
 
 # In the order of the enum `counter` in device.pxd.
 COUNTER_NAMES = (
     "rx_data", "tx_data", "rx_handshake", "tx_handshake", "rx_control", "tx_control", "drop_unknown", "drop_length",
     "drop_index", "drop_auth", "drop_replay", "drop_expired", "drop_inner", "drop_source", "drop_no_peer",
     "drop_stage_full", "drop_stage_old", "drop_queue_full", "drop_mac", "drop_handshake", "drop_tun_write",
-    "drop_send", "cookie_sent",
+    "drop_send", "drop_truncated", "drop_ecn", "drop_offload", "drop_too_big", "cookie_sent", "tx_sends",
+    "rx_receives", "tun_reads", "tun_writes", "duplicated", "forwarded", "drop_forward",
 )
 assert len(COUNTER_NAMES) == COUNTERS
 
@@ -189,6 +202,7 @@ cdef class Datapath:
         with nogil:
             pthread_mutex_lock(&dev.control_lock)
             dev.sockets[number].family = family
+            dev.sockets[number].segments = wh_udp_prepare(fd, family)
             dev.sockets[number].fd = fd
             pthread_mutex_unlock(&dev.control_lock)
             for i in range(dev.worker_count):
@@ -324,29 +338,39 @@ cdef class Datapath:
             pthread_mutex_unlock(&self.dev.control_lock)
 
     def set_path(self, bytes public_key, path):
-        """(socket id, remote 18 bytes) or None. Staged packets go out at once. Raises ValueError where the socket does
-        not exist or is of the other address family."""
+        """set_paths() with one path or None."""
+        self.set_paths(public_key, () if path is None else (path,))
+
+    def set_paths(self, bytes public_key, paths, *, int mode=0, int64_t silence_ns=0):
+        """At most two of (socket id, remote 18 bytes[, channel[, MTU in bytes]]). Staged packets go out at once.
+
+        mode: PATHS_PRIMARY (the first; with silence_ns also the second, from that long after the first packet that
+        nothing was heard for, until something is heard), PATHS_DUPLICATE (both) or PATHS_SPLIT (each inner flow on
+        one). Raises ValueError where a socket does not exist or is of the other address family.
+        """
         cdef wh_device* dev = self.device()
-        cdef wh_path* fresh = NULL
-        cdef int socket
-        cdef bytes remote
-        cdef const uint8_t* remote_bytes
-        if path is not None:
-            socket, remote = path
-            if len(remote) != 18:
-                raise ValueError("a remote address has 18 bytes")
-            remote_bytes = remote
-            fresh = path_new(dev, socket, remote_bytes)
-            if fresh == NULL:
-                raise ValueError(f"no path over socket {socket} to that address")
+        cdef wh_paths* fresh = NULL
         cdef wh_peer* peer
+        cdef int i
+        if len(paths) > 2 or not 0 <= mode <= 2 or silence_ns < 0:
+            raise ValueError("at most two paths, a mode of 0 to 2, and a silence that is not negative")
+        if paths:
+            fresh = <wh_paths*>calloc(1, sizeof(wh_paths))
+            if fresh == NULL:
+                raise MemoryError
         try:
+            for i, path in enumerate(paths):
+                fill_path(dev, &fresh.at[i], path)
             peer = self.locked_peer(public_key)
-        except KeyError:
+        except BaseException:
             free(fresh)
             raise
         with nogil:
-            peer_set_path(dev, peer, fresh)
+            if fresh != NULL:
+                fresh.n = 2 if fresh.at[1].address_len else 1
+                fresh.mode = mode
+                fresh.silence_ns = silence_ns
+            peer_set_paths(dev, peer, fresh)
             # What waited for a path was to be looked at again in a second; now is better.
             peer.path_wanted_at = 0
             wh_exchange_u32(&peer.handshake_wanted, 0)
@@ -354,12 +378,126 @@ cdef class Datapath:
                 peer_flush(&dev.timer, peer, wh_now_ns())
             pthread_mutex_unlock(&dev.control_lock)
 
+    def clear_silence(self, bytes public_key):
+        """The peer was heard by other means (a PROBE was answered): its silence starts anew."""
+        cdef wh_peer* peer = self.locked_peer(public_key)
+        with nogil:
+            peer_heard(peer)
+            pthread_mutex_unlock(&self.dev.control_lock)
+
+    def forget_sources(self):
+        """Addresses or routes of this host changed: let the kernel choose source addresses again."""
+        cdef wh_device* dev = self.device()
+        with nogil:
+            pthread_mutex_lock(&dev.control_lock)
+            forget_all_sources(dev)
+            pthread_mutex_unlock(&dev.control_lock)
+
+    def set_mtu(self, int mtu):
+        """The interface's MTU, to which padding may fill a packet."""
+        if not 576 <= mtu <= MAX_PACKET:
+            raise ValueError(f"MTU {mtu} is not in 576..{MAX_PACKET}")
+        self.device().mtu = mtu
+
     def rekey(self, bytes public_key):
         """Start a new handshake now, whatever the age of the session."""
         cdef wh_peer* peer = self.locked_peer(public_key)
         with nogil:
             peer_initiate(self.dev, peer, True, wh_now_ns())
             pthread_mutex_unlock(&self.dev.control_lock)
+
+    # --- relaying (docs/protocol.md section 8) ---
+
+    def relay_open(self, opener, target, *, uint64_t rate=0, uint32_t burst=0, uint64_t quota=0, bint trusted=False):
+        """Forward between two clients, each (socket id, remote 18 bytes). Returns the opener's and the target's leg id.
+
+        rate, burst: bytes/s and bytes; quota: bytes in the channel's life; 0: unlimited. trusted: the relay's totals do
+        not apply. Raises ValueError for bad clients, SystemFailure where all channels are taken.
+        """
+        cdef wh_device* dev = self.device()
+        cdef forward_place places[2]
+        cdef forward_limits limits
+        cdef uint32_t ids[2]
+        cdef int rc
+        limits.rate, limits.burst, limits.quota, limits.trusted = rate, burst, quota, trusted
+        fill_place(dev, &places[0], opener)
+        try:
+            fill_place(dev, &places[1], target)
+        except BaseException:
+            free(places[0].path)
+            raise
+        with nogil:
+            pthread_mutex_lock(&dev.control_lock)
+            rc = forward_open(&dev.forwards, &places[0], &places[1], &limits, wh_now_ns(), ids)
+            pthread_mutex_unlock(&dev.control_lock)
+        if rc != WH_OK:
+            free(places[0].path)
+            free(places[1].path)
+            if rc == WH_E_LIMIT:
+                raise SystemFailure("every relay channel is taken", hint="close some, or send clients to another relay")
+            raise_rc(rc, "relay channel")
+        return ids[0], ids[1]
+
+    def relay_move(self, uint32_t leg, client):
+        """The client of a leg is at (socket id, remote 18 bytes) now. Raises KeyError where there is no such leg."""
+        cdef wh_device* dev = self.device()
+        cdef forward_place place
+        cdef int rc
+        fill_place(dev, &place, client)
+        with nogil:
+            pthread_mutex_lock(&dev.control_lock)
+            rc = forward_move(&dev.forwards, leg, &place)
+            settle_forwards(dev)
+            pthread_mutex_unlock(&dev.control_lock)
+        if rc != WH_OK:
+            free(place.path)
+            raise KeyError(leg)
+
+    def relay_close(self, uint32_t leg):
+        """End the channel of a leg. Raises KeyError where there is none."""
+        cdef wh_device* dev = self.device()
+        cdef int rc
+        with nogil:
+            pthread_mutex_lock(&dev.control_lock)
+            rc = forward_close(&dev.forwards, leg)
+            settle_forwards(dev)
+            pthread_mutex_unlock(&dev.control_lock)
+        if rc != WH_OK:
+            raise KeyError(leg)
+
+    def relay_expire(self, int64_t silence_ns):
+        """End the channels that forwarded nothing for so long. Returns how many."""
+        cdef wh_device* dev = self.device()
+        cdef uint32_t n
+        with nogil:
+            pthread_mutex_lock(&dev.control_lock)
+            n = forward_expire(&dev.forwards, wh_now_ns(), silence_ns, NULL, NULL)
+            settle_forwards(dev)
+            pthread_mutex_unlock(&dev.control_lock)
+        return n
+
+    def relay_limit(self, *, uint64_t rate=0, uint32_t burst=0, uint64_t day_quota=0):
+        """Limits of all channels together that are not trusted: bytes/s, bytes, bytes in 24 hours; 0: unlimited."""
+        cdef wh_device* dev = self.device()
+        with nogil:
+            pthread_mutex_lock(&dev.control_lock)
+            forward_set_totals(&dev.forwards, rate, burst, day_quota)
+            pthread_mutex_unlock(&dev.control_lock)
+
+    def relay_status(self, uint32_t leg):
+        """RelayStatus of a leg's channel. Raises KeyError where there is none."""
+        cdef wh_device* dev = self.device()
+        cdef forward_status status
+        cdef int rc
+        with nogil:
+            pthread_mutex_lock(&dev.control_lock)
+            rc = forward_find(&dev.forwards, leg, &status)
+            pthread_mutex_unlock(&dev.control_lock)
+        if rc != WH_OK:
+            raise KeyError(leg)
+        return RelayStatus(
+            (status.ids[0], status.ids[1]), bool(status.proved), (status.packets[0], status.packets[1]),
+            (status.bytes[0], status.bytes[1]), sum(status.drops[code] for code in range(FORWARD_CODES)))
 
     # --- events and control datagrams ---
 
@@ -391,7 +529,8 @@ cdef class Datapath:
                 if waiting == NULL:
                     break
                 found.append(ControlDatagram(waiting.socket, PyBytes_FromStringAndSize(<char*>waiting.remote, 18),
-                                             PyBytes_FromStringAndSize(<char*>waiting.data, waiting.len)))
+                                             PyBytes_FromStringAndSize(<char*>waiting.data, waiting.len),
+                                             waiting.channel))
                 ring_pop(&dev.workers[i].controls)
         if len(found) >= limit:
             eventfd_write(dev.event_fd, 1)
@@ -508,6 +647,54 @@ cdef void renew_tunnels(wh_device* dev) noexcept nogil:
             peer = peer.next_in_bucket
 
 
+cdef int fill_path(wh_device* dev, wh_path* path, object wanted) except -1:
+    """wanted: (socket id, remote 18 bytes[, channel[, MTU]])."""
+    cdef bytes remote = wanted[1]
+    cdef const uint8_t* raw = remote
+    cdef uint32_t channel = wanted[2] if len(wanted) > 2 else 0
+    cdef uint16_t mtu = wanted[3] if len(wanted) > 3 else 0
+    if len(remote) != 18 or channel >= CHANNEL_FROM_RELAY or 0 < mtu < 576:
+        raise ValueError("a remote address has 18 bytes, a channel 31 bits, an MTU at least 576")
+    if path_fill(dev, path, wanted[0], raw, channel) != WH_OK:
+        raise ValueError(f"no path over socket {wanted[0]} to that address")
+    path.mtu = mtu
+    return 0
+
+
+cdef int fill_place(wh_device* dev, forward_place* place, object client) except -1:
+    """client: (socket id, remote 18 bytes)."""
+    cdef wh_path* path = <wh_path*>calloc(1, sizeof(wh_path))
+    if path == NULL:
+        raise MemoryError
+    try:
+        fill_path(dev, path, client)
+    except BaseException:
+        free(path)
+        raise
+    place.socket = path.socket
+    memcpy(place.remote, path.remote, 18)
+    place.path = path
+    return 0
+
+
+cdef void settle_forwards(wh_device* dev) noexcept nogil:
+    """Under the control lock: free what left the table once no worker can be on it."""
+    cdef forward_retired* chain = forward_take_retired(&dev.forwards)
+    if chain != NULL:
+        retire_later(dev, RETIRED_FORWARDS, chain, -1)
+    reclaim(dev, False)
+
+
+cdef void forget_all_sources(wh_device* dev) noexcept nogil:
+    cdef wh_peer* peer
+    cdef int i
+    for i in range(KEY_BUCKETS):
+        peer = dev.by_key[i]
+        while peer != NULL:
+            peer_forget_source(dev, peer)
+            peer = peer.next_in_bucket
+
+
 cdef void settle_allowed(wh_device* dev) noexcept nogil:
     """Under the control lock: free unlinked trie nodes once no worker can be on them."""
     cdef allowedips_node* chain = allowedips_take_retired(&dev.allowed)
@@ -530,16 +717,16 @@ cdef size_t snapshot_peers(wh_device* dev, peer_snapshot* out) noexcept nogil:
 
 
 cdef void snapshot_peer(wh_peer* peer, peer_snapshot* out) noexcept nogil:
-    cdef wh_path* path = peer.path
+    cdef wh_paths* paths = peer.paths
     memcpy(out.key, peer.tunnel.remote_static, 32)
     out.slot = peer.slot
     memcpy(out.psk, peer.tunnel.psk, 32)
     out.managed = peer.managed
     out.has_session = peer.tunnel.current != NULL
     out.path_socket = -1
-    if path != NULL:
-        out.path_socket = path.socket
-        memcpy(out.remote, path.remote, 18)
+    if paths != NULL:
+        out.path_socket = paths.at[0].socket
+        memcpy(out.remote, paths.at[0].remote, 18)
     out.handshake_ns = peer.tunnel.last_handshake_wall_ns
     out.keepalive_ns = peer.tunnel.persistent_ns
     out.rx_bytes = peer.rx_bytes
@@ -575,7 +762,7 @@ cdef object take_events(ring* r, list found):
             found.append((kind,))
         elif kind == EVENT_NEW_PATH:
             found.append((kind, PyBytes_FromStringAndSize(<char*>waiting.key, 32), waiting.socket,
-                          PyBytes_FromStringAndSize(<char*>waiting.remote, 18)))
+                          PyBytes_FromStringAndSize(<char*>waiting.remote, 18), waiting.channel))
         else:
             found.append((kind, PyBytes_FromStringAndSize(<char*>waiting.key, 32)))
         ring_pop(r)

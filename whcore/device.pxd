@@ -6,13 +6,15 @@ Lock order: control_lock, then stage_lock or retire_lock (spin locks; nothing is
   only after each of them passed a quiescent point (see retire_later and reclaim).
 """
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from whcore.allowedips cimport allowedips_node, allowedips_table
 from whcore.arena cimport arena
 from whcore.cookie cimport cookie_checker, rate_limiter
+from whcore.forwarder cimport CHANNEL_HEADER_LEN, forward_retired, forward_table
 from whcore.kernel cimport pthread_mutex_t, pthread_t, sockaddr_storage, socklen_t
 from whcore.tunnel cimport keypair, local_identity, retired_keypairs, tunnel
+from whcore.udp cimport wh_source
 
 cdef enum:
     MAX_SOCKETS = 64
@@ -20,9 +22,10 @@ cdef enum:
     MAX_PEERS = 65536
     MAX_INDICES = 1 << 18           # three keypairs and a handshake for each peer
     KEY_BUCKETS = 4096
-    HEADROOM = 32                   # before a plaintext: data header 16, room for a channel header
+    HEADROOM = 32                   # before a plaintext: data header 16, channel header 8
     MAX_PACKET = 65456              # largest inner packet
-    PACKET_BUFFER = HEADROOM + MAX_PACKET + 48
+    VNET_HEADER_LEN = 10            # struct virtio_net_hdr
+    MAX_DATAGRAM = 65535            # of one receive, which GRO may fill with many
     STAGE_LIMIT = 128               # packets waiting for a session or a path, per peer
     CONTROL_DATA = 1280             # bytes of a control datagram at most
     HANDSHAKE_DATA = 160
@@ -50,7 +53,18 @@ cdef enum:                          # counters
     DROP_HANDSHAKE                  # handshake that does not verify, flood or replay
     DROP_TUN_WRITE
     DROP_SEND
+    DROP_TRUNCATED                  # the kernel had no room for a datagram or its ancillary data
+    DROP_ECN                        # congestion marked outside, and the inner packet cannot carry the mark (RFC 6040)
+    DROP_OFFLOAD                    # a TUN frame whose offload header makes no sense
+    DROP_TOO_BIG                    # over the path MTU: answered with ICMP
     COUNT_COOKIE_SENT
+    COUNT_TX_SENDS                  # system-level sends: tx_data / tx_sends is how well segmentation works
+    COUNT_RX_RECEIVES
+    COUNT_TUN_READS
+    COUNT_TUN_WRITES
+    COUNT_DUPLICATED                # frames also sent on a second path
+    COUNT_FORWARDED                 # datagrams relayed
+    DROP_FORWARD                    # CHANNEL datagrams of clients that match nothing or are over a limit
     COUNTERS
 
 cdef enum:                         # the same numbers as whcore.datapath.EVENT_*
@@ -59,12 +73,27 @@ cdef enum:                         # the same numbers as whcore.datapath.EVENT_*
     EVENT_HANDSHAKE = 3
     EVENT_HANDSHAKE_FAILED = 4
     EVENT_TUN_GONE = 5
+    EVENT_PATH_SILENT = 6
 
-cdef struct wh_path:                # immutable once published: replaced as a whole
+cdef enum:                          # how a peer's two paths are used
+    PATHS_PRIMARY = 0               # the first; the second too after silence_ns without an answer
+    PATHS_DUPLICATE = 1             # every packet on both
+    PATHS_SPLIT = 2                 # each inner flow on one of them
+
+cdef struct wh_path:
     int socket
-    uint8_t remote[18]
+    uint8_t remote[18]              # of the peer, or of the relay where there is a channel
+    uint32_t channel                # our leg at that relay, 0: none
+    uint16_t mtu                    # largest IP datagram of the way, 0: not known
     sockaddr_storage address
     socklen_t address_len
+    wh_source source                # leave from here; from where the kernel likes while unknown
+
+cdef struct wh_paths:               # the ways to one peer; immutable once published: replaced as a whole
+    int n                           # 1 or 2
+    int mode
+    int64_t silence_ns              # 0: never
+    wh_path at[2]
 
 cdef struct staged_packet:
     staged_packet* next
@@ -78,7 +107,9 @@ cdef struct wh_peer:
     uint32_t live
     uint32_t managed
     uint32_t handshake_wanted
-    wh_path* path                   # atomic
+    wh_paths* paths                 # atomic; NULL: none
+    int64_t silent_since            # the unanswered_at that EVENT_PATH_SILENT was raised for
+    int64_t unanswered_at           # when the first packet since the last received one was sent; 0: none; atomic
     wh_peer* next_in_bucket
     uint32_t stage_lock
     uint32_t staged
@@ -88,6 +119,7 @@ cdef struct wh_peer:
     uint32_t seen_lock
     int64_t seen_at                 # of the last EVENT_NEW_PATH
     uint8_t seen_remote[18]
+    uint32_t seen_channel
     uint64_t rx_bytes
     uint64_t tx_bytes
     uint64_t rx_packets
@@ -96,6 +128,7 @@ cdef struct wh_peer:
 cdef struct wh_socket:
     int fd                          # -1: free slot
     int family
+    bint segments                   # the kernel takes UDP_SEGMENT on it
 
 cdef struct index_entry:
     uint32_t index                  # 0: free
@@ -114,8 +147,10 @@ cdef struct record:                 # one slot of any ring; data is as long as t
     uint32_t kind
     uint32_t len
     int socket
+    uint32_t channel
     uint8_t remote[18]
     uint8_t key[32]
+    wh_source source
     uint8_t data[1]
 
 cdef enum:
@@ -124,6 +159,7 @@ cdef enum:
     RETIRED_PEER
     RETIRED_ALLOWEDIPS
     RETIRED_SOCKET
+    RETIRED_FORWARDS
 
 cdef struct retired:
     retired* next
@@ -137,6 +173,8 @@ cdef struct wh_worker:              # also the context of the handshake thread, 
     pthread_t thread
     int number
     int tun_fd
+    bint vnet                       # reads and writes of tun_fd carry a virtio_net header
+    unsigned int tun_offloads       # TUN_F_* that the kernel granted
     int epoll_fd
     uint32_t running
     uint64_t epoch                  # UINT64_MAX while it holds nothing
@@ -161,6 +199,7 @@ cdef struct wh_device:
     uint32_t index_high
     uint32_t index_mask             # random: hides slot numbers in the indices on the wire
     allowedips_table allowed
+    forward_table forwards
     wh_socket sockets[MAX_SOCKETS]
     wh_worker workers[MAX_WORKERS]
     int worker_count
@@ -204,9 +243,17 @@ cdef void retire_keypairs(wh_device* dev, retired_keypairs* old) noexcept nogil
 cdef void retire_later(wh_device* dev, int kind, void* item, int fd) noexcept nogil
 cdef void reclaim(wh_device* dev, bint all) noexcept nogil
 
-# Paths.
-cdef wh_path* path_new(wh_device* dev, int socket, const uint8_t* remote) noexcept nogil  # NULL: bad socket or family
-cdef void peer_set_path(wh_device* dev, wh_peer* peer, wh_path* path) noexcept nogil
+# Paths. path_fill: WH_OK, or WH_E_STATE where there is no such socket or it is of the other family.
+cdef int path_fill(const wh_device* dev, wh_path* path, int socket, const uint8_t* remote, uint32_t channel) noexcept nogil
+cdef wh_paths* paths_of(const wh_path* path) noexcept nogil         # one path alone; NULL: out of memory
+cdef bint path_is(const wh_path* path, int socket, const uint8_t* remote, uint32_t channel) noexcept nogil
+cdef void peer_set_paths(wh_device* dev, wh_peer* peer, wh_paths* paths) noexcept nogil
+# The kernel refused our source address: send from wherever it likes from now on.
+cdef void peer_forget_source(wh_device* dev, wh_peer* peer) noexcept nogil
+# Something authenticated was heard from the peer: silence is over.
+cdef void peer_heard(wh_peer* peer) noexcept nogil
+# It came on this path: adopt it for a plain peer, report it for a managed one.
+cdef void peer_seen_on(wh_worker* w, wh_peer* peer, const wh_path* path, int64_t now) noexcept nogil
 
 # Timers and handshakes.
 cdef void peer_check_at(wh_device* dev, wh_peer* peer, int64_t at) noexcept nogil
@@ -219,4 +266,8 @@ cdef size_t padded_len(const wh_device* dev, size_t n) noexcept nogil
 cdef void peer_stage(wh_worker* w, wh_peer* peer, const uint8_t* packet, size_t n, int64_t now) noexcept nogil
 cdef void peer_flush(wh_worker* w, wh_peer* peer, int64_t now) noexcept nogil
 cdef bint peer_send_keepalive(wh_worker* w, wh_peer* peer, int64_t now) noexcept nogil
-cdef bint send_on_path(wh_device* dev, const wh_path* path, const uint8_t* data, size_t n) noexcept nogil
+# data: n bytes with CHANNEL_HEADER_LEN bytes of room before it. Returns whether the kernel took it; errno says why not.
+cdef bint send_on_path(wh_device* dev, const wh_path* path, uint8_t* data, size_t n, uint8_t ecn) noexcept nogil
+# The same to a peer: on the first path, from another source address if the kernel refuses the one we had.
+cdef bint send_to_peer(wh_device* dev, wh_peer* peer, uint8_t* data, size_t n, uint8_t ecn) noexcept nogil
+cdef bint source_was_refused(int error) noexcept nogil

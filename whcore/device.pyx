@@ -11,24 +11,32 @@ from whcore.allowedips cimport (
 )
 from whcore.arena cimport arena_alloc, arena_at, arena_destroy, arena_free, arena_index, arena_init
 from whcore.cookie cimport rate_limiter_free, rate_limiter_init
-from whcore.errors cimport WH_E_MEMORY, WH_OK
+from whcore.errors cimport WH_E_MEMORY, WH_E_STATE, WH_OK
+from whcore.forwarder cimport (
+    CHANNEL_HEADER_LEN, forward_free_list, forward_retired, forward_table_free, forward_table_init, put_channel_header,
+)
 from whcore.kernel cimport (
     EFD_CLOEXEC, EFD_NONBLOCK, MAP_ANONYMOUS, MAP_FAILED, MAP_NORESERVE, MAP_PRIVATE, MSG_DONTWAIT, PROT_READ,
-    PROT_WRITE, close, eventfd, eventfd_write, mmap, munmap, pthread_mutex_destroy, pthread_mutex_init, sendto, sockaddr,
+    PROT_WRITE, close, errno, eventfd, eventfd_write, iovec, mmap, msghdr, munmap, pthread_mutex_destroy,
+    pthread_mutex_init, sendmsg,
+    EINVAL, EADDRNOTAVAIL, ENODEV, ENETUNREACH,
     wh_add_u64, wh_exchange_u32, wh_fence, wh_load_i64, wh_load_ptr, wh_load_u32, wh_load_u64, wh_min_i64, wh_now_ns,
     wh_put_le32, wh_put_le64, wh_sockaddr, wh_spin_lock, wh_spin_unlock, wh_store_i64, wh_store_ptr, wh_store_u32,
     wh_store_u64,
 )
 from whcore.noise cimport NOISE_PSK_2, noise_suite_init
+from whcore.offload cimport packet_ecn
 from whcore.sodium cimport randombytes_buf, randombytes_uniform
 from whcore.tunnel cimport (
     DATA_HEADER_LEN, MESSAGE_DATA, TAG_LEN, TRAFFIC_DATA, TRAFFIC_KEEPALIVE, keypair, retired_keypairs, tunnel_claim,
     tunnel_init, tunnel_rekey_after_send, tunnel_sent, tunnel_zero,
 )
+from whcore.udp cimport WH_CONTROL_LEN, wh_source, wh_udp_control
 
 cdef int64_t SECOND = 1_000_000_000
 # A staged packet older than this is of no use to whoever sent it (TCP and ping have long retried).
 cdef int64_t STAGE_LIFETIME = 10 * SECOND
+cdef int64_t NEW_PATH_INTERVAL = 250_000_000    # ns between events for one unchanged off-path source
 # Whitepaper 5.3: initiations of one address a second under load, and its burst.
 cdef uint64_t LOADED_HANDSHAKES_PER_S = 20
 cdef uint64_t LOADED_HANDSHAKES_BURST = 5
@@ -68,6 +76,7 @@ cdef int device_init(wh_device* dev, int mtu) noexcept nogil:
         dev.next_check == NULL or dev.indices == NULL or dev.event_fd < 0 or dev.kick_fd < 0 or dev.stop_fd < 0
         or arena_init(&dev.peers, sizeof(wh_peer), MAX_PEERS) != WH_OK
         or arena_init(&dev.keypairs, sizeof(keypair), 3 * MAX_PEERS) != WH_OK
+        or forward_table_init(&dev.forwards) != WH_OK
         or rate_limiter_init(&dev.limiter, LIMITER_BUCKETS, LOADED_HANDSHAKES_PER_S, LOADED_HANDSHAKES_BURST) != WH_OK
     ):
         device_destroy(dev)
@@ -89,6 +98,7 @@ cdef void device_destroy(wh_device* dev) noexcept nogil:
             peer_remove(dev, dev.by_key[i])
     reclaim(dev, True)
     allowedips_clear(&dev.allowed)
+    forward_table_free(&dev.forwards)
     for i in range(MAX_SOCKETS):
         close_fd(&dev.sockets[i].fd)
     close_fd(&dev.event_fd)
@@ -155,6 +165,7 @@ cdef void raise_event(wh_worker* w, int kind, const uint8_t* key, const wh_path*
         memcpy(slot.key, key, 32)
     if path != NULL:
         slot.socket = path.socket
+        slot.channel = path.channel
         memcpy(slot.remote, path.remote, 18)
     if ring_publish(&w.events):
         eventfd_write(w.device.event_fd, 1)
@@ -307,10 +318,12 @@ cdef void free_retired(wh_device* dev, retired* entry) noexcept nogil:
     elif entry.kind == RETIRED_PEER:
         peer = <wh_peer*>entry.item
         free_stage(peer)
-        free(peer.path)
+        free(peer.paths)
         arena_free(&dev.peers, peer)
     elif entry.kind == RETIRED_ALLOWEDIPS:
         allowedips_free_list(<allowedips_node*>entry.item)
+    elif entry.kind == RETIRED_FORWARDS:
+        forward_free_list(<forward_retired*>entry.item)
     else:
         close(entry.fd)
     free(entry)
@@ -354,30 +367,90 @@ cdef void reclaim(wh_device* dev, bint all) noexcept nogil:
 
 # --- paths ----------------------------------------------------------------------------------------------------------
 
-cdef wh_path* path_new(wh_device* dev, int socket, const uint8_t* remote) noexcept nogil:
-    cdef wh_path* path
+cdef int path_fill(const wh_device* dev, wh_path* path, int socket, const uint8_t* remote, uint32_t channel) noexcept nogil:
+    memset(path, 0, sizeof(wh_path))
     if socket < 0 or socket >= MAX_SOCKETS or dev.sockets[socket].fd < 0:
-        return NULL
-    path = <wh_path*>calloc(1, sizeof(wh_path))
-    if path == NULL:
-        return NULL
+        return WH_E_STATE
     path.socket = socket
+    path.channel = channel
     memcpy(path.remote, remote, 18)
     path.address_len = wh_sockaddr(&path.address, remote, dev.sockets[socket].family)
-    if path.address_len == 0:
-        free(path)
-        return NULL
-    return path
+    return WH_OK if path.address_len else WH_E_STATE
 
 
-cdef void peer_set_path(wh_device* dev, wh_peer* peer, wh_path* path) noexcept nogil:
-    cdef wh_path* old
+cdef wh_paths* paths_of(const wh_path* path) noexcept nogil:
+    cdef wh_paths* paths = <wh_paths*>calloc(1, sizeof(wh_paths))
+    if paths != NULL:
+        paths.n = 1
+        paths.at[0] = path[0]
+    return paths
+
+
+cdef bint path_is(const wh_path* path, int socket, const uint8_t* remote, uint32_t channel) noexcept nogil:
+    return path.socket == socket and path.channel == channel and memcmp(path.remote, remote, 18) == 0
+
+
+cdef void peer_set_paths(wh_device* dev, wh_peer* peer, wh_paths* paths) noexcept nogil:
+    cdef wh_paths* old
     wh_spin_lock(&peer.seen_lock)
-    old = peer.path
-    wh_store_ptr(&peer.path, path)
+    old = peer.paths
+    wh_store_ptr(&peer.paths, paths)
     wh_spin_unlock(&peer.seen_lock)
+    wh_store_i64(&peer.unanswered_at, 0)
     if old != NULL:
         retire_later(dev, RETIRED_MEMORY, old, -1)
+
+
+cdef void peer_forget_source(wh_device* dev, wh_peer* peer) noexcept nogil:
+    cdef wh_paths* paths = <wh_paths*>wh_load_ptr(&peer.paths)
+    cdef wh_paths* fresh
+    if paths == NULL:
+        return
+    fresh = <wh_paths*>malloc(sizeof(wh_paths))
+    if fresh == NULL:
+        return
+    fresh[0] = paths[0]
+    fresh.at[0].source.known = 0
+    fresh.at[1].source.known = 0
+    peer_set_paths(dev, peer, fresh)
+
+
+cdef void peer_heard(wh_peer* peer) noexcept nogil:
+    if wh_load_i64(&peer.unanswered_at):
+        wh_store_i64(&peer.unanswered_at, 0)
+
+
+cdef void peer_seen_on(wh_worker* w, wh_peer* peer, const wh_path* path, int64_t now) noexcept nogil:
+    cdef wh_paths* paths = <wh_paths*>wh_load_ptr(&peer.paths)
+    cdef wh_paths* fresh
+    cdef bint known = False, repeated
+    cdef int i
+    if paths != NULL:
+        for i in range(paths.n):
+            known = known or path_is(&paths.at[i], path.socket, path.remote, path.channel)
+    if peer.managed:
+        if known:
+            return
+        wh_spin_lock(&peer.seen_lock)
+        repeated = (
+            now - peer.seen_at < NEW_PATH_INTERVAL and peer.seen_channel == path.channel
+            and memcmp(peer.seen_remote, path.remote, 18) == 0
+        )
+        if not repeated:
+            peer.seen_at = now
+            peer.seen_channel = path.channel
+            memcpy(peer.seen_remote, path.remote, 18)
+        wh_spin_unlock(&peer.seen_lock)
+        if not repeated:
+            raise_event(w, EVENT_NEW_PATH, peer.tunnel.remote_static, path)
+    elif not known or same_source(&paths.at[0].source, &path.source) == 0:
+        fresh = paths_of(path)
+        if fresh != NULL:
+            peer_set_paths(w.device, peer, fresh)
+
+
+cdef inline bint same_source(const wh_source* a, const wh_source* b) noexcept nogil:
+    return a.known == b.known and a.ifindex == b.ifindex and memcmp(a.address, b.address, 16) == 0
 
 
 # --- timers ---------------------------------------------------------------------------------------------------------
@@ -419,24 +492,57 @@ cdef size_t data_frame(const wh_device* dev, keypair* kp, uint64_t counter, uint
     return padded
 
 
-cdef bint send_on_path(wh_device* dev, const wh_path* path, const uint8_t* data, size_t n) noexcept nogil:
+cdef bint source_was_refused(int error) noexcept nogil:
+    """The errors of a send whose source address or link went away."""
+    return error == EINVAL or error == EADDRNOTAVAIL or error == ENODEV or error == ENETUNREACH
+
+
+cdef bint send_on_path(wh_device* dev, const wh_path* path, uint8_t* data, size_t n, uint8_t ecn) noexcept nogil:
+    cdef uint8_t control[WH_CONTROL_LEN]
+    cdef iovec vector
+    cdef msghdr message
     cdef int fd = dev.sockets[path.socket].fd
     if fd < 0:
         return False
-    return sendto(fd, data, n, MSG_DONTWAIT, <const sockaddr*>&path.address, path.address_len) == <ssize_t>n
+    if path.channel:
+        put_channel_header(data - CHANNEL_HEADER_LEN, path.channel)
+        data -= CHANNEL_HEADER_LEN
+        n += CHANNEL_HEADER_LEN
+    vector.iov_base = data
+    vector.iov_len = n
+    memset(&message, 0, sizeof(message))
+    message.msg_name = <void*>&path.address
+    message.msg_namelen = path.address_len
+    message.msg_iov = &vector
+    message.msg_iovlen = 1
+    wh_udp_control(&message, control, dev.sockets[path.socket].family, 0, ecn, &path.source)
+    return sendmsg(fd, &message, MSG_DONTWAIT) == <ssize_t>n
+
+
+cdef bint send_to_peer(wh_device* dev, wh_peer* peer, uint8_t* data, size_t n, uint8_t ecn) noexcept nogil:
+    cdef wh_paths* paths = <wh_paths*>wh_load_ptr(&peer.paths)
+    cdef wh_path path
+    if paths == NULL:
+        return False
+    path = paths.at[0]
+    if send_on_path(dev, &path, data, n, ecn):
+        return True
+    if not path.source.known or not source_was_refused(errno):
+        return False
+    peer_forget_source(dev, peer)
+    path.source.known = 0
+    return send_on_path(dev, &path, data, n, ecn)
 
 
 cdef bint seal_and_send(wh_worker* w, wh_peer* peer, keypair* kp, uint64_t counter, uint8_t* plaintext, size_t n,
                         int64_t now) noexcept nogil:
     cdef wh_device* dev = w.device
-    cdef wh_path* path = <wh_path*>wh_load_ptr(&peer.path)
+    cdef uint8_t ecn = packet_ecn(plaintext) if n else 0
     cdef size_t padded = data_frame(dev, kp, counter, plaintext, n)
     cdef size_t total = DATA_HEADER_LEN + padded + TAG_LEN
-    if path == NULL:
-        return False
     aead_seal(plaintext, plaintext, padded, NULL, 0, counter, kp.send_key)
     peer_check_at(dev, peer, tunnel_sent(&peer.tunnel, TRAFFIC_DATA if n else TRAFFIC_KEEPALIVE, now))
-    if not send_on_path(dev, path, plaintext - DATA_HEADER_LEN, total):
+    if not send_to_peer(dev, peer, plaintext - DATA_HEADER_LEN, total, ecn):
         w.counters[DROP_SEND] += 1
         return False
     w.counters[COUNT_TX_DATA] += 1
@@ -452,9 +558,9 @@ cdef bint peer_send_keepalive(wh_worker* w, wh_peer* peer, int64_t now) noexcept
     cdef uint8_t frame[HEADROOM + 64]
     cdef uint64_t counter = 0
     cdef keypair* kp
-    if wh_load_ptr(&peer.path) == NULL:
+    if wh_load_ptr(&peer.paths) == NULL:
         return False
-    kp = tunnel_claim(&peer.tunnel, &counter, now)
+    kp = tunnel_claim(&peer.tunnel, 1, &counter, now)
     if kp == NULL:
         return False
     return seal_and_send(w, peer, kp, counter, frame + HEADROOM, 0, now)
@@ -495,10 +601,10 @@ cdef void peer_flush(wh_worker* w, wh_peer* peer, int64_t now) noexcept nogil:
     cdef uint64_t counter = 0
     cdef keypair* kp
     while wh_load_u32(&peer.staged):
-        if wh_load_ptr(&peer.path) == NULL:
+        if wh_load_ptr(&peer.paths) == NULL:
             peer_want_handshake(w.device, peer)
             return
-        kp = tunnel_claim(&peer.tunnel, &counter, now)
+        kp = tunnel_claim(&peer.tunnel, 1, &counter, now)
         if kp == NULL:
             peer_want_handshake(w.device, peer)
             return

@@ -6,17 +6,18 @@ Handshakes wait in bounded rings behind data, never before it: a flood of them c
 
 from libc.stdint cimport INT64_MAX, UINT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
-from libc.string cimport memcmp, memset
+from libc.string cimport memset
 
 from whcore.arena cimport arena_alloc, arena_free
 from whcore.cookie cimport cookie_check_mac1, cookie_check_mac2, cookie_consume, cookie_make, rate_limiter_allow
 from whcore.device cimport (
     COUNT_COOKIE_SENT, COUNT_RX_HANDSHAKE, COUNT_TX_HANDSHAKE, DROP_HANDSHAKE, DROP_INDEX, DROP_LENGTH, DROP_MAC,
-    DROP_SEND, DROP_STAGE_OLD, EVENT_HANDSHAKE, EVENT_HANDSHAKE_FAILED, EVENT_NEW_PATH, EVENT_PATH_WANTED, index_bind,
-    index_claim, index_entry, index_find, index_release, path_new, peer_at, peer_check_at, peer_find, peer_flush,
-    peer_send_keepalive, peer_set_path, raise_event, reclaim, record, retire_keypairs, ring, ring_free, ring_front,
-    ring_init, ring_pop, send_on_path, staged_packet, wh_device, wh_path, wh_peer, wh_worker,
+    DROP_SEND, DROP_STAGE_OLD, EVENT_HANDSHAKE, EVENT_HANDSHAKE_FAILED, EVENT_PATH_WANTED, index_bind,
+    index_claim, index_entry, index_find, index_release, path_fill, peer_at, peer_check_at, peer_find, peer_flush,
+    peer_forget_source, peer_heard, peer_seen_on, peer_send_keepalive, raise_event, reclaim, record, retire_keypairs, ring, ring_free, ring_front,
+    ring_init, ring_pop, send_on_path, send_to_peer, staged_packet, wh_device, wh_path, wh_peer, wh_worker,
 )
+from whcore.forwarder cimport CHANNEL_HEADER_LEN
 from whcore.errors cimport WH_E_MEMORY, WH_OK
 from whcore.kernel cimport (
     EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLLIN, close, epoll_create1, epoll_ctl, epoll_event, epoll_wait, eventfd_read,
@@ -140,6 +141,8 @@ cdef void check_peer(wh_device* dev, wh_peer* peer, uint32_t slot, int64_t now) 
         actions |= ACTION_INITIATE
     if wanted:
         peer.tunnel.attempts = 0
+    elif actions & ACTION_INITIATE:
+        peer_forget_source(dev, peer)   # the peer is silent: the address we send from may be why
     if wanted or actions & ACTION_INITIATE:
         peer_initiate(dev, peer, False, now)
     peer_check_at(dev, peer, next_at)
@@ -195,9 +198,10 @@ cdef void wanted_at(wh_device* dev, wh_peer* peer, int64_t at) noexcept nogil:
 
 
 cdef void peer_initiate(wh_device* dev, wh_peer* peer, bint force, int64_t now) noexcept nogil:
-    cdef uint8_t message[INITIATION_LEN]
+    cdef uint8_t room[CHANNEL_HEADER_LEN + INITIATION_LEN]
+    cdef uint8_t* message = room + CHANNEL_HEADER_LEN
     cdef uint32_t index
-    if peer.path == NULL:
+    if peer.paths == NULL:
         want_path(dev, peer, now)
         return
     if not force and not tunnel_may_initiate(&peer.tunnel, now):
@@ -212,14 +216,11 @@ cdef void peer_initiate(wh_device* dev, wh_peer* peer, bint force, int64_t now) 
         index_release(dev, index)
         return
     peer_check_at(dev, peer, tunnel_initiation_sent(&peer.tunnel, now))
-    send_handshake(dev, peer.path, message, INITIATION_LEN)
+    count_handshake(dev, send_to_peer(dev, peer, message, INITIATION_LEN, 0))
 
 
-cdef void send_handshake(wh_device* dev, const wh_path* path, const uint8_t* message, size_t n) noexcept nogil:
-    if send_on_path(dev, path, message, n):
-        dev.timer.counters[COUNT_TX_HANDSHAKE] += 1
-    else:
-        dev.timer.counters[DROP_SEND] += 1
+cdef void count_handshake(wh_device* dev, bint sent) noexcept nogil:
+    dev.timer.counters[COUNT_TX_HANDSHAKE if sent else DROP_SEND] += 1
 
 
 # --- handshake messages ---------------------------------------------------------------------------------------------
@@ -281,24 +282,33 @@ cdef bint admitted(wh_device* dev, record* message, bint loaded, int64_t now) no
     return True
 
 
+cdef int source_path(wh_device* dev, record* message, wh_path* path) noexcept nogil:
+    """The way back to where a message came from."""
+    cdef int rc = path_fill(dev, path, message.socket, message.remote, message.channel)
+    path.source = message.source
+    return rc
+
+
 cdef void send_cookie(wh_device* dev, record* message, int64_t now) noexcept nogil:
-    cdef uint8_t reply[COOKIE_LEN]
-    cdef wh_path* path = path_new(dev, message.socket, message.remote)
-    if path == NULL:
+    cdef uint8_t room[CHANNEL_HEADER_LEN + COOKIE_LEN]
+    cdef uint8_t* reply = room + CHANNEL_HEADER_LEN
+    cdef wh_path path
+    if source_path(dev, message, &path) != WH_OK:
         return
     memset(reply, 0, COOKIE_LEN)
     reply[0] = MESSAGE_COOKIE
     wh_put_le32(reply + 4, wh_le32(message.data + 4))
     cookie_make(&dev.checker, message.data, message.len, message.remote, now, reply + 8, reply + 32)
-    send_handshake(dev, path, reply, COOKIE_LEN)
+    count_handshake(dev, send_on_path(dev, &path, reply, COOKIE_LEN, 0))
     dev.timer.counters[COUNT_COOKIE_SENT] += 1
-    free(path)
 
 
 cdef void handle_initiation(wh_device* dev, record* message, int64_t now) noexcept nogil:
     cdef noise_handshake hs
     cdef retired_keypairs old
-    cdef uint8_t response[RESPONSE_LEN]
+    cdef uint8_t room[CHANNEL_HEADER_LEN + RESPONSE_LEN]
+    cdef uint8_t* response = room + CHANNEL_HEADER_LEN
+    cdef wh_path path
     cdef wh_peer* peer = NULL
     cdef keypair* fresh = NULL
     cdef int rc
@@ -323,7 +333,11 @@ cdef void handle_initiation(wh_device* dev, record* message, int64_t now) noexce
     retire_keypairs(dev, &old)
     peer_check_at(dev, peer, tunnel_received(&peer.tunnel, TRAFFIC_HANDSHAKE, now))
     peer_check_at(dev, peer, tunnel_sent(&peer.tunnel, TRAFFIC_HANDSHAKE, now))
-    answer_source(dev, peer, message, response)
+    peer_heard(peer)
+    # A response goes to where its initiation came from, whatever the peer's path is.
+    if source_path(dev, message, &path) == WH_OK:
+        count_handshake(dev, send_on_path(dev, &path, response, RESPONSE_LEN, 0))
+        peer_seen_on(&dev.timer, peer, &path, now)
 
 
 cdef keypair* claim_keypair(wh_device* dev, wh_peer* peer) noexcept nogil:
@@ -339,26 +353,6 @@ cdef keypair* claim_keypair(wh_device* dev, wh_peer* peer) noexcept nogil:
     return fresh
 
 
-cdef void answer_source(wh_device* dev, wh_peer* peer, record* message, const uint8_t* response) noexcept nogil:
-    """A response goes to where its initiation came from, whatever the peer's path is."""
-    cdef wh_path* path = path_new(dev, message.socket, message.remote)
-    if path == NULL:
-        return
-    send_handshake(dev, path, response, RESPONSE_LEN)
-    adopt_source(dev, peer, path)
-
-
-cdef void adopt_source(wh_device* dev, wh_peer* peer, wh_path* path) noexcept nogil:
-    """Take the source of an authenticated handshake as the path of a plain peer; report it for a managed one."""
-    if peer.path != NULL and peer.path.socket == path.socket and memcmp(peer.path.remote, path.remote, 18) == 0:
-        free(path)
-    elif peer.managed:
-        raise_event(&dev.timer, EVENT_NEW_PATH, peer.tunnel.remote_static, path)
-        free(path)
-    else:
-        peer_set_path(dev, peer, path)
-
-
 cdef wh_peer* peer_of_index(wh_device* dev, uint32_t index) noexcept nogil:
     cdef index_entry* entry = index_find(dev, index)
     cdef wh_peer* peer
@@ -371,7 +365,7 @@ cdef wh_peer* peer_of_index(wh_device* dev, uint32_t index) noexcept nogil:
 
 cdef void handle_response(wh_device* dev, record* message, int64_t now) noexcept nogil:
     cdef retired_keypairs old
-    cdef wh_path* path
+    cdef wh_path path
     cdef keypair* fresh
     cdef uint32_t index = wh_le32(message.data + 8)
     cdef wh_peer* peer = peer_of_index(dev, index)
@@ -389,9 +383,9 @@ cdef void handle_response(wh_device* dev, record* message, int64_t now) noexcept
         return
     index_bind(dev, index, fresh)
     retire_keypairs(dev, &old)
-    path = path_new(dev, message.socket, message.remote)
-    if path != NULL:
-        adopt_source(dev, peer, path)
+    peer_heard(peer)
+    if source_path(dev, message, &path) == WH_OK:
+        peer_seen_on(&dev.timer, peer, &path, now)
     peer_check_at(dev, peer, tunnel_received(&peer.tunnel, TRAFFIC_HANDSHAKE, now))
     raise_event(&dev.timer, EVENT_HANDSHAKE, peer.tunnel.remote_static, NULL)
     # The responder may not use the session before it hears a data message (5.4.3): a packet that waits, or none.

@@ -46,6 +46,7 @@ cdef extern from "kernel.h" nogil:
     enum: AF_UNSPEC
     enum: MSG_DONTWAIT
     enum: MSG_TRUNC
+    enum: MSG_CTRUNC
     enum: SOL_SOCKET
     enum: SO_DOMAIN
 
@@ -74,6 +75,7 @@ cdef extern from "kernel.h" nogil:
 
     int sendmmsg(int fd, mmsghdr* messages, unsigned int n, int flags)
     int recvmmsg(int fd, mmsghdr* messages, unsigned int n, int flags, void* timeout)
+    ssize_t sendmsg(int fd, const msghdr* message, int flags)
     ssize_t sendto(int fd, const void* data, size_t n, int flags, const sockaddr* to, socklen_t to_len)
     int getsockopt(int fd, int level, int name, void* value, socklen_t* value_len)
     void wh_wire_address(uint8_t* out, const sockaddr_storage* source)
@@ -123,6 +125,8 @@ cdef extern from "kernel.h" nogil:
 
     ssize_t read(int fd, void* data, size_t n)
     ssize_t write(int fd, const void* data, size_t n)
+    ssize_t readv(int fd, const iovec* vectors, int n)
+    ssize_t writev(int fd, const iovec* vectors, int n)
     int close(int fd)
 
     enum: EAGAIN
@@ -130,4 +134,9 @@ cdef extern from "kernel.h" nogil:
     enum: EBADF
     enum: EBADFD
     enum: EIO
+    enum: EINVAL
+    enum: EADDRNOTAVAIL
+    enum: ENODEV
+    enum: ENETUNREACH
+    enum: EMSGSIZE
     int errno

@@ -8,10 +8,10 @@ GIVE_UP: Final = 4
 ZERO: Final = 8
 
 class Tunnel:
-    """One WireGuard peer without I/O, threads or clock, over the same code as the data plane.
+    """One WireGuard peer without I/O, threads or clock, over the data plane's own code.
 
-    For tests, simulations and programs that bring their own sockets. Times are ns. One thread at a time. Datagrams
-    that do not verify raise BadPacket and change nothing.
+    For tests, simulations and programs that bring their own sockets. Times are ns. One thread at a time.
+    Datagrams that do not verify raise BadPacket and change nothing.
     """
 
     def __init__(self, secret_key: SecretKey, peer: bytes, *, psk: bytes | None = None) -> None:
@@ -32,7 +32,7 @@ class Tunnel:
         """(due actions: INITIATE | KEEPALIVE | GIVE_UP | ZERO, the next deadline in ns or None) (6)."""
     def set_keepalive(self, seconds: int, *, now_ns: int) -> None: ...
     def wants_rekey(self) -> bool:
-        """Whether sending or receiving since the last call asked for a new handshake (6.2). Reading it clears it."""
+        """Whether traffic since the last call asked for a new handshake (6.2)."""
     def skip_messages(self, n: int) -> None:
         """Advance the current keypair's send counter, as if n messages had been sent."""
     @property

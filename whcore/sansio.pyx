@@ -158,7 +158,7 @@ cdef class Tunnel:
 
     def seal(self, bytes packet, *, int64_t now_ns):
         cdef uint64_t counter = 0
-        cdef keypair* kp = tunnel_claim(&self.s.tunnel, &counter, now_ns)
+        cdef keypair* kp = tunnel_claim(&self.s.tunnel, 1, &counter, now_ns)
         if kp == NULL:
             return None
         padded = packet + bytes(15 - (len(packet) + 15) % 16)

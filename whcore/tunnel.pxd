@@ -106,8 +106,8 @@ cdef bint tunnel_confirm(tunnel* t, keypair* kp, retired_keypairs* retired, int6
 # (locked) Detach all keypairs and wipe the handshake.
 cdef void tunnel_zero(tunnel* t, retired_keypairs* retired) noexcept nogil
 
-# (worker) The keypair to send with and a nonce for it, or NULL where a handshake is needed.
-cdef keypair* tunnel_claim(tunnel* t, uint64_t* counter, int64_t now) noexcept nogil
+# (worker) The keypair to send with and the first of n nonces for it, or NULL where a handshake is needed.
+cdef keypair* tunnel_claim(tunnel* t, uint64_t n, uint64_t* counter, int64_t now) noexcept nogil
 # (worker) Whether a data message may still be received under kp.
 cdef bint keypair_receivable(const keypair* kp, int64_t now) noexcept nogil
 # (worker) Whether having sent / received under kp asks for a rekey (whitepaper 6.2).

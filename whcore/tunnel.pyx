@@ -192,14 +192,14 @@ cdef void tunnel_zero(tunnel* t, retired_keypairs* retired) noexcept nogil:
 
 # --- keypairs (6.2) -------------------------------------------------------------------------------------------------
 
-cdef keypair* tunnel_claim(tunnel* t, uint64_t* counter, int64_t now) noexcept nogil:
+cdef keypair* tunnel_claim(tunnel* t, uint64_t n, uint64_t* counter, int64_t now) noexcept nogil:
     cdef keypair* kp = <keypair*>wh_load_ptr(&t.current)
     if kp == NULL or now - kp.created_at >= REJECT_AFTER_TIME:
         return NULL
-    if wh_load_u64(&kp.send_counter) >= REJECT_AFTER_MESSAGES:
+    if wh_load_u64(&kp.send_counter) + n > REJECT_AFTER_MESSAGES:
         return NULL
-    counter[0] = wh_add_u64(&kp.send_counter, 1)
-    return kp if counter[0] < REJECT_AFTER_MESSAGES else NULL
+    counter[0] = wh_add_u64(&kp.send_counter, n)
+    return kp if counter[0] + n <= REJECT_AFTER_MESSAGES else NULL
 
 
 cdef bint keypair_receivable(const keypair* kp, int64_t now) noexcept nogil:

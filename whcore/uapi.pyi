@@ -12,8 +12,8 @@ class Device(Protocol):
     def set_fwmark(self, mark: int) -> None:
         """Mark outgoing datagrams (0: none). Raises OSError."""
     def socket_for(self, v4: bool) -> int:
-        """Number of the socket of that address family in the data plane. Raises OSError where there is none."""
+        """Number of that family's socket in the data plane. Raises OSError where there is none."""
 
 def serve(fd: int, datapath: Datapath, device: Device) -> None:
-    """Answer requests of the cross-platform WireGuard configuration protocol on a connected stream socket, in blocking
-    mode, until its other end closes or sends what is no request. Keys pass through locked memory only."""
+    """Answer requests of the cross-platform WireGuard configuration protocol on a connected, blocking stream
+    socket until its other end closes or sends what is no request. Keys pass through locked memory only."""

@@ -1,4 +1,4 @@
-"""A data plane without packets, for tests of what drives one. The same interface as whcore.datapath.Datapath."""
+"""A data plane without packets, for tests of what drives one: whcore.datapath.Datapath's interface."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data planes over loopback, each with a datagram socket pair in the place of its TUN: real threads, real UDP."""
+"""Data planes over loopback, each with a socket pair in the place of its TUN: real threads, real UDP."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -28,6 +29,10 @@ def wire(host: str, port: int) -> bytes:
 def ipv4(source: str, destination: str, payload: bytes = b"x") -> bytes:
     header = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(payload), 0, 0, 64, 17, 0)
     return header + socket.inet_aton(source) + socket.inet_aton(destination) + payload
+
+
+def thread_count() -> int:
+    return len(list(Path("/proc/self/task").iterdir()))
 
 
 class Node:
@@ -197,7 +202,7 @@ def test_a_managed_peer_never_moves_by_itself_but_is_reported(pair: tuple[Node, 
     b.knows(a, managed=True, path=False)
     packet = a.emit(b, b"x")
     assert b.tun.recv(2000) == packet, "delivered although b has no path"
-    assert b.event(core.EVENT_NEW_PATH) == (core.EVENT_NEW_PATH, a.key, b.socket, a.remote)
+    assert b.event(core.EVENT_NEW_PATH) == (core.EVENT_NEW_PATH, a.key, b.socket, a.remote, 0)
     assert b.plane.peers()[0].path is None
 
 
@@ -274,8 +279,9 @@ def test_control_datagrams_reach_python_and_leave_from_it(pair: tuple[Node, Node
         return bool(received)
 
     b.until(arrived, "a control datagram")
-    assert received == [(b.socket, a.remote, control)]
-    assert not a.plane.send_control(a.socket, bytes(15) + b"\x01" + b"\0\x01", control), "no IPv6 over an IPv4 socket"
+    assert received == [(b.socket, a.remote, control, 0)]
+    loopback6 = bytes(15) + b"\x01" + b"\0\x01"
+    assert not a.plane.send_control(a.socket, loopback6, control), "no IPv6 over an IPv4 socket"
 
 
 def test_a_control_flood_is_bounded_and_counted(pair: tuple[Node, Node]) -> None:
@@ -309,11 +315,11 @@ def test_random_and_mutated_datagrams_change_nothing(connected: tuple[Node, Node
 
 
 def test_close_is_idempotent_and_joins_the_threads() -> None:
-    before = len(os.listdir("/proc/self/task"))
+    before = thread_count()
     node = Node("10.0.0.1")
-    assert len(os.listdir("/proc/self/task")) == before + 2
+    assert thread_count() == before + 2
     node.close()
     node.plane.close()
-    assert len(os.listdir("/proc/self/task")) == before
+    assert thread_count() == before
     with pytest.raises(ValueError, match="closed"):
         node.plane.counters()

@@ -1,4 +1,4 @@
-"""The WireGuard tunnel without I/O: handshakes, key rotation and every timer of whitepaper section 6, on a fake clock."""
+"""The WireGuard tunnel without I/O, on a fake clock: handshakes, keys, timers of whitepaper section 6."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ class Pair:
 
     psk: bytes | None = None
     now: int = 1000 * S
-    keys: tuple[SecretKey, SecretKey] = field(default_factory=lambda: (SecretKey.generate(), SecretKey.generate()))
+    keys: tuple[SecretKey, SecretKey] = field(
+        default_factory=lambda: (SecretKey.generate(), SecretKey.generate())
+    )
 
     def __post_init__(self) -> None:
         a, b = self.keys

@@ -20,6 +20,7 @@ _TUNSETIFF = 0x400454CA
 _IFF_TUN = 0x0001
 _IFF_MULTI_QUEUE = 0x0100
 _IFF_NO_PI = 0x1000
+_IFF_VNET_HDR = 0x4000
 _IFF_TUN_EXCL = 0x8000  # refuse an interface that exists, also one whose queues we could join
 _IFREQ = struct.Struct("16sH22x")  # struct ifreq: name, flags, rest of the union
 
@@ -39,11 +40,12 @@ def check_interface_name(name: str) -> None:
 def open_tun(name: str, *, queues: int = 1) -> list[int]:
     """Make a TUN interface that lives as long as its fds, which belong to the caller.
 
-    One non-blocking, close-on-exec fd a queue, IFF_NO_PI: every read and write is one IP packet. The
-    interface is down and has no address. Raises SystemSetupError; nothing is left behind then.
+    One non-blocking, close-on-exec fd a queue, IFF_NO_PI and IFF_VNET_HDR: every read and write is one IP
+    packet, or one that stands for many, behind a virtio_net header (the data plane turns the offloads on).
+    The interface is down and has no address. Raises SystemSetupError; nothing is left behind then.
     """
     check_interface_name(name)
-    flags = _IFF_TUN | _IFF_NO_PI | (_IFF_MULTI_QUEUE if queues > 1 else 0)
+    flags = _IFF_TUN | _IFF_NO_PI | _IFF_VNET_HDR | (_IFF_MULTI_QUEUE if queues > 1 else 0)
     fds: list[int] = []
     try:
         for queue in range(queues):

@@ -1,0 +1,70 @@
+"""The worker's part in relaying: see forwarding.pxd. Payload is neither copied nor read: what GRO made one receive
+leaves as one send."""
+
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
+from libc.string cimport memset
+
+from whcore.device cimport COUNT_FORWARDED, COUNT_TX_SENDS, DROP_FORWARD, DROP_SEND, wh_device, wh_path, wh_worker
+from whcore.forwarder cimport (
+    CHANNEL_FROM_RELAY, FORWARD_MIXED, FORWARD_OK, channel_header, forward_segments, forward_verdict,
+)
+from whcore.kernel cimport EIO, MSG_DONTWAIT, errno, iovec, msghdr, sendmsg, wh_wire_address
+from whcore.udp cimport WH_CONTROL_LEN, wh_udp_control
+from whcore.worker cimport scratch
+
+
+cdef bint forward_run(wh_worker* w, scratch* s, int i, uint8_t* data, size_t n, size_t segment_len, int socket,
+                      int64_t now) noexcept nogil:
+    cdef forward_verdict verdict
+    cdef uint8_t remote[18]
+    cdef uint32_t channel
+    cdef size_t datagrams
+    cdef int code
+    if not channel_header(data, n, &channel) or channel & CHANNEL_FROM_RELAY:
+        return False
+    wh_wire_address(remote, &s.sources[i])
+    code = forward_segments(&w.device.forwards, socket, remote, data, n, segment_len, now, &verdict)
+    if code == FORWARD_MIXED:
+        return False
+    datagrams = (n + segment_len - 1) // segment_len
+    if code == FORWARD_OK:
+        w.counters[COUNT_FORWARDED] += (verdict.n + segment_len - 1) // segment_len
+        datagrams -= (verdict.n + segment_len - 1) // segment_len
+        send_run(w, <const wh_path*>verdict.place.path, data, verdict.n, segment_len, s.ancillary[i].ecn)
+    w.counters[DROP_FORWARD] += datagrams
+    return True
+
+
+cdef void send_run(wh_worker* w, const wh_path* path, uint8_t* data, size_t n, size_t segment_len, uint8_t ecn) noexcept nogil:
+    cdef size_t at = 0, length
+    if n > segment_len and w.device.sockets[path.socket].segments:
+        if send_datagrams(w, path, data, n, <uint16_t>segment_len, ecn):
+            return
+        if errno != EIO:
+            w.counters[DROP_SEND] += (n + segment_len - 1) // segment_len
+            return
+        w.device.sockets[path.socket].segments = False      # no checksums in hardware on the way: singly from now on
+    while at < n:
+        length = min(segment_len, n - at)
+        if not send_datagrams(w, path, data + at, length, 0, ecn):
+            w.counters[DROP_SEND] += 1
+        at += length
+
+
+cdef bint send_datagrams(wh_worker* w, const wh_path* path, uint8_t* data, size_t n, uint16_t segment_len,
+                         uint8_t ecn) noexcept nogil:
+    cdef uint8_t control[WH_CONTROL_LEN]
+    cdef iovec vector
+    cdef msghdr message
+    vector.iov_base = data
+    vector.iov_len = n
+    memset(&message, 0, sizeof(message))
+    message.msg_name = <void*>&path.address
+    message.msg_namelen = path.address_len
+    message.msg_iov = &vector
+    message.msg_iovlen = 1
+    wh_udp_control(&message, control, w.device.sockets[path.socket].family, segment_len, ecn, &path.source)
+    if sendmsg(w.device.sockets[path.socket].fd, &message, MSG_DONTWAIT) != <ssize_t>n:
+        return False
+    w.counters[COUNT_TX_SENDS] += 1
+    return True

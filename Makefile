@@ -9,10 +9,12 @@ BUILD_PACKAGES := build-essential pkg-config libsodium-dev python3-dev python3-v
 RUN_PACKAGES := iproute2 iputils-ping nftables procps
 TEST_PACKAGES := wireguard-tools wireguard-go iperf3 ncat
 
+BENCH_PATH := sandbox:tests/bench
+
 SOURCES := setup.py pyproject.toml MANIFEST.in README.md LICENSE \
 	$(shell find whcore wh tools -name '*.py' -o -name '*.py[xi]' -o -name '*.pxd' -o -name '*.h' -o -name py.typed)
 
-.PHONY: build demo test test-full soak lint bench bench-control clean
+.PHONY: build demo test test-full soak lint bench bench-control bench-data profile-data clean
 
 build: $(VENV)/installed
 
@@ -30,6 +32,10 @@ $(VENV)/lint-installed: $(VENV)/installed
 	$(BIN)/pip install --quiet '.[lint]'
 	touch $@
 
+$(VENV)/bench-installed: $(VENV)/installed
+	$(BIN)/pip install --quiet '.[bench]'
+	touch $@
+
 demo: build
 	$(BIN)/python sandbox/demo.py
 
@@ -40,25 +46,36 @@ test: build
 test-full: build
 	$(BIN)/pytest
 
+# 30 minutes at full speed; SOAK="--minutes 2" for less.
 soak: build
-	$(BIN)/pytest -m slow
+	PYTHONPATH=$(BENCH_PATH) $(BIN)/python tests/soak/soak.py $(SOAK)
 
 lint: $(VENV)/lint-installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict -p wh -p whtools
-	MYPYPATH=sandbox:tests/bench:tests/fuzz $(BIN)/mypy --strict sandbox tests/bench tests/fuzz
+	MYPYPATH=sandbox:tests/bench:tests/fuzz $(BIN)/mypy --strict sandbox tests/bench tests/fuzz tests/soak
 	$(BIN)/python -I -m mypy.stubtest --ignore-disjoint-bases --ignore-unused-allowlist \
 		--allowlist tests/stubtest-allowlist $(subst /,.,$(basename $(wildcard whcore/*.pyi)))
 	$(BIN)/lint-imports
 	! grep -nE '^[[:space:]]*(from|c?import) +wh\b' whcore/*.py whcore/*.p[yx][xd] # the core knows no policy
 
-bench: bench-control
+bench: bench-control bench-data
 
 bench-control: build
 	PYTHONPATH=sandbox $(BIN)/python tests/bench/bench_control.py
 
+# The newest wireguard-go is fetched for comparison, never installed; without it the bench says so and goes on.
+# BENCH="--quick" for a first look, BENCH="--peer PROGRAM" for one more userspace WireGuard.
+bench-data: $(VENV)/bench-installed
+	tests/bench/fetch_wireguard_go >/dev/null || echo "bench-data: goes on without the newest wireguard-go" >&2
+	PYTHONPATH=$(BENCH_PATH) $(BIN)/python tests/bench/bench_data.py $(BENCH)
+
+# Where the time goes; PROFILE="--udp 1200" for other traffic. Needs perf (Debian: linux-perf).
+profile-data: build
+	PYTHONPATH=$(BENCH_PATH) $(BIN)/python tests/bench/profile_data.py $(PROFILE)
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .bench $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	rm -f whcore/*.c whcore/*.so
 	find . -name __pycache__ -prune -exec rm -rf {} +

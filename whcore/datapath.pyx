@@ -19,7 +19,7 @@ from whcore.device cimport (
     peer_heard, peer_remove, peer_set_paths, reclaim, record,
     retire_keypairs, retire_later, ring, ring_front, ring_pop, wh_device, wh_path, wh_paths, wh_peer, wh_worker, index_release,
 )
-from whcore.errors cimport WH_OK, raise_rc
+from whcore.errors cimport WH_E_LIMIT, WH_OK, raise_rc
 from whcore.forwarder cimport (
     CHANNEL_FROM_RELAY, FORWARD_CODES, forward_close, forward_expire, forward_find, forward_limits, forward_move,
     forward_open, forward_place, forward_retired, forward_set_totals, forward_status, forward_take_retired,
@@ -433,6 +433,8 @@ cdef class Datapath:
         if rc != WH_OK:
             free(places[0].path)
             free(places[1].path)
+            if rc == WH_E_LIMIT:
+                raise SystemFailure("every relay channel is taken", hint="close some, or send clients to another relay")
             raise_rc(rc, "relay channel")
         return ids[0], ids[1]
 

@@ -1,11 +1,14 @@
-"""Relay channels (docs/protocol.md section 8): CHANNEL datagrams are looked up, re-addressed in place and charged.
+"""Relay channels (docs/protocol.md section 8): CHANNEL datagrams are looked up, re-addressed in place and
+charged.
 
-A channel has two legs, the opener's and the target's. A client sends with its own leg's id, bit 31 clear; the relay
-passes the datagram on under the other leg's id, bit 31 set. Nothing behind the 8 header bytes is written.
+A channel has two legs, the opener's and the target's. A client sends with its own leg's id, bit 31 clear; the
+relay passes the datagram on under the other leg's id, bit 31 set. What follows the 8 header bytes is never
+written.
 
-Readers (forward_segments) run without a lock beside one writer. What the writer takes out is handed to `retired`, for
-the owner to free once every reader passed a quiescent point; until its next one, a reader may use what a verdict
-points to. Only the limits of a channel are charged under a spin lock: a channel's first, then that of the totals.
+Readers (forward_segments) run without a lock beside one writer. What the writer takes out is handed to
+`retired`, for the owner to free once every reader passed a quiescent point; until its next one, a reader may
+use what a verdict points to. Only the limits are charged under spin locks: a channel's, and in it that of the
+totals.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
@@ -38,7 +41,7 @@ cdef enum:                              # a leg's side of its channel
 cdef struct forward_place:              # where a client is; immutable once published, replaced as a whole
     int socket
     uint8_t remote[18]
-    void* path                          # the owner's way to send there, from malloc or NULL; freed with the place
+    void* path                          # the owner's way to send there; from malloc, freed with the place
 
 cdef struct forward_limits:
     uint64_t rate                       # bytes/s; 0: unlimited
@@ -46,7 +49,7 @@ cdef struct forward_limits:
     uint64_t quota                      # bytes both ways in the channel's life; 0: unlimited
     bint trusted                        # the relay's totals do not apply
 
-cdef struct forward_bucket:             # of tokens, kept as the time at which all that was let through is paid for
+cdef struct forward_bucket:             # of tokens, kept as the time at which none is owed any more
     uint64_t rate                       # bytes/s; 0: unlimited
     uint64_t burst                      # bytes
     int64_t full_ns                     # the time that burst bytes take
@@ -116,29 +119,30 @@ cdef struct forward_status:             # of one channel, read at one moment
 
 ctypedef void (*forward_visitor)(const forward_status* status, void* context) noexcept nogil
 
-# --- readers --------------------------------------------------------------------------------------------------------
+# --- readers --------------------------------------------------------------------------------------------
 
-# Forward n bytes that came from remote (18 bytes) on socket: a run of datagrams of segment_len bytes, the last may be
-# shorter; segment_len 0 or over n: one datagram. FORWARD_OK fills the verdict: the leading segments that the limits let
-# through have their new header, the others are dropped and counted. Any other code: nothing to send, data unchanged,
-# drops counted except for FORWARD_MIXED. now: monotonic ns.
+# Forward n bytes that came from remote (18 bytes) on socket: a run of datagrams of segment_len bytes, the
+# last may be shorter; segment_len 0 or over n: one datagram. FORWARD_OK fills the verdict: the leading
+# segments that the limits let through have their new header, the others are dropped and counted. Any other
+# code: nothing to send, data unchanged, drops counted except for FORWARD_MIXED. now: monotonic ns.
 cdef int forward_segments(forward_table* t, int socket, const uint8_t* remote, uint8_t* data, size_t n,
                           size_t segment_len, int64_t now, forward_verdict* verdict) noexcept nogil
 
-# --- the writer -----------------------------------------------------------------------------------------------------
+# --- the writer -----------------------------------------------------------------------------------------
 
 # WH_OK or WH_E_MEMORY.
 cdef int forward_table_init(forward_table* t) noexcept nogil
 # Frees everything at once: no reader may run. Idempotent.
 cdef void forward_table_free(forward_table* t) noexcept nogil
 # Limits of all channels together that are not trusted; 0: unlimited. day_quota: bytes in 24 hours.
-cdef void forward_set_totals(forward_table* t, uint64_t rate, uint32_t burst, uint64_t day_quota) noexcept nogil
-# Open a channel; ids receives the opener's and the target's leg id. WH_OK, WH_E_LIMIT (FORWARD_CHANNELS are open),
-# WH_E_MEMORY; on failure the places' paths stay the caller's.
+cdef void forward_set_totals(forward_table* t, uint64_t rate, uint32_t burst,
+                             uint64_t day_quota) noexcept nogil
+# Open a channel; ids receives the opener's and the target's leg id. WH_OK, WH_E_LIMIT (FORWARD_CHANNELS are
+# open), WH_E_MEMORY; on failure the places' paths stay the caller's.
 cdef int forward_open(forward_table* t, const forward_place* opener, const forward_place* target,
                       const forward_limits* limits, int64_t now, uint32_t* ids) noexcept nogil
-# The client of leg id is elsewhere now. WH_OK, WH_E_STATE (no such leg), WH_E_MEMORY; on failure the path stays the
-# caller's.
+# The client of leg id is elsewhere now. WH_OK, WH_E_STATE (no such leg), WH_E_MEMORY; on failure the path
+# stays the caller's.
 cdef int forward_move(forward_table* t, uint32_t id, const forward_place* place) noexcept nogil
 # Close the channel that leg id, either of the two, belongs to. WH_OK or WH_E_STATE (no such leg).
 cdef int forward_close(forward_table* t, uint32_t id) noexcept nogil
@@ -154,10 +158,10 @@ cdef forward_retired* forward_take_retired(forward_table* t) noexcept nogil
 cdef void forward_free_list(forward_retired* chain) noexcept nogil
 
 
-# --- the header, on both ends ---------------------------------------------------------------------------------------
+# --- the header, on both ends ---------------------------------------------------------------------------
 
-# Whether n bytes begin with a CHANNEL header, and its channel: with CHANNEL_FROM_RELAY set it is for us as a client,
-# else for us as a relay.
+# Whether n bytes begin with a CHANNEL header, and its channel: with CHANNEL_FROM_RELAY set it is for us as a
+# client, else as a relay.
 cdef inline bint channel_header(const uint8_t* data, size_t n, uint32_t* channel) noexcept nogil:
     if n < CHANNEL_HEADER_LEN or wh_le32(data) != CHANNEL_WORD:
         return False

@@ -1,18 +1,12 @@
-"""Relay channels: see forwarder.pxd for structs and contracts. The functions stand in this order: the directory of
-legs, the writer's changes, limits, forwarding, and a class for Python."""
+"""Relay channels: see forwarder.pxd for structs and contracts. The functions stand in this order: the
+directory of legs, the writer's changes, limits, forwarding."""
 
-cimport cython
-from collections import namedtuple
-
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport UINT64_MAX
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy, memset
 
-from whcore.errors cimport WH_E_LIMIT, WH_E_MEMORY, WH_E_STATE, WH_OK, raise_rc
-from whcore.kernel cimport (
-    wh_add_u64, wh_fence, wh_load_ptr, wh_load_u64, wh_spin_lock, wh_spin_unlock, wh_store_ptr,
-)
+from whcore.errors cimport WH_E_LIMIT, WH_E_MEMORY, WH_E_STATE, WH_OK
+from whcore.kernel cimport wh_add_u64, wh_load_ptr, wh_spin_lock, wh_spin_unlock, wh_store_ptr
 from whcore.sodium cimport randombytes_buf
 
 cdef enum:
@@ -25,7 +19,7 @@ cdef int64_t NS_PER_S = 1_000_000_000
 cdef int64_t NS_PER_DAY = 86_400 * NS_PER_S
 
 
-# --- the directory of legs ------------------------------------------------------------------------------------------
+# --- the directory of legs ------------------------------------------------------------------------------
 
 cdef inline forward_leg** bucket_of(const forward_table* t, uint32_t id) noexcept nogil:
     return &t.buckets[id & (BUCKETS - 1)]       # ids are random: no hash is needed
@@ -61,7 +55,7 @@ cdef void unlink_leg(forward_table* t, forward_leg* leg) noexcept nogil:
     wh_store_ptr(link, leg.next)
 
 
-# --- the writer -----------------------------------------------------------------------------------------------------
+# --- the writer -----------------------------------------------------------------------------------------
 
 cdef int forward_table_init(forward_table* t) noexcept nogil:
     memset(t, 0, sizeof(forward_table))
@@ -236,7 +230,7 @@ cdef int forward_find(forward_table* t, uint32_t id, forward_status* status) noe
     return WH_OK
 
 
-# --- limits ---------------------------------------------------------------------------------------------------------
+# --- limits ---------------------------------------------------------------------------------------------
 
 cdef void set_bucket(forward_bucket* bucket, uint64_t rate, uint32_t burst) noexcept nogil:
     """Keeps what was taken out; no product below overflows for any burst and a rate of up to 2^62."""
@@ -264,7 +258,8 @@ cdef void bucket_take(forward_bucket* bucket, uint64_t n, int64_t now) noexcept 
         bucket.paid_at = max(bucket.paid_at, now) + pay_time(bucket, n)
 
 
-cdef void forward_set_totals(forward_table* t, uint64_t rate, uint32_t burst, uint64_t day_quota) noexcept nogil:
+cdef void forward_set_totals(forward_table* t, uint64_t rate, uint32_t burst,
+                             uint64_t day_quota) noexcept nogil:
     wh_spin_lock(&t.totals.lock)
     set_bucket(&t.totals.bucket, rate, burst)
     t.totals.day_quota = day_quota
@@ -292,12 +287,13 @@ cdef uint64_t totals_room(forward_totals* totals, uint64_t room, int64_t now, in
     return room
 
 
-cdef uint64_t channel_room(const forward_channel* channel, uint32_t side, int64_t now, int* reason) noexcept nogil:
-    cdef uint64_t room = UINT64_MAX
+cdef uint64_t channel_room(const forward_channel* channel, uint32_t side, int64_t now,
+                           int* reason) noexcept nogil:
+    cdef uint64_t room = UINT64_MAX, used = channel.bytes[OPENER] + channel.bytes[TARGET]
     if side == OPENER and not channel.proved:
         narrow(&room, FORWARD_UNPROVED_BYTES - channel.bytes[OPENER], reason, FORWARD_UNPROVED)
     narrow(&room, bucket_room(&channel.bucket, now), reason, FORWARD_RATE)
-    narrow(&room, left_of(channel.quota, channel.bytes[OPENER] + channel.bytes[TARGET]), reason, FORWARD_QUOTA)
+    narrow(&room, left_of(channel.quota, used), reason, FORWARD_QUOTA)
     return room
 
 
@@ -307,8 +303,8 @@ cdef inline size_t segments_in(size_t n, size_t segment_len) noexcept nogil:
 
 cdef size_t admit(forward_table* t, forward_leg* leg, size_t n, size_t segment_len, int64_t now,
                   int* reason) noexcept nogil:
-    """Charge a run. Returns the bytes of the leading segments that every limit lets through; reason: what refused
-    the rest, FORWARD_OK where there is none."""
+    """Charge a run. Returns the bytes of the leading segments that every limit lets through; reason: what
+    refused the rest, FORWARD_OK where there is none."""
     cdef forward_channel* channel = leg.channel
     cdef forward_totals* totals = &t.totals
     cdef uint64_t room
@@ -338,7 +334,7 @@ cdef size_t admit(forward_table* t, forward_leg* leg, size_t n, size_t segment_l
     return admitted
 
 
-# --- forwarding -----------------------------------------------------------------------------------------------------
+# --- forwarding -----------------------------------------------------------------------------------------
 
 cdef int check_segment(const uint8_t* data, const uint8_t* segment, size_t n) noexcept nogil:
     """segment: n bytes; data: the run's first one, whose header it must share."""
@@ -352,8 +348,8 @@ cdef int check_segment(const uint8_t* data, const uint8_t* segment, size_t n) no
 
 
 cdef int check_run(const uint8_t* data, size_t n, size_t segment_len, uint32_t* id) noexcept nogil:
-    """FORWARD_OK where every segment can go the way of the first. One bad segment must not cost its neighbours
-    theirs: only a single datagram gets another verdict than FORWARD_MIXED."""
+    """FORWARD_OK where every segment can go the way of the first. A bad one must not cost its neighbours
+    their way: only a single datagram gets another verdict than FORWARD_MIXED."""
     cdef size_t at = 0, length
     cdef int code
     while at < n:
@@ -381,7 +377,7 @@ cdef int forward_segments(forward_table* t, int socket, const uint8_t* remote, u
     cdef int code
     if segment_len == 0 or segment_len > n:
         segment_len = n
-    if not CHANNEL_HEADER_LEN + INNER_LEN_MIN <= n <= RUN_LEN_MAX:
+    if n == 0 or n > RUN_LEN_MAX:
         return count_drops(t, FORWARD_LENGTH, 1)
     code = check_run(data, n, segment_len, &id)
     if code != FORWARD_OK:
@@ -405,178 +401,3 @@ cdef int forward_segments(forward_table* t, int socket, const uint8_t* remote, u
         put_channel_header(data + at, verdict.channel)
         at += segment_len
     return FORWARD_OK
-
-
-# --- for Python -----------------------------------------------------------------------------------------------------
-
-Forwarded = namedtuple("Forwarded", "socket remote data")
-ChannelStatus = namedtuple("ChannelStatus", "ids places proved packets bytes drops last_at_ns")
-ForwardCounters = namedtuple("ForwardCounters", "packets bytes drops")
-
-# In the order of the codes in forwarder.pxd, after FORWARD_OK.
-DROP_REASONS = ("unknown", "address", "nested", "length", "rate", "quota", "unproved")
-assert len(DROP_REASONS) == FORWARD_CODES - 1
-MIXED = "mixed"
-CHANNELS_MAX = FORWARD_CHANNELS
-UNPROVED_BYTES_MAX = FORWARD_UNPROVED_BYTES
-
-
-def encode_channel(uint32_t channel, bytes datagram not None):
-    """datagram with the 8 bytes of a CHANNEL header before it (docs/protocol.md section 2)."""
-    cdef uint8_t header[CHANNEL_HEADER_LEN]
-    put_channel_header(header, channel)
-    return PyBytes_FromStringAndSize(<char*>header, CHANNEL_HEADER_LEN) + datagram
-
-
-def decode_channel_untrusted(bytes datagram not None):
-    """(channel, what it carries), or None where this is no CHANNEL. Bit 31 of channel: relay to client."""
-    cdef uint32_t channel = 0
-    if not channel_header(datagram, len(datagram), &channel):
-        return None
-    return channel, datagram[CHANNEL_HEADER_LEN:]
-
-
-cdef forward_place place_of(tuple place) except *:
-    cdef forward_place found
-    cdef bytes remote
-    found.socket, remote = place
-    if len(remote) != REMOTE_LEN:
-        raise ValueError("an address is 18 bytes")
-    memcpy(found.remote, PyBytes_AS_STRING(remote), REMOTE_LEN)
-    found.path = NULL
-    return found
-
-
-cdef object remote_bytes(const uint8_t* remote):
-    return PyBytes_FromStringAndSize(<const char*>remote, REMOTE_LEN)
-
-
-cdef dict drops_of(const uint64_t* drops):
-    return {reason: drops[i + 1] for i, reason in enumerate(DROP_REASONS)}
-
-
-cdef object status_of(const forward_status* status):
-    return ChannelStatus(
-        ids=(status.ids[OPENER], status.ids[TARGET]),
-        places=tuple([(status.sockets[side], remote_bytes(status.remotes[side])) for side in range(2)]),
-        proved=bool(status.proved),
-        packets=(status.packets[OPENER], status.packets[TARGET]),
-        bytes=(status.bytes[OPENER], status.bytes[TARGET]),
-        drops=drops_of(status.drops),
-        last_at_ns=status.last_at,
-    )
-
-
-cdef void append_status(const forward_status* status, void* context) noexcept with gil:
-    (<list>context).append(status_of(status))
-
-
-@cython.final
-cdef class ForwardTable:
-    """The channels of a relay, for tests and for those who embed the core. A place is (socket number, 18-byte
-    address), times are monotonic ns. forward() may run in several threads beside one that does the rest."""
-
-    cdef forward_table table
-    cdef uint64_t readers               # inside forward(); what was retired waits until there is none
-    cdef forward_retired* waiting
-
-    def __cinit__(self):
-        if forward_table_init(&self.table) != WH_OK:
-            raise MemoryError
-
-    def __dealloc__(self):
-        forward_free_list(self.waiting)
-        forward_table_free(&self.table)
-
-    def __len__(self):
-        return self.table.count
-
-    cdef void reclaim(self) noexcept:
-        cdef forward_retired* chain = forward_take_retired(&self.table)
-        cdef forward_retired* last = chain
-        if chain != NULL:
-            while last.next != NULL:
-                last = last.next
-            last.next = self.waiting
-            self.waiting = chain
-        wh_fence()          # whoever comes in from here on sees what was unlinked
-        if wh_load_u64(&self.readers) == 0:
-            forward_free_list(self.waiting)
-            self.waiting = NULL
-
-    def set_totals(self, *, uint64_t rate=0, uint32_t burst=0, uint64_t day_quota=0):
-        """Limit all channels together that are not trusted: bytes/s, bytes, bytes in 24 hours; 0: no limit."""
-        forward_set_totals(&self.table, rate, burst, day_quota)
-
-    def open(self, tuple opener not None, tuple target not None, *, uint64_t rate=0, uint32_t burst=0,
-             uint64_t quota=0, bint trusted=False, int64_t now_ns):
-        """Open a channel between two places. Returns the opener's and the target's leg id, 1..2^31-1.
-        rate: bytes/s, burst and quota: bytes; 0: unlimited. Raises SystemFailure where the table is full."""
-        cdef forward_limits limits
-        cdef forward_place places[2]
-        cdef uint32_t ids[2]
-        places[OPENER], places[TARGET] = place_of(opener), place_of(target)
-        limits.rate, limits.burst, limits.quota, limits.trusted = rate, burst, quota, trusted
-        rc = forward_open(&self.table, &places[OPENER], &places[TARGET], &limits, now_ns, ids)
-        if rc != WH_OK:
-            raise_rc(rc, "channel")
-        return ids[OPENER], ids[TARGET]
-
-    def move(self, uint32_t id, tuple place not None):
-        """The client of leg id is at another place now. Raises SystemFailure where there is no such leg."""
-        cdef forward_place moved = place_of(place)
-        rc = forward_move(&self.table, id, &moved)
-        self.reclaim()
-        if rc != WH_OK:
-            raise_rc(rc, "leg")
-
-    def close(self, uint32_t id):
-        """Close the channel of leg id, either of its two. Raises SystemFailure where there is no such leg."""
-        rc = forward_close(&self.table, id)
-        self.reclaim()
-        if rc != WH_OK:
-            raise_rc(rc, "leg")
-
-    def expire(self, *, int64_t now_ns, int64_t silence_ns):
-        """Close what forwarded nothing for silence_ns; returns their last status."""
-        closed = []
-        forward_expire(&self.table, now_ns, silence_ns, append_status, <void*>closed)
-        self.reclaim()
-        return closed
-
-    def forward(self, int socket, bytes remote not None, bytes data not None, *, size_t segment_len=0,
-                int64_t now_ns):
-        """Forward one run of datagrams (segment_len bytes each, the last may be shorter; 0: one datagram). Returns
-        Forwarded, whose data may be a shorter run, or the reason why nothing is sent: MIXED or one of
-        DROP_REASONS."""
-        cdef forward_verdict verdict
-        cdef uint8_t* run
-        cdef const uint8_t* source = remote
-        cdef size_t n = len(data)
-        cdef int code
-        if len(remote) != REMOTE_LEN:
-            raise ValueError("an address is 18 bytes")
-        mutable = bytearray(data)
-        run = mutable
-        with nogil:
-            wh_add_u64(&self.readers, 1)
-            wh_fence()
-            code = forward_segments(&self.table, socket, source, run, n, segment_len, now_ns, &verdict)
-        try:
-            if code == FORWARD_OK:
-                return Forwarded(verdict.place.socket, remote_bytes(verdict.place.remote),
-                                 bytes(mutable[:verdict.n]))
-            return MIXED if code == FORWARD_MIXED else DROP_REASONS[code - 1]
-        finally:
-            wh_fence()
-            wh_add_u64(&self.readers, <uint64_t>-1)
-
-    def channels(self):
-        """The status of each channel, the newest first."""
-        found = []
-        forward_walk(&self.table, append_status, <void*>found)
-        return found
-
-    def counters(self):
-        """What the table forwarded and dropped since it was made: packets, bytes, {reason: packets}."""
-        return ForwardCounters(self.table.packets, self.table.bytes, drops_of(self.table.drops))

@@ -66,19 +66,19 @@ def versions() -> dict[str, str]:
     }
 
 
-def report(bench: str, figures: list[Figure]) -> bool:
-    """Print a table, keep JSON in bench-results/, and say whether all goals were met."""
-    for figure in figures:
-        print(figure.row())
+def write_result(bench: str, body: dict[str, object]) -> Path:
+    """Keep a bench's outcome as JSON in bench-results/, with what it was measured on."""
     RESULTS.mkdir(exist_ok=True)
-    result = {
-        "bench": bench,
-        "commit": commit(),
-        "machine": machine(),
-        "versions": versions(),
-        "figures": [asdict(figure) | {"passed": figure.passed} for figure in figures],
-    }
+    result = {"bench": bench, "commit": commit(), "machine": machine(), "versions": versions()} | body
     path = RESULTS / f"{bench}.json"
     path.write_text(json.dumps(result, indent=2) + "\n")
     print(f"written to {path.relative_to(REPOSITORY)}")
+    return path
+
+
+def report(bench: str, figures: list[Figure]) -> bool:
+    """Print a table, keep the JSON, and say whether all goals were met."""
+    for figure in figures:
+        print(figure.row())
+    write_result(bench, {"figures": [asdict(figure) | {"passed": figure.passed} for figure in figures]})
     return all(figure.passed for figure in figures)

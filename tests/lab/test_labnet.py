@@ -14,6 +14,7 @@ from labnet import Host, Lab, LabError, leftovers, wait_until
 PRINT_SENDER = """
 import socket
 s = socket.socket(type=socket.SOCK_DGRAM)
+s.settimeout(10)
 s.bind(("", 7000))
 print("bound", flush=True)
 print(s.recvfrom(9)[1])
@@ -62,13 +63,7 @@ def test_port_restricted_nat_lets_nothing_in_uninvited(lab: Lab, address: str) -
 
 def test_port_restricted_nat_keeps_the_port_and_hides_the_address(lab: Lab) -> None:
     outer, inner = two_sites(lab, "port-restricted")
-    report = (
-        "import socket; s = socket.socket(type=socket.SOCK_DGRAM); s.settimeout(10); s.bind(('', 7000)); "
-    )
-    server = outer.popen(
-        [sys.executable, "-c", report + "print('bound', flush=True); print(s.recvfrom(9)[1])"],
-        stdout=subprocess.PIPE,
-    )
+    server = outer.popen([sys.executable, "-c", PRINT_SENDER], stdout=subprocess.PIPE)
     assert server.stdout is not None
     assert server.stdout.readline() == "bound\n"
     inner.run([sys.executable, "-c", SEND_FROM_6000])

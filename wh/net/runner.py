@@ -152,7 +152,8 @@ class Runner:
         for raw in self._datapath.drain_events():
             events.extend(self._translate(raw))
         for datagram in self._datapath.drain_control(CONTROL_BATCH):
-            events.extend(self._guarded(self._channel.receive, datagram, now) or ())
+            if datagram.channel == 0:  # the engine opened no relay channel, so nothing may come through one
+                events.extend(self._guarded(self._channel.receive, datagram, now) or ())
         self._settle(events, now)
         self._schedule()
 
@@ -161,7 +162,7 @@ class Runner:
         match raw:
             case (core.EVENT_PATH_WANTED, peer):
                 return [PathWanted(peer)]
-            case (core.EVENT_NEW_PATH, peer, socket, remote):
+            case (core.EVENT_NEW_PATH, peer, socket, remote, 0):  # a channel's paths are the relay's
                 return [DataOnNewPath(peer, Path(socket, remote))]
             case (core.EVENT_HANDSHAKE, peer):
                 return [DataSession(peer, up=True)]

@@ -284,6 +284,7 @@ class RunningNode:
             except SystemSetupError as error:
                 log.warning("cannot read the addresses of this host: %s", error)
             else:
+                self.parts.datapath.forget_sources()
                 self._tell_local_addresses(addresses)
 
     def _tell_local_addresses(self, addresses: Sequence[IPAddress]) -> None:

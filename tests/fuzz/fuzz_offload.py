@@ -142,7 +142,7 @@ def coalesce_a_batch(source: random.Random) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=3000)
+    parser.add_argument("--rounds", type=int, default=500)
     options = parser.parse_args()
     for number in range(options.rounds):
         source = random.Random(f"{options.seed} {number}")

@@ -8,10 +8,10 @@ Lock order: control_lock, then stage_lock or retire_lock (spin locks; nothing is
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-from whcore.allowedips cimport allowedips_node, allowedips_table
+from whcore.allowedips cimport allowedips_table
 from whcore.arena cimport arena
 from whcore.cookie cimport cookie_checker, rate_limiter
-from whcore.forwarder cimport CHANNEL_HEADER_LEN, forward_retired, forward_table
+from whcore.forwarder cimport CHANNEL_HEADER_LEN, forward_table
 from whcore.kernel cimport pthread_mutex_t, pthread_t, sockaddr_storage, socklen_t
 from whcore.tunnel cimport keypair, local_identity, retired_keypairs, tunnel
 from whcore.udp cimport wh_source

@@ -18,11 +18,9 @@ from whcore.forwarder cimport (
 from whcore.kernel cimport (
     EFD_CLOEXEC, EFD_NONBLOCK, MAP_ANONYMOUS, MAP_FAILED, MAP_NORESERVE, MAP_PRIVATE, MSG_DONTWAIT, PROT_READ,
     PROT_WRITE, close, errno, eventfd, eventfd_write, iovec, mmap, msghdr, munmap, pthread_mutex_destroy,
-    pthread_mutex_init, sendmsg,
-    EINVAL, EADDRNOTAVAIL, ENODEV, ENETUNREACH,
-    wh_add_u64, wh_exchange_u32, wh_fence, wh_load_i64, wh_load_ptr, wh_load_u32, wh_load_u64, wh_min_i64, wh_now_ns,
-    wh_put_le32, wh_put_le64, wh_sockaddr, wh_spin_lock, wh_spin_unlock, wh_store_i64, wh_store_ptr, wh_store_u32,
-    wh_store_u64,
+    pthread_mutex_init, sendmsg, EINVAL, EADDRNOTAVAIL, ENODEV, ENETUNREACH, wh_add_u64, wh_exchange_u32, wh_fence,
+    wh_load_i64, wh_load_ptr, wh_load_u32, wh_load_u64, wh_min_i64, wh_put_le32, wh_put_le64, wh_sockaddr,
+    wh_spin_lock, wh_spin_unlock, wh_store_i64, wh_store_ptr, wh_store_u32, wh_store_u64,
 )
 from whcore.noise cimport NOISE_PSK_2, noise_suite_init
 from whcore.offload cimport packet_ecn

@@ -12,10 +12,11 @@ from whcore.arena cimport arena_alloc, arena_free
 from whcore.cookie cimport cookie_check_mac1, cookie_check_mac2, cookie_consume, cookie_make, rate_limiter_allow
 from whcore.device cimport (
     COUNT_COOKIE_SENT, COUNT_RX_HANDSHAKE, COUNT_TX_HANDSHAKE, DROP_HANDSHAKE, DROP_INDEX, DROP_LENGTH, DROP_MAC,
-    DROP_SEND, DROP_STAGE_OLD, EVENT_HANDSHAKE, EVENT_HANDSHAKE_FAILED, EVENT_PATH_WANTED, index_bind,
-    index_claim, index_entry, index_find, index_release, path_fill, peer_at, peer_check_at, peer_find, peer_flush,
-    peer_forget_source, peer_heard, peer_seen_on, peer_send_keepalive, raise_event, reclaim, record, retire_keypairs, ring, ring_free, ring_front,
-    ring_init, ring_pop, send_on_path, send_to_peer, staged_packet, wh_device, wh_path, wh_peer, wh_worker,
+    DROP_SEND, DROP_STAGE_OLD, EVENT_HANDSHAKE, EVENT_HANDSHAKE_FAILED, EVENT_PATH_WANTED, index_bind, index_claim,
+    index_entry, index_find, index_release, path_fill, peer_at, peer_check_at, peer_find, peer_flush,
+    peer_forget_source, peer_heard, peer_seen_on, peer_send_keepalive, raise_event, reclaim, record, retire_keypairs,
+    ring, ring_free, ring_front, ring_init, ring_pop, send_on_path, send_to_peer, staged_packet, wh_device, wh_path,
+    wh_peer, wh_worker,
 )
 from whcore.forwarder cimport CHANNEL_HEADER_LEN
 from whcore.errors cimport WH_E_MEMORY, WH_OK

@@ -8,18 +8,18 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from whcore.aead cimport aead_default
-from whcore.allowedips cimport ALLOWEDIPS_NONE, allowedips_lookup
+from whcore.allowedips cimport ALLOWEDIPS_NONE
 from whcore.device cimport (
-    COUNT_DUPLICATED, COUNT_TUN_READS, COUNT_TX_DATA, COUNT_TX_SENDS, DROP_INNER, DROP_NO_PEER,
-    DROP_OFFLOAD, DROP_SEND, EVENT_PATH_SILENT, HEADROOM, MAX_DATAGRAM, MAX_PACKET, PATHS_DUPLICATE,
-    PATHS_PRIMARY, PATHS_SPLIT, VNET_HEADER_LEN, data_frame, peer_at, peer_check_at, peer_flush, peer_forget_source,
-    peer_stage, peer_want_handshake, raise_event, source_was_refused, wh_device, wh_path, wh_paths, wh_peer, wh_worker,
+    COUNT_DUPLICATED, COUNT_TUN_READS, COUNT_TX_DATA, COUNT_TX_SENDS, DROP_INNER, DROP_NO_PEER, DROP_OFFLOAD,
+    DROP_SEND, EVENT_PATH_SILENT, HEADROOM, MAX_DATAGRAM, PATHS_DUPLICATE, PATHS_PRIMARY, PATHS_SPLIT, VNET_HEADER_LEN,
+    data_frame, peer_at, peer_check_at, peer_flush, peer_forget_source, peer_stage, peer_want_handshake, raise_event,
+    source_was_refused, wh_path, wh_paths, wh_peer, wh_worker,
 )
 from whcore.forwarder cimport CHANNEL_HEADER_LEN, put_channel_header
 from whcore.inner cimport answer_too_big, flow_hash, inner_length, inner_limit, inner_peer
 from whcore.kernel cimport (
-    EBADF, EBADFD, EIO, EPOLL_CTL_DEL, MSG_DONTWAIT, epoll_ctl, epoll_event, errno, eventfd_write, iovec, mmsghdr, msghdr, readv,
-    sendmmsg, wh_add_u64, wh_load_i64, wh_load_ptr, wh_load_u32, wh_now_ns, wh_store_i64, wh_store_u32,
+    EBADF, EBADFD, EIO, EPOLL_CTL_DEL, MSG_DONTWAIT, epoll_ctl, epoll_event, errno, eventfd_write, iovec, mmsghdr,
+    msghdr, readv, sendmmsg, wh_add_u64, wh_load_i64, wh_load_ptr, wh_load_u32, wh_now_ns, wh_store_i64, wh_store_u32,
 )
 from whcore.offload cimport packet_ecn, split_begin, split_len, split_plan, split_write, virtio_net_hdr
 from whcore.tunnel cimport (

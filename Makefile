@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 
 BUILD_PACKAGES := build-essential pkg-config libsodium-dev python3-dev python3-venv
 RUN_PACKAGES := iproute2 iputils-ping nftables procps
-TEST_PACKAGES := wireguard-tools wireguard-go iperf3 ncat
+TEST_PACKAGES := wireguard-tools wireguard-go iperf3 ncat ethtool
 
 BENCH_PATH := sandbox:tests/bench
 
@@ -72,7 +72,7 @@ lint: $(VENV)/lint-installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict -p wh -p whtools
-	MYPYPATH=sandbox:tests/bench:tests/fuzz:tests/unit $(BIN)/mypy --strict sandbox tests/bench tests/fuzz tests/soak
+	MYPYPATH=sandbox:tests/bench:tests/fuzz:tests/soak:tests/unit $(BIN)/mypy --strict sandbox tests/bench tests/fuzz tests/soak
 	$(BIN)/python -I -m mypy.stubtest --ignore-disjoint-bases --ignore-unused-allowlist \
 		--allowlist tests/stubtest-allowlist $(subst /,.,$(basename $(wildcard whcore/*.pyi)))
 	$(BIN)/lint-imports

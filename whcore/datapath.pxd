@@ -2,7 +2,7 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-from whcore.device cimport wh_device, wh_peer
+from whcore.device cimport wh_device
 from whcore.keys cimport SecretKey
 
 cdef struct peer_snapshot:
@@ -39,6 +39,5 @@ cdef class Datapath:
     cdef bint started
 
     cdef wh_device* device(self) except NULL
-    cdef wh_peer* locked_peer(self, bytes public_key) except NULL
     cdef int put_psk(self, bytes public_key, const uint8_t* psk) except -1
     cdef size_t snapshot(self, peer_snapshot** peers, prefix_list* prefixes) except? 0

@@ -30,7 +30,7 @@ from whcore.kernel cimport (
     pthread_mutex_lock, pthread_mutex_unlock, sendto, sockaddr, sockaddr_storage, socklen_t, wh_exchange_u32, wh_load_i64, wh_load_u32,
     wh_now_ns, wh_sockaddr, wh_store_i64, wh_store_u32,
 )
-from whcore.keys cimport SecretKey
+from whcore.keys cimport SecretKey, secret_key_of
 from whcore.sodium cimport sodium_free, sodium_is_zero, sodium_malloc
 from whcore.tunnel cimport retired_keypairs, tunnel_set_local, tunnel_zero
 from whcore.udp cimport wh_udp_prepare
@@ -120,6 +120,8 @@ cdef class Datapath:
                 raise MemoryError
             self.set_secret_key(secret_key)
         except BaseException:
+            for fd in tuple(tun_fds)[self.dev.worker_count:]:
+                close(fd)
             self.close()
             raise
 
@@ -172,6 +174,7 @@ cdef class Datapath:
         cdef const uint8_t* secret = NULL
         if secret_key is not None:
             secret_key.check_open()
+            secret_key = secret_key_of(secret_key.key)      # ours: the caller may close its own
             secret = secret_key.key
             public = secret_key.public_key
         else:
@@ -191,6 +194,7 @@ cdef class Datapath:
         """Adopt a bound UDP socket; returns its id. Raises ValueError where the table (64) is full."""
         cdef wh_device* dev = self.device()
         cdef int number, i, family = 0
+        cdef bint refused = False
         cdef socklen_t size = sizeof(int)
         if getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &size) != 0:
             raise ValueError(f"fd {fd} is not a socket")
@@ -206,7 +210,10 @@ cdef class Datapath:
             dev.sockets[number].fd = fd
             pthread_mutex_unlock(&dev.control_lock)
             for i in range(dev.worker_count):
-                worker_watch(&dev.workers[i], number)
+                refused = refused or worker_watch(&dev.workers[i], number) != 0
+        if refused:
+            self.remove_socket(number)
+            raise SystemFailure("the system does not watch one socket more", hint="raise the limit of open files")
         return number
 
     def remove_socket(self, int socket):
@@ -246,96 +253,101 @@ cdef class Datapath:
         if peer == NULL:
             raise MemoryError("too many peers")
 
-    cdef wh_peer* locked_peer(self, bytes public_key) except NULL:
-        """Take the control lock and find a peer; raises KeyError, unlocked, where there is none."""
-        cdef wh_device* dev = self.device()
-        cdef wh_peer* peer = NULL
-        if len(public_key) != 32:
-            raise KeyError(public_key)
-        cdef const uint8_t* key = public_key
-        with nogil:
-            pthread_mutex_lock(&dev.control_lock)
-            peer = peer_find(dev, key)
-            if peer == NULL:
-                pthread_mutex_unlock(&dev.control_lock)
-        if peer == NULL:
-            raise KeyError(public_key)
-        return peer
-
     def has_peer(self, bytes public_key):
-        try:
-            self.locked_peer(public_key)
-        except KeyError:
-            return False
-        pthread_mutex_unlock(&self.dev.control_lock)
-        return True
+        cdef wh_device* dev = self.device()
+        cdef const uint8_t* key = key_bytes(public_key)
+        cdef wh_peer* peer
+        with nogil:
+            peer = lock_peer(dev, key)
+            if peer != NULL:
+                pthread_mutex_unlock(&dev.control_lock)
+        return peer != NULL
 
     cdef int put_psk(self, bytes public_key, const uint8_t* psk) except -1:
         """Use 32 bytes as the preshared key of the next handshakes; zeros are WireGuard's for none."""
-        cdef wh_peer* peer = self.locked_peer(public_key)
+        cdef wh_device* dev = self.device()
+        cdef const uint8_t* key = key_bytes(public_key)
+        cdef wh_peer* peer
         with nogil:
-            memcpy(peer.tunnel.psk, psk, 32)
-            pthread_mutex_unlock(&self.dev.control_lock)
-        return 0
+            peer = lock_peer(dev, key)
+            if peer != NULL:
+                memcpy(peer.tunnel.psk, psk, 32)
+                pthread_mutex_unlock(&dev.control_lock)
+        return require(peer, public_key)
 
     def remove_peer(self, bytes public_key):
-        cdef wh_peer* peer = self.locked_peer(public_key)
+        """Raises KeyError, as every call that names a peer, where there is none."""
+        cdef wh_device* dev = self.device()
+        cdef const uint8_t* key = key_bytes(public_key)
+        cdef wh_peer* peer
         with nogil:
-            peer_remove(self.dev, peer)
-            reclaim(self.dev, False)
-            pthread_mutex_unlock(&self.dev.control_lock)
-            eventfd_write(self.dev.kick_fd, 1)
+            peer = lock_peer(dev, key)
+            if peer != NULL:
+                peer_remove(dev, peer)
+                reclaim(dev, False)
+                pthread_mutex_unlock(&dev.control_lock)
+                eventfd_write(dev.kick_fd, 1)
+        require(peer, public_key)
 
     def add_allowed_ip(self, bytes public_key, bytes address, int prefix_len):
         """Route a prefix (4- or 16-byte address) to a peer, taking it from another one if need be."""
-        cdef int bits = 8 * len(address), rc
-        if bits not in (32, 128) or not 0 <= prefix_len <= bits:
-            raise ValueError("an address has 4 or 16 bytes, and a prefix no more bits than it")
+        cdef wh_device* dev = self.device()
+        cdef const uint8_t* key = key_bytes(public_key)
         cdef const uint8_t* raw = address
-        cdef wh_peer* peer = self.locked_peer(public_key)
+        cdef int bits = prefix_bits(address, prefix_len), rc = WH_OK
+        cdef wh_peer* peer
         with nogil:
-            rc = allowedips_insert(&self.dev.allowed, raw, bits, prefix_len, peer.slot)
-            settle_allowed(self.dev)
-            pthread_mutex_unlock(&self.dev.control_lock)
+            peer = lock_peer(dev, key)
+            if peer != NULL:
+                rc = allowedips_insert(&dev.allowed, raw, bits, prefix_len, peer.slot)
+                settle_allowed(dev)
+                pthread_mutex_unlock(&dev.control_lock)
+        require(peer, public_key)
         if rc != WH_OK:
             raise_rc(rc, "allowed-ips")
 
     def remove_allowed_ip(self, bytes public_key, bytes address, int prefix_len):
         """Raises KeyError where the prefix is not the peer's."""
-        cdef int bits = 8 * len(address), rc
-        if bits not in (32, 128) or not 0 <= prefix_len <= bits:
-            raise ValueError("an address has 4 or 16 bytes, and a prefix no more bits than it")
+        cdef wh_device* dev = self.device()
+        cdef const uint8_t* key = key_bytes(public_key)
         cdef const uint8_t* raw = address
-        cdef wh_peer* peer = self.locked_peer(public_key)
+        cdef int bits = prefix_bits(address, prefix_len), rc = WH_OK
+        cdef wh_peer* peer
         with nogil:
-            rc = allowedips_remove(&self.dev.allowed, raw, bits, prefix_len, peer.slot)
-            settle_allowed(self.dev)
-            pthread_mutex_unlock(&self.dev.control_lock)
+            peer = lock_peer(dev, key)
+            if peer != NULL:
+                rc = allowedips_remove(&dev.allowed, raw, bits, prefix_len, peer.slot)
+                settle_allowed(dev)
+                pthread_mutex_unlock(&dev.control_lock)
+        require(peer, public_key)
         if rc != WH_OK:
             raise KeyError((address, prefix_len))
 
     def clear_allowed_ips(self, bytes public_key):
-        cdef wh_peer* peer = self.locked_peer(public_key)
+        cdef wh_device* dev = self.device()
+        cdef const uint8_t* key = key_bytes(public_key)
+        cdef wh_peer* peer
         with nogil:
-            allowedips_remove_peer(&self.dev.allowed, peer.slot)
-            settle_allowed(self.dev)
-            pthread_mutex_unlock(&self.dev.control_lock)
+            peer = lock_peer(dev, key)
+            if peer != NULL:
+                allowedips_remove_peer(&dev.allowed, peer.slot)
+                settle_allowed(dev)
+                pthread_mutex_unlock(&dev.control_lock)
+        require(peer, public_key)
 
     def set_keepalive(self, bytes public_key, int seconds):
         """Persistent keepalive, 0 to 65535 s; 0 turns it off. Turning it on sends one at once."""
+        cdef wh_device* dev = self.device()
+        cdef const uint8_t* key = key_bytes(public_key)
+        cdef wh_peer* peer
         if not 0 <= seconds <= 65535:
             raise ValueError(f"keepalive {seconds} is not in 0..65535 s")
-        cdef wh_peer* peer = self.locked_peer(public_key)
-        cdef int64_t now
-        cdef bint newly
         with nogil:
-            now = wh_now_ns()
-            newly = seconds != 0 and wh_load_i64(&peer.tunnel.persistent_ns) == 0
-            wh_store_i64(&peer.tunnel.persistent_ns, seconds * SECOND)
-            if newly:
-                wh_store_i64(&peer.tunnel.persistent_at, now)
-                peer_check_at(self.dev, peer, now)
-            pthread_mutex_unlock(&self.dev.control_lock)
+            peer = lock_peer(dev, key)
+            if peer != NULL:
+                change_keepalive(dev, peer, seconds * SECOND)
+                pthread_mutex_unlock(&dev.control_lock)
+        require(peer, public_key)
 
     def set_path(self, bytes public_key, path):
         """set_paths() with one path or None."""
@@ -349,41 +361,35 @@ cdef class Datapath:
         one). Raises ValueError where a socket does not exist or is of the other address family.
         """
         cdef wh_device* dev = self.device()
+        cdef const uint8_t* key = key_bytes(public_key)
         cdef wh_paths* fresh = NULL
         cdef wh_peer* peer
-        cdef int i
         if len(paths) > 2 or not 0 <= mode <= 2 or silence_ns < 0:
             raise ValueError("at most two paths, a mode of 0 to 2, and a silence that is not negative")
         if paths:
-            fresh = <wh_paths*>calloc(1, sizeof(wh_paths))
-            if fresh == NULL:
-                raise MemoryError
-        try:
-            for i, path in enumerate(paths):
-                fill_path(dev, &fresh.at[i], path)
-            peer = self.locked_peer(public_key)
-        except BaseException:
-            free(fresh)
-            raise
+            fresh = new_paths(dev, paths)
+            fresh.mode = mode
+            fresh.silence_ns = silence_ns
         with nogil:
-            if fresh != NULL:
-                fresh.n = 2 if fresh.at[1].address_len else 1
-                fresh.mode = mode
-                fresh.silence_ns = silence_ns
-            peer_set_paths(dev, peer, fresh)
-            # What waited for a path was to be looked at again in a second; now is better.
-            peer.path_wanted_at = 0
-            wh_exchange_u32(&peer.handshake_wanted, 0)
-            if fresh != NULL and wh_load_u32(&peer.staged):
-                peer_flush(&dev.timer, peer, wh_now_ns())
-            pthread_mutex_unlock(&dev.control_lock)
+            peer = lock_peer(dev, key)
+            if peer != NULL:
+                adopt_paths(dev, peer, fresh)
+                pthread_mutex_unlock(&dev.control_lock)
+            else:
+                free(fresh)
+        require(peer, public_key)
 
     def clear_silence(self, bytes public_key):
         """The peer was heard by other means (a PROBE was answered): its silence starts anew."""
-        cdef wh_peer* peer = self.locked_peer(public_key)
+        cdef wh_device* dev = self.device()
+        cdef const uint8_t* key = key_bytes(public_key)
+        cdef wh_peer* peer
         with nogil:
-            peer_heard(peer)
-            pthread_mutex_unlock(&self.dev.control_lock)
+            peer = lock_peer(dev, key)
+            if peer != NULL:
+                peer_heard(peer)
+                pthread_mutex_unlock(&dev.control_lock)
+        require(peer, public_key)
 
     def forget_sources(self):
         """Addresses or routes of this host changed: let the kernel choose source addresses again."""
@@ -401,10 +407,15 @@ cdef class Datapath:
 
     def rekey(self, bytes public_key):
         """Start a new handshake now, whatever the age of the session."""
-        cdef wh_peer* peer = self.locked_peer(public_key)
+        cdef wh_device* dev = self.device()
+        cdef const uint8_t* key = key_bytes(public_key)
+        cdef wh_peer* peer
         with nogil:
-            peer_initiate(self.dev, peer, True, wh_now_ns())
-            pthread_mutex_unlock(&self.dev.control_lock)
+            peer = lock_peer(dev, key)
+            if peer != NULL:
+                peer_initiate(dev, peer, True, wh_now_ns())
+                pthread_mutex_unlock(&dev.control_lock)
+        require(peer, public_key)
 
     # --- relaying (docs/protocol.md section 8) ---
 
@@ -515,6 +526,8 @@ cdef class Datapath:
         for i in range(dev.worker_count):
             take_events(&dev.workers[i].events, found)
         take_events(&dev.timer.events, found)
+        if wh_exchange_u32(&dev.tun_gone, 0):
+            found.append((EVENT_TUN_GONE,))
         return found
 
     def drain_control(self, int limit=256):
@@ -647,6 +660,69 @@ cdef void renew_tunnels(wh_device* dev) noexcept nogil:
             peer = peer.next_in_bucket
 
 
+cdef const uint8_t* key_bytes(bytes public_key) except NULL:
+    if len(public_key) != 32:
+        raise KeyError(public_key)
+    return public_key
+
+
+cdef int require(wh_peer* peer, bytes public_key) except -1:
+    """Only says whether a peer was found: without the lock, the pointer may be dangling."""
+    if peer == NULL:
+        raise KeyError(public_key)
+    return 0
+
+
+cdef int prefix_bits(bytes address, int prefix_len) except -1:
+    cdef int bits = 8 * <int>len(address)
+    if (bits != 32 and bits != 128) or not 0 <= prefix_len <= bits:
+        raise ValueError("an address has 4 or 16 bytes, and a prefix no more bits than it")
+    return bits
+
+
+cdef wh_peer* lock_peer(wh_device* dev, const uint8_t* key) noexcept nogil:
+    """Take the control lock and find a peer; without one, NULL and no lock."""
+    cdef wh_peer* peer
+    pthread_mutex_lock(&dev.control_lock)
+    peer = peer_find(dev, key)
+    if peer == NULL:
+        pthread_mutex_unlock(&dev.control_lock)
+    return peer
+
+
+cdef void change_keepalive(wh_device* dev, wh_peer* peer, int64_t interval_ns) noexcept nogil:
+    cdef bint newly = interval_ns != 0 and wh_load_i64(&peer.tunnel.persistent_ns) == 0
+    cdef int64_t now = wh_now_ns()
+    wh_store_i64(&peer.tunnel.persistent_ns, interval_ns)
+    if newly:
+        wh_store_i64(&peer.tunnel.persistent_at, now)
+        peer_check_at(dev, peer, now)
+
+
+cdef void adopt_paths(wh_device* dev, wh_peer* peer, wh_paths* fresh) noexcept nogil:
+    peer_set_paths(dev, peer, fresh)
+    # What waited for a path was to be looked at again in a second; now is better.
+    peer.path_wanted_at = 0
+    wh_exchange_u32(&peer.handshake_wanted, 0)
+    if fresh != NULL and wh_load_u32(&peer.staged):
+        peer_flush(&dev.timer, peer, wh_now_ns())
+
+
+cdef wh_paths* new_paths(wh_device* dev, object wanted) except NULL:
+    cdef wh_paths* paths = <wh_paths*>calloc(1, sizeof(wh_paths))
+    cdef int i
+    if paths == NULL:
+        raise MemoryError
+    try:
+        for i, path in enumerate(wanted):
+            fill_path(dev, &paths.at[i], path)
+            paths.n = i + 1
+    except BaseException:
+        free(paths)
+        raise
+    return paths
+
+
 cdef int fill_path(wh_device* dev, wh_path* path, object wanted) except -1:
     """wanted: (socket id, remote 18 bytes[, channel[, MTU]])."""
     cdef bytes remote = wanted[1]
@@ -758,9 +834,7 @@ cdef object take_events(ring* r, list found):
     cdef record* waiting = ring_front(r)
     while waiting != NULL:
         kind = <int>waiting.kind
-        if kind == EVENT_TUN_GONE:
-            found.append((kind,))
-        elif kind == EVENT_NEW_PATH:
+        if kind == EVENT_NEW_PATH:
             found.append((kind, PyBytes_FromStringAndSize(<char*>waiting.key, 32), waiting.socket,
                           PyBytes_FromStringAndSize(<char*>waiting.remote, 18), waiting.channel))
         else:

@@ -165,9 +165,18 @@ def test_wrong_configurations_are_refused_and_change_nothing(ends: tuple[End, En
     ours.host.run(["wg", "set", ours.interface, "peer", good, "allowed-ips", "10.9.0.2/32"])
     zeros = "A" * 43 + "="
     assert ours.host.run(["wg", "set", ours.interface, "peer", zeros], check=False).returncode != 0
-    for junk in ("set=2\n\n", "get=1\nx\n\n", "set=1\npublic_key=zz\n\n", "x" * 10_000, "set=1\nfwmark=-1\n\n"):
+    for junk in (
+        "set=2\n\n",
+        "get=1\nx\n\n",
+        "set=1\npublic_key=zz\n\n",
+        "x" * 10_000,
+        "set=1\nfwmark=-1\n\n",
+    ):
         ours.host.run(["ncat", "-U", ours.uapi_socket, "-i", "500ms"], input=junk, check=False)
-    assert ours.host.run(["wg", "show", ours.interface, "allowed-ips"]).stdout.split() == [good, "10.9.0.2/32"]
+    assert ours.host.run(["wg", "show", ours.interface, "allowed-ips"]).stdout.split() == [
+        good,
+        "10.9.0.2/32",
+    ]
     busy = ours.host.run(["wh-wireguard", ours.interface], check=False)
     assert busy.returncode == 1
     assert "WH211" in busy.stderr

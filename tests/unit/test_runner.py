@@ -139,7 +139,7 @@ def test_a_flood_does_not_starve_the_loop() -> None:
     ("raw", "event"),
     [
         ((core.EVENT_PATH_WANTED, PEER), PathWanted(PEER)),
-        ((core.EVENT_NEW_PATH, PEER, 1, REMOTE), DataOnNewPath(PEER, Path(1, REMOTE))),
+        ((core.EVENT_NEW_PATH, PEER, 1, REMOTE, 0), DataOnNewPath(PEER, Path(1, REMOTE))),
         ((core.EVENT_HANDSHAKE, PEER), DataSession(PEER, up=True)),
         ((core.EVENT_HANDSHAKE_FAILED, PEER), DataSession(PEER, up=False)),
     ],

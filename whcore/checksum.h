@@ -1,9 +1,9 @@
 /* The Internet checksum (RFC 1071) over bytes in memory.
 
-   Sums are unfolded, of 16-bit words in the machine's byte order: such a sum, folded and stored in that order,
-   is right on every machine (RFC 1071, 2 (B)). Parts that are summed one by one must begin at even offsets of
-   the whole. In C because its speed comes from vectors: 35 GB/s at 1,400 bytes with SSE2 on a Xeon, where a chain
-   of adds with carry does 10. */
+   Sums are unfolded, of 16-bit words in the machine's byte order: such a sum, folded and stored in it, is
+   right on every machine (RFC 1071, 2 (B)). Parts that are summed one by one must begin at even offsets of
+   the whole. In C because its speed comes from vectors: 35 GB/s at 1,400 bytes with SSE2 on a Xeon, where a
+   chain of adds with carry does 10. */
 
 #ifndef WH_CHECKSUM_H
 #define WH_CHECKSUM_H

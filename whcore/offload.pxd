@@ -40,14 +40,14 @@ cdef struct split_plan:
     uint32_t base_sum               # of the pseudo-header without its length
     uint8_t protocol                # 6 or 17: cut segments; 0: the one segment is the frame
 
-# Judge one frame read from a TUN: its header and n bytes from the IP header on. Returns how many segments, 1 to
-# 65,535; WH_E_LENGTH where lengths contradict each other or n; WH_E_TYPE for a kind that was not asked for.
+# Judge one frame read from a TUN: its header and n bytes from the IP header on. Returns how many segments, 1
+# to 65,535; WH_E_LENGTH where lengths contradict each other or n; WH_E_TYPE for a kind nobody asked for.
 cdef int split_begin(split_plan* plan, const virtio_net_hdr* header, const uint8_t* packet,
                      size_t n) noexcept nogil
 # i: 0 .. segments - 1.
 cdef size_t split_len(const split_plan* plan, int i) noexcept nogil
-# Write segment i, split_len bytes. out must not overlap the frame, but may be the frame where that is one packet
-# (protocol 0).
+# Write segment i, split_len bytes. out must not overlap the frame, but may be the frame where that is one
+# packet (protocol 0).
 cdef void split_write(const split_plan* plan, int i, uint8_t* out) noexcept nogil
 
 # The ECN field (RFC 3168) of an IPv4 or IPv6 packet of at least 2 bytes.
@@ -88,7 +88,7 @@ cdef void coalescer_reset(coalescer* c, int offloads) noexcept nogil
 # Add one IP packet of exactly n bytes. It must stay where it is, and may change, until its group was written.
 # False: no group is free; take them all first, then add it again.
 cdef bint coalescer_add(coalescer* c, uint8_t* packet, size_t n) noexcept nogil
-# Take the next group, in the order of their first packets. Sets vectors (the virtio header, then at least one,
-# the first packet; valid until the next coalescer_add) and total (bytes of all of them, what writev returns).
+# Take the next group, in the order of their first packets. Sets vectors (the virtio header, then the first
+# packet and payloads; valid until the next coalescer_add) and total (bytes of all, what writev returns).
 # Returns how many vectors, 0 at the end: then the coalescer is empty again.
 cdef int coalescer_next(coalescer* c, iovec** vectors, size_t* total) noexcept nogil

@@ -1,7 +1,8 @@
 """Segmentation and coalescing of TCP and UDP, and the checksums that both need.
 
 The two halves are each other's inverse: a packet is merged only if splitting the group gives back its bytes,
-all but the identification of an IPv4 packet with DF, which means nothing (RFC 6864, 4.1) and need not be in step.
+all but the identification of an IPv4 packet with DF: it means nothing (RFC 6864, 4.1), and it need not be in
+step.
 """
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
@@ -145,7 +146,7 @@ cdef void write_segment(const split_plan* plan, uint32_t i, uint8_t* out) noexce
 
 cdef enum flow_kind:
     FLOW_NONE           # neither TCP nor UDP: no open group can be of its flow
-    FLOW_HIDDEN         # perhaps TCP or UDP, but its ports cannot be told: a fragment, IP options, wrong lengths
+    FLOW_HIDDEN         # TCP or UDP perhaps, but of unknown ports: a fragment, IP options, wrong lengths
     FLOW_ALONE          # of a known flow, but it joins nothing and nothing joins it
     FLOW_MERGEABLE
 

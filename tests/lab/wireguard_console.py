@@ -1,5 +1,5 @@
-"""A WireGuard device of ours that obeys lines on stdin, for tests: `rekey KEY` starts a handshake with a peer now,
-`hold SECONDS` keeps the interpreter lock inside C for so long. Each is answered by a line when it begins."""
+"""A WireGuard device of ours that obeys lines on stdin, for tests: `rekey KEY` starts a handshake with a peer
+now, `hold SECONDS` keeps the interpreter lock inside C for so long. Each is answered by a line at once."""
 
 from __future__ import annotations
 

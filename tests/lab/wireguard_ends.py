@@ -218,7 +218,7 @@ def iperf3_summary(client: subprocess.Popen[str], timeout_s: float = 20) -> dict
 
 
 def send_file(sender: Host, receiver: Host, address: str, *, megabytes: int) -> None:
-    """Random bytes over TCP, which have to arrive as they were: offloads skip the checksums that would tell."""
+    """Random bytes over TCP, which have to arrive as they were: with offloads no checksum would tell."""
     sender.shell(f"head -c {megabytes << 20} /dev/urandom > sent")
     listening = receiver.popen(["bash", "-c", f"ncat -l {address} {FILE_PORT} --recv-only > received"])
     wait_until(lambda: f":{FILE_PORT} " in receiver.run(["ss", "-Hltn"]).stdout, 5, "ncat listens")
@@ -235,9 +235,10 @@ class PacketCounter:
         """hook: input or output."""
         self._host = host
         self._table = f"count{len(host.run(['nft', 'list', 'tables']).stdout.splitlines())}"
+        chain = f"type filter hook {hook} priority 0;"
         host.run(
             ["nft", "-f", "-"],
-            input=f"table inet {self._table} {{ chain c {{ type filter hook {hook} priority 0; {rule} counter; }} }}",
+            input=f"table inet {self._table} {{ chain c {{ {chain} {rule} counter; }} }}",
         )
 
     @property

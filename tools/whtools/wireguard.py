@@ -6,6 +6,7 @@ WG_PROCESS_FOREGROUND=1) it stays. WG_TUN_FD and WG_UAPI_FD hand over what was m
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
@@ -73,7 +74,7 @@ def open_interface(interface: str) -> tuple[int, socket.socket]:
         set_mtu(interface, MTU)
     else:
         tun = tun_fd
-        interface = _name_of(tun)
+        interface = _name_of(tun) or interface
         os.set_blocking(tun, False)
     try:
         listener = open_uapi_socket(interface) if uapi_fd is None else _listener_of(uapi_fd)
@@ -95,10 +96,13 @@ def _handed_over(variable: str) -> int | None:
     return int(text)
 
 
-def _name_of(tun: int) -> str:
+def _name_of(tun: int) -> str | None:
+    """None where the interface was deleted meanwhile, which ends us as soon as we serve it."""
     try:
         return tun_name(tun)
     except OSError as error:
+        if error.errno == errno.EBADFD:
+            return None
         raise UsageError("WG_TUN_FD is not a TUN interface") from error
 
 

@@ -5,24 +5,22 @@ from libc.string cimport memcpy
 
 from whcore.aead cimport aead_default
 from whcore.device cimport (
-    CONTROL_DATA, COUNT_RX_CONTROL, COUNT_RX_DATA, COUNT_RX_RECEIVES, COUNT_TUN_WRITES, DROP_AUTH,
-    DROP_ECN, DROP_EXPIRED, DROP_INDEX, DROP_INNER, DROP_LENGTH, DROP_QUEUE_FULL, DROP_REPLAY, DROP_SOURCE,
-    DROP_TRUNCATED, DROP_TUN_WRITE, DROP_UNKNOWN, EVENT_HANDSHAKE, HANDSHAKE_DATA, MAX_DATAGRAM, index_entry,
-    index_find, path_fill, peer_at, peer_check_at, peer_flush, peer_heard, peer_seen_on, peer_want_handshake,
-    raise_event, record, retire_keypairs, ring, ring_publish, ring_reserve, wh_device, wh_path, wh_peer, wh_worker,
+    CONTROL_DATA, COUNT_RX_CONTROL, COUNT_RX_DATA, COUNT_RX_RECEIVES, COUNT_TUN_WRITES, DROP_AUTH, DROP_ECN,
+    DROP_EXPIRED, DROP_INDEX, DROP_INNER, DROP_LENGTH, DROP_QUEUE_FULL, DROP_REPLAY, DROP_SOURCE, DROP_TRUNCATED,
+    DROP_TUN_WRITE, DROP_UNKNOWN, EVENT_HANDSHAKE, HANDSHAKE_DATA, MAX_DATAGRAM, index_entry, index_find, path_fill,
+    peer_at, peer_check_at, peer_flush, peer_heard, peer_seen_on, peer_want_handshake, raise_event, record,
+    retire_keypairs, ring, ring_publish, ring_reserve, wh_path, wh_peer, wh_worker,
 )
 from whcore.errors cimport WH_OK
 from whcore.forwarder cimport CHANNEL_HEADER_LEN, CHANNEL_FROM_RELAY, channel_header
 from whcore.forwarding cimport forward_run
 from whcore.inner cimport carry_ecn, flow_hash, inner_length, inner_peer
 from whcore.kernel cimport (
-    EAGAIN, MSG_CTRUNC, MSG_DONTWAIT, MSG_TRUNC, errno, eventfd_write, iovec, mmsghdr, pthread_mutex_lock,
-    pthread_mutex_unlock, recvmmsg, sockaddr_storage, wh_add_u64, wh_le32, wh_le64, wh_load_ptr, wh_load_u64, wh_now_ns,
-    wh_spin_lock, wh_spin_unlock, wh_wall_ns, wh_wire_address, write, writev,
+    MSG_CTRUNC, MSG_DONTWAIT, MSG_TRUNC, eventfd_write, iovec, pthread_mutex_lock, pthread_mutex_unlock, recvmmsg,
+    sockaddr_storage, wh_add_u64, wh_le32, wh_le64, wh_load_ptr, wh_load_u64, wh_now_ns, wh_spin_lock, wh_spin_unlock,
+    wh_wall_ns, wh_wire_address, write, writev,
 )
-from whcore.offload cimport (
-    COALESCE_TCP, COALESCE_UDP, coalescer, coalescer_add, coalescer_next, coalescer_reset,
-)
+from whcore.offload cimport COALESCE_TCP, COALESCE_UDP, coalescer_add, coalescer_next, coalescer_reset
 from whcore.replay cimport replay_accept
 from whcore.sodium cimport sodium_is_zero
 from whcore.tunnel cimport (

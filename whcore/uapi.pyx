@@ -14,9 +14,10 @@ from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport free, qsort
 from libc.string cimport memchr, memcpy
 
-from whcore.datapath cimport Datapath, peer_snapshot, prefix_list, prefix_snapshot
+from whcore.datapath cimport Datapath
 from whcore.kernel cimport AF_INET, AF_INET6
 from whcore.keys cimport secret_key_of
+from whcore.snapshot cimport peer_snapshot, prefix_list, prefix_snapshot, take_snapshot
 from whcore.sodium cimport sodium_free, sodium_is_zero, sodium_memzero
 from whcore.uapi_stream cimport Answer, Lines, unhex
 
@@ -82,7 +83,7 @@ cdef int describe(Answer answer, Datapath datapath, device) except -1:
     answer.add(b"listen_port=%d\n" % device.listen_port)
     if device.fwmark:
         answer.add(b"fwmark=%d\n" % device.fwmark)
-    n = datapath.snapshot(&peers, &prefixes)
+    n = take_snapshot(datapath.device(), &peers, &prefixes)
     try:
         qsort(peers, n, sizeof(peer_snapshot), by_slot)
         qsort(prefixes.items, prefixes.n, sizeof(prefix_snapshot), by_slot_and_place)

@@ -11,7 +11,7 @@ import random
 import sys
 from collections.abc import Callable
 
-from ip_packets import GSO_ECN, NEEDS_CSUM, VNET, Packet, vnet_header
+from ip_packets import GSO_ECN, GSO_NONE, NEEDS_CSUM, VNET, Packet, vnet_header
 from packet_mix import NEXT, Mix, check_same_packets, coalesced_and_split
 
 from whcore.errors import BadPacket
@@ -67,6 +67,16 @@ def truncate_near_headers(data: bytearray, source: random.Random) -> None:
     del data[source.randrange(80) :]
 
 
+def shorten(data: bytearray, source: random.Random) -> None:
+    """Truncate near the headers, and let the IP header say so: what is inside is then looked at."""
+    del data[source.randrange(20, 90) :]
+    ipv4 = data[0] >> 4 == 4
+    if ipv4 and len(data) >= 20:
+        data[2:4] = len(data).to_bytes(2, "big")
+    elif len(data) >= 40:
+        data[4:6] = (len(data) - 40).to_bytes(2, "big")
+
+
 def extend(data: bytearray, source: random.Random) -> None:
     data += source.randbytes(source.randrange(1, 50))
 
@@ -77,6 +87,8 @@ MUTATIONS: tuple[Callable[[bytearray, random.Random], None], ...] = (
     set_interesting_word,
     truncate,
     truncate_near_headers,
+    shorten,
+    shorten,
     extend,
 )
 
@@ -89,13 +101,17 @@ def mutated(data: bytes, source: random.Random) -> bytes:
     return bytes(changed)
 
 
-def a_header(packet: Packet, source: random.Random) -> bytes:
+def a_header(packet: Packet, frame_len: int, source: random.Random) -> bytes:
     """A virtio header that fits the packet, but for a field or two."""
     fields = list(VNET.unpack(vnet_header(packet, source.randrange(1, 3000))))
     for _ in range(source.randrange(3)):
         at = source.randrange(len(fields))
         limit = 255 if at < 2 else 65535
-        fields[at] = source.choice((*INTERESTING, NEEDS_CSUM, GSO_ECN | 1, source.randrange(200))) & limit
+        near_end = max(0, frame_len - source.randrange(24))
+        values = (*INTERESTING, NEEDS_CSUM, GSO_ECN | 1, source.randrange(200), near_end, near_end)
+        fields[at] = source.choice(values) & limit
+    if source.random() < 0.2:
+        fields[1] = GSO_NONE
     return VNET.pack(*fields)
 
 
@@ -116,7 +132,7 @@ def split_a_frame(source: random.Random) -> None:
     if source.random() < 0.7:
         frame = mutated(frame, source)
     try:
-        made = split(a_header(packet, source), frame)
+        made = split(a_header(packet, len(frame), source), frame)
     except BadPacket:
         return
     assert made
@@ -142,7 +158,7 @@ def coalesce_a_batch(source: random.Random) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=3000)
+    parser.add_argument("--rounds", type=int, default=500)
     options = parser.parse_args()
     for number in range(options.rounds):
         source = random.Random(f"{options.seed} {number}")

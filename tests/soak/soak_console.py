@@ -20,7 +20,9 @@ from collections import deque
 
 from wh.net.sockets import open_udp_sockets
 from wh.net.tun import open_tun
-from wh.net.wireguard_device import WireguardDevice, open_uapi_socket, set_mtu
+from wh.net.tun_watch import set_mtu
+from wh.net.uapi_server import open_uapi_socket
+from wh.net.wireguard_device import WireguardDevice
 from wh.wire import address
 from whcore.keys import SecretKey, decode_key, encode_key
 
@@ -73,7 +75,7 @@ class Console:
         peer = decode_key(key)
         self._datapath.add_peer(peer)
         self._allow(key, inner)
-        self._datapath.set_path(peer, (self._device.socket_for(True), address.pack(host, int(port))))
+        self._datapath.set_path(peer, (self._device.sockets.socket_for(True), address.pack(host, int(port))))
         self._datapath.set_keepalive(peer, KEEPALIVE_S)
 
     def do_remove(self, key: str) -> None:
@@ -104,9 +106,9 @@ def main() -> None:
     interface, port = sys.argv[1], int(sys.argv[2])
     tun = open_tun(interface)[0]
     set_mtu(interface, MTU)
-    device = WireguardDevice(interface, tun, open_uapi_socket(interface))
+    device = WireguardDevice(tun, open_uapi_socket(interface))
     signal.signal(signal.SIGTERM, lambda *_: device.stop())
-    device.bind(port)
+    device.sockets.bind(port)
     console = Console(device)
     threading.Thread(target=obey_all, args=(console, device), daemon=True).start()
     try:

@@ -19,6 +19,8 @@ from ip_packets import (
 
 from whcore.offload import coalesce, split
 
+ICMPV6 = 58
+
 NEXT = "next"
 
 
@@ -72,14 +74,22 @@ def coalesced_and_split(packets: Sequence[bytes]) -> list[bytes]:
 
 def flow_of(packet: bytes) -> bytes | None:
     """Protocol, addresses and ports, or None where they cannot be told and any flow may be meant."""
-    if len(packet) >= 28 and packet[0] == 0x45:
-        if packet[9] not in (TCP, UDP):
-            return packet[9:10]
+    if len(packet) >= 20 and packet[0] >> 4 == 4:
+        protocol, ports_at = packet[9], 20
         fragment = int.from_bytes(packet[6:8], "big") & 0x3FFF
-        return None if fragment else packet[9:10] + packet[12:24]
-    if len(packet) >= 48 and packet[0] >> 4 == 6 and packet[6] in (TCP, UDP):
-        return packet[6:7] + packet[8:44]
-    return None
+        if protocol in (TCP, UDP) and (fragment or packet[0] != 0x45):
+            return None
+    elif len(packet) >= 40 and packet[0] >> 4 == 6:
+        protocol, ports_at = packet[6], 40
+        if protocol not in (TCP, UDP, ICMPV6):  # maybe an extension header
+            return None
+    else:
+        return None
+    if protocol not in (TCP, UDP):
+        return bytes((protocol,))
+    if len(packet) < ports_at + 8:
+        return None
+    return bytes((protocol,)) + packet[12 if ports_at == 20 else 8 : ports_at + 4]
 
 
 def check_same_packets(sent: Sequence[bytes], received: Sequence[bytes]) -> None:

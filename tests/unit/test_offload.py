@@ -360,6 +360,22 @@ def test_a_packet_that_differs_in_what_one_header_can_say_stays_alone(difference
     assert coalesce(raw([stranger, first])) == unchanged(raw([stranger, first]))
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        *({"flags": ACK | flag} for flag in (SYN, FIN, RST, URG, ECE, CWR)),
+        {"flags": 0},
+        {"reserved": 1},
+        {"fragment": MORE_FRAGMENTS},
+        {"ip_options": b"\1\1\1\0"},
+    ],
+    ids=str,
+)
+def test_packets_that_say_more_than_data_are_alone_even_among_their_like(changed: dict[str, object]) -> None:
+    sent = raw([replace(packet, **changed) for packet in stream(tcp4, [1000] * 3)])  # type: ignore[arg-type]
+    assert coalesce(sent) == unchanged(sent)
+
+
 def test_a_longer_datagram_starts_a_new_frame_and_a_shorter_one_ends_its() -> None:
     sizes = [1000, 1000, 1001, 1001, 500, 500, 1]
     sent = raw(stream(udp4, sizes))

@@ -58,9 +58,9 @@ def test_show_names_the_trusted_peers(running: Tutorial) -> None:
 
 
 def test_show_says_what_a_public_node_is_for(running: Tutorial) -> None:
-    output = running.bootstrap.run(["wh"]).stdout
-    assert f"public node {INTERFACE}, network public <DIRECT>" in output
-    assert "2 records stored" in output
+    show = ["wh", "show", INTERFACE]
+    assert f"public node {INTERFACE}, network public <DIRECT>" in running.bootstrap.run(show).stdout
+    wait_until(lambda: "2 records stored" in running.bootstrap.run(show).stdout, 10, "both have published")
 
 
 def test_show_tells_who_is_behind_a_nat(running: Tutorial) -> None:

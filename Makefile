@@ -7,14 +7,14 @@ BIN := $(VENV)/bin
 
 BUILD_PACKAGES := build-essential pkg-config libsodium-dev python3-dev python3-venv
 RUN_PACKAGES := iproute2 iputils-ping nftables procps
-TEST_PACKAGES := wireguard-tools wireguard-go iperf3 ncat
+TEST_PACKAGES := wireguard-tools wireguard-go iperf3 ncat ethtool
 
 BENCH_PATH := sandbox:tests/bench
 
 SOURCES := setup.py pyproject.toml MANIFEST.in README.md LICENSE \
 	$(shell find whcore wh tools -name '*.py' -o -name '*.py[xi]' -o -name '*.pxd' -o -name '*.h' -o -name py.typed)
 
-.PHONY: build demo test test-full soak lint bench bench-control bench-data profile-data clean
+.PHONY: build demo test test-full soak asan lint bench bench-control bench-data profile-data clean
 
 build: $(VENV)/installed
 
@@ -50,11 +50,29 @@ test-full: build
 soak: build
 	PYTHONPATH=$(BENCH_PATH) $(BIN)/python tests/soak/soak.py $(SOAK)
 
+# The core with every access and operation checked. Leaks are not: the interpreter's own would hide them.
+SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+SANITIZED := env PYTHONPATH=$(VENV)/asan:tests/unit PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 \
+	UBSAN_OPTIONS=print_stacktrace=1 \
+	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)"
+CORE_TESTS := $(wildcard $(patsubst whcore/%.pyx,tests/unit/test_%*.py,$(wildcard whcore/*.pyx)))
+
+asan: $(VENV)/asan/installed
+	$(SANITIZED) $(BIN)/pytest -p no:cacheprovider $(CORE_TESTS)
+	$(SANITIZED) $(BIN)/python tests/fuzz/fuzz_offload.py
+
+# Below .venv, since the tests insist on what is installed there.
+$(VENV)/asan/installed: $(VENV)/installed
+	rm -rf $(VENV)/asan
+	CFLAGS="$(SANITIZERS)" $(BIN)/pip install --quiet --no-deps --target $(VENV)/asan \
+		--config-settings="--global-option=build --build-base=build/asan" .
+	touch $@
+
 lint: $(VENV)/lint-installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict -p wh -p whtools
-	MYPYPATH=sandbox:tests/bench:tests/fuzz $(BIN)/mypy --strict sandbox tests/bench tests/fuzz tests/soak
+	MYPYPATH=sandbox:tests/bench:tests/fuzz:tests/soak:tests/unit $(BIN)/mypy --strict sandbox tests/bench tests/fuzz tests/soak
 	$(BIN)/python -I -m mypy.stubtest --ignore-disjoint-bases --ignore-unused-allowlist \
 		--allowlist tests/stubtest-allowlist $(subst /,.,$(basename $(wildcard whcore/*.pyi)))
 	$(BIN)/lint-imports

@@ -54,7 +54,7 @@ def missing_requirements() -> str | None:
     """Why no lab can be made on this machine, or None where it can."""
     if os.geteuid() != 0:
         return "the lab needs root"
-    for tool in ("ip", "nft", "ping"):
+    for tool in ("ip", "nft", "ping", "sysctl"):
         if shutil.which(tool) is None:
             return f"the lab needs the program {tool}"
     if not Path("/dev/net/tun").exists():

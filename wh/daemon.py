@@ -10,10 +10,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import ctypes
 import logging
 import os
-import resource
 import signal
 import sys
 from collections.abc import Sequence
@@ -24,12 +22,11 @@ from wh.config import parser
 from wh.config.model import Network
 from wh.errors import Code, SystemSetupError
 from wh.ipc import schema
+from wh.memory import protect_memory
 from wh.naming.hosts import HOSTS_PATH
 from wh.running_node import Options, RunningNode
 from whcore.errors import WireHubError
 from whcore.keys import SecretKey
-
-PR_SET_DUMPABLE = 4  # linux/prctl.h
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
@@ -39,7 +36,7 @@ log = logging.getLogger("wh.daemon")  # not __main__
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code: 0 after a clean stop, 1 where the start failed."""
     options = _parse(arguments)
-    _protect_memory()
+    protect_memory()
     logging.basicConfig(stream=sys.stderr, level=_log_level(), format=LOG_FORMAT)
     try:
         network, secret_key = _read_inputs(options)
@@ -69,13 +66,6 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def _log_level() -> int:
     """WH_LOG: debug, info, warning or error."""
     return logging.getLevelNamesMapping().get(os.environ.get("WH_LOG", "").upper(), logging.INFO)
-
-
-def _protect_memory() -> None:
-    """No core dump, no ptrace and no /proc/PID/mem of another process of this user may show the key. Before
-    it is read."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def _read_inputs(options: argparse.Namespace) -> tuple[Network, SecretKey]:

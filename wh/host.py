@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from pathlib import Path
 
 from wh.config.model import IPNetwork
@@ -38,6 +39,11 @@ class Host:
         self._has_interface = has_interface
         self._hosts_path = hosts_path
         self._allowed_ips: dict[Key, frozenset[IPNetwork]] = {}
+        self.peers_lock = threading.Lock()  # held by whoever changes peers of the data plane
+
+    def members(self) -> dict[Key, frozenset[IPNetwork]]:
+        """By public key the prefixes of each peer that the plan made. With peers_lock held."""
+        return self._allowed_ips
 
     async def set_up(self, plan: OverlayPlan) -> list[str]:
         """Bring the interface up. Returns warnings; raises SystemSetupError, with nothing but peers left
@@ -72,11 +78,17 @@ class Host:
             log.warning("%s", error)
 
     def _set_peers(self, plan: OverlayPlan) -> None:
+        with self.peers_lock:
+            self._replace_peers(plan)
+
+    def _replace_peers(self, plan: OverlayPlan) -> None:
         for key in self._allowed_ips.keys() - plan.allowed_ips.keys():
             self._datapath.remove_peer(key)
             del self._allowed_ips[key]
         for key, wanted in plan.allowed_ips.items():
             if key not in self._allowed_ips:
+                if self._datapath.has_peer(key):  # somebody made it with `wg`
+                    self._datapath.remove_peer(key)
                 self._datapath.add_peer(key, managed=True)
             present = self._allowed_ips.get(key, frozenset())
             for gone in present - wanted:

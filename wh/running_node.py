@@ -7,7 +7,6 @@ import base64
 import logging
 import os
 import random
-import socket
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, suppress
@@ -30,11 +29,12 @@ from wh.ipc.schema import Ready, Reloaded, Status
 from wh.ipc.server import Handler, IpcServer, Progress
 from wh.naming.table import NameTable
 from wh.net.control import ControlChannel
+from wh.net.device_sockets import DeviceSockets
 from wh.net.link_monitor import LinkMonitor, open_change_socket
 from wh.net.netlink import LinkManager
 from wh.net.runner import Runner
-from wh.net.sockets import open_udp_sockets
 from wh.net.tun import check_interface_name, open_tun
+from wh.net.uapi_server import OverlayControl, UapiServer, open_uapi_socket
 from wh.node import Node
 from wh.state import StateFile, state_path
 from wh.verbs import Verbs
@@ -166,7 +166,10 @@ class RunningNode:
         saved = state.load()
         links = LinkManager()
         self._undo.callback(links.close)
-        datapath, sockets = self._make_datapath(saved.listen_port)
+        datapath = self._make_datapath()
+        sockets = DeviceSockets(datapath)
+        self._open_sockets(sockets, saved.listen_port)
+        self._listen_port = sockets.listen_port
         state.remember_port(self._listen_port)
         host = Host(
             self._interface,
@@ -184,9 +187,11 @@ class RunningNode:
         )
         node = Node(self.own_key, rng=rng, sign=self._secret_key.sign, verify=verify, mode=self._options.mode)
         runner = Runner(node, datapath, channel, on_tun_gone=self._on_tun_gone)
-        return Parts(host, links, datapath, sessions, node, runner, sockets)
+        if self._has_interface:
+            self._serve_wg(datapath, sockets, host)
+        return Parts(host, links, datapath, sessions, node, runner, sockets.numbers())
 
-    def _make_datapath(self, former_port: int) -> tuple[Datapath, Sockets]:
+    def _make_datapath(self) -> Datapath:
         """One TUN queue: packets of a flow stay in order whichever peer they came from."""
         datapath = Datapath(
             self._secret_key,
@@ -194,12 +199,18 @@ class RunningNode:
             mtu=overlay.MTU,
         )
         self._undo.callback(datapath.close)
-        sockets: list[tuple[int, int]] = []
-        for udp in self._open_sockets(former_port):
-            self._listen_port = udp.getsockname()[1]
-            family = 4 if udp.family == socket.AF_INET else 6
-            sockets.append((datapath.add_socket(udp.detach()), family))
-        return datapath, tuple(sockets)
+        return datapath
+
+    def _serve_wg(self, datapath: Datapath, sockets: DeviceSockets, host: Host) -> None:
+        """Let `wg` look at the interface. The network works without."""
+        try:
+            listener = open_uapi_socket(self._interface)
+        except SystemSetupError as error:
+            log.warning("`wg` cannot be used on %s: %s", self._interface, error)
+            return
+        server = UapiServer(listener, datapath, sockets, OverlayControl(host.members), lock=host.peers_lock)
+        self._undo.callback(server.close)
+        server.start()
 
     def _make_sessions(self, state: StateFile, last_timestamp_ns: int) -> ControlSessions:
         secret = self._network.secret
@@ -217,7 +228,7 @@ class RunningNode:
         self._undo.callback(keeper.cancel)
         return sessions
 
-    def _open_sockets(self, former_port: int) -> list[socket.socket]:
+    def _open_sockets(self, sockets: DeviceSockets, former_port: int) -> None:
         """On the port that the command line says, else the one that the file tells others, else the one of
         the last run if it is free, else any."""
         port = self._options.listen_port
@@ -226,8 +237,9 @@ class RunningNode:
             port = own.endpoint.port
         if port is None and former_port:
             with suppress(SystemSetupError):
-                return open_udp_sockets(former_port)
-        return open_udp_sockets(port or 0)
+                sockets.open(former_port)
+                return
+        sockets.open(port or 0)
 
     def _start_engine(self, parts: Parts) -> None:
         parts.datapath.start()
@@ -272,6 +284,7 @@ class RunningNode:
             except SystemSetupError as error:
                 log.warning("cannot read the addresses of this host: %s", error)
             else:
+                self.parts.datapath.forget_sources()
                 self._tell_local_addresses(addresses)
 
     def _tell_local_addresses(self, addresses: Sequence[IPAddress]) -> None:

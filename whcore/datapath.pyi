@@ -60,8 +60,8 @@ class Datapath:
         """Adopt a bound UDP socket (AF_INET, or AF_INET6 with V6ONLY); returns its id, from 0 up."""
     def remove_socket(self, socket: int) -> None: ...
     def add_peer(self, public_key: bytes, *, managed: bool = False) -> None:
-        """managed: its paths are only what set_paths() said (never roams). Raises InvalidKey, and ValueError where
-        it exists."""
+        """managed: its paths are only what set_paths() said (never roams). Raises InvalidKey, and ValueError
+        where it exists."""
     def remove_peer(self, public_key: bytes) -> None: ...
     def has_peer(self, public_key: bytes) -> bool: ...
     def add_allowed_ip(self, public_key: bytes, address: bytes, prefix_len: int) -> None: ...
@@ -70,7 +70,9 @@ class Datapath:
     def set_keepalive(self, public_key: bytes, seconds: int) -> None: ...
     def set_path(self, public_key: bytes, path: Path | None) -> None:
         """set_paths() with one path or none. Staged packets go out at once."""
-    def set_paths(self, public_key: bytes, paths: Sequence[Path], *, mode: int = 0, silence_ns: int = 0) -> None:
+    def set_paths(
+        self, public_key: bytes, paths: Sequence[Path], *, mode: int = 0, silence_ns: int = 0
+    ) -> None:
         """At most two paths. PATHS_PRIMARY: the first; the second too once silence_ns passed since the first
         packet that nothing was heard after (0: never). PATHS_DUPLICATE: both. PATHS_SPLIT: each inner flow on
         one. Raises ValueError where a socket does not exist or is of the other address family."""
@@ -99,7 +101,7 @@ class Datapath:
         quota: int = 0,
         trusted: bool = False,
     ) -> tuple[int, int]:
-        """Forward between two clients, each (socket id, remote 18 bytes); returns their leg ids (31 bits, random).
+        """Forward between two clients, each (socket id, remote 18 bytes); returns their 31-bit leg ids.
         rate: bytes/s; burst, quota: bytes; 0: unlimited. trusted: the relay's totals do not apply."""
     def relay_move(self, leg: int, client: tuple[int, bytes]) -> None:
         """The client of a leg is elsewhere now. Raises KeyError where there is no such leg."""

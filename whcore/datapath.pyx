@@ -4,40 +4,40 @@ and nothing here runs Python code under the control lock: a busy interpreter mus
 from collections import namedtuple
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, realloc
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
-from whcore.allowedips cimport (
-    allowedips_insert, allowedips_node, allowedips_remove, allowedips_remove_peer, allowedips_take_retired,
-    allowedips_walk,
-)
+from whcore.allowedips cimport allowedips_insert, allowedips_remove, allowedips_remove_peer
 from whcore.cookie cimport cookie_checker_init, cookie_keys, cookie_keys_init
 from whcore.device cimport (
-    COUNTERS, KEY_BUCKETS, MAX_PACKET, MAX_SOCKETS, MAX_WORKERS, RETIRED_ALLOWEDIPS, RETIRED_FORWARDS, RETIRED_SOCKET,
-    device_destroy, device_init, path_fill, peer_add, peer_at, peer_check_at, peer_find, peer_flush, peer_forget_source,
-    peer_heard, peer_remove, peer_set_paths, reclaim, record,
-    retire_keypairs, retire_later, ring, ring_front, ring_pop, wh_device, wh_path, wh_paths, wh_peer, wh_worker, index_release,
+    COUNTERS, MAX_PACKET, MAX_SOCKETS, MAX_WORKERS, RETIRED_SOCKET, device_destroy, device_init, peer_add, peer_find,
+    peer_heard, peer_remove, reclaim, record, retire_later, ring, ring_front, ring_pop, wh_device, wh_paths, wh_peer,
+)
+from whcore.device_control cimport (
+    adopt_paths, change_keepalive, fill_place, forget_all_sources, lock_peer, new_paths, renew_tunnels, settle_allowed,
+    settle_forwards,
 )
 from whcore.errors cimport WH_E_LIMIT, WH_OK, raise_rc
 from whcore.forwarder cimport (
-    CHANNEL_FROM_RELAY, FORWARD_CODES, forward_close, forward_expire, forward_find, forward_limits, forward_move,
-    forward_open, forward_place, forward_retired, forward_set_totals, forward_status, forward_take_retired,
+    FORWARD_CODES, forward_close, forward_expire, forward_find, forward_limits, forward_move, forward_open,
+    forward_place, forward_set_totals, forward_status,
 )
 from whcore.handshaker cimport handshaker_free, handshaker_init, handshaker_start, peer_initiate
 from whcore.kernel cimport (
     MSG_DONTWAIT, SO_DOMAIN, SOL_SOCKET, close, eventfd_read, eventfd_write, getsockopt, pthread_join,
-    pthread_mutex_lock, pthread_mutex_unlock, sendto, sockaddr, sockaddr_storage, socklen_t, wh_exchange_u32, wh_load_i64, wh_load_u32,
-    wh_now_ns, wh_sockaddr, wh_store_i64, wh_store_u32,
+    pthread_mutex_lock, pthread_mutex_unlock, sendto, sockaddr, sockaddr_storage, socklen_t, wh_exchange_u32,
+    wh_now_ns, wh_sockaddr, wh_store_u32,
 )
-from whcore.keys cimport SecretKey
-from whcore.sodium cimport sodium_free, sodium_is_zero, sodium_malloc
-from whcore.tunnel cimport retired_keypairs, tunnel_set_local, tunnel_zero
+from whcore.keys cimport SecretKey, secret_key_of
+from whcore.snapshot cimport allowed_by_slot, peer_snapshot, prefix_list, status_of, take_snapshot
+from whcore.sodium cimport sodium_free
 from whcore.udp cimport wh_udp_prepare
 from whcore.worker cimport worker_free, worker_init, worker_start, worker_unwatch, worker_watch
 
 from whcore.errors import SystemFailure
 from whcore.keys import check_public_key
+from whcore.snapshot import PeerStatus
 
 EVENT_PATH_WANTED = 1
 EVENT_NEW_PATH = 2
@@ -50,11 +50,6 @@ PATHS_PRIMARY = 0
 PATHS_DUPLICATE = 1
 PATHS_SPLIT = 2
 
-PeerStatus = namedtuple(
-    "PeerStatus",
-    "public_key has_psk path last_handshake_unix_ns rx_bytes tx_bytes rx_packets tx_packets keepalive_s managed "
-    "allowed_ips has_session",
-)
 ControlDatagram = namedtuple("ControlDatagram", "socket remote data channel", defaults=(0,))
 RelayStatus = namedtuple("RelayStatus", "legs proved packets byte_counts drops")
 
@@ -69,22 +64,6 @@ COUNTER_NAMES = (
 assert len(COUNTER_NAMES) == COUNTERS
 
 cdef int64_t SECOND = 1_000_000_000
-
-
-cdef void note_prefix(const uint8_t* address, int family_bits, int cidr, uint32_t peer, void* context) noexcept nogil:
-    cdef prefix_list* found = <prefix_list*>context
-    cdef prefix_snapshot* grown
-    if found.n == found.room:
-        grown = <prefix_snapshot*>realloc(found.items, (found.room * 2 + 64) * sizeof(prefix_snapshot))
-        if grown == NULL:
-            return
-        found.items = grown
-        found.room = found.room * 2 + 64
-    memcpy(found.items[found.n].address, address, family_bits // 8)
-    found.items[found.n].address_len = family_bits // 8
-    found.items[found.n].prefix_len = cidr
-    found.items[found.n].slot = peer
-    found.n += 1
 
 
 cdef class Datapath:
@@ -120,6 +99,8 @@ cdef class Datapath:
                 raise MemoryError
             self.set_secret_key(secret_key)
         except BaseException:
+            for fd in tuple(tun_fds)[self.dev.worker_count:]:
+                close(fd)
             self.close()
             raise
 
@@ -172,6 +153,7 @@ cdef class Datapath:
         cdef const uint8_t* secret = NULL
         if secret_key is not None:
             secret_key.check_open()
+            secret_key = secret_key_of(secret_key.key)      # ours: the caller may close its own
             secret = secret_key.key
             public = secret_key.public_key
         else:
@@ -191,6 +173,7 @@ cdef class Datapath:
         """Adopt a bound UDP socket; returns its id. Raises ValueError where the table (64) is full."""
         cdef wh_device* dev = self.device()
         cdef int number, i, family = 0
+        cdef bint refused = False
         cdef socklen_t size = sizeof(int)
         if getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &size) != 0:
             raise ValueError(f"fd {fd} is not a socket")
@@ -206,7 +189,10 @@ cdef class Datapath:
             dev.sockets[number].fd = fd
             pthread_mutex_unlock(&dev.control_lock)
             for i in range(dev.worker_count):
-                worker_watch(&dev.workers[i], number)
+                refused = refused or worker_watch(&dev.workers[i], number) != 0
+        if refused:
+            self.remove_socket(number)
+            raise SystemFailure("the system does not watch one socket more", hint="raise the limit of open files")
         return number
 
     def remove_socket(self, int socket):
@@ -246,96 +232,101 @@ cdef class Datapath:
         if peer == NULL:
             raise MemoryError("too many peers")
 
-    cdef wh_peer* locked_peer(self, bytes public_key) except NULL:
-        """Take the control lock and find a peer; raises KeyError, unlocked, where there is none."""
-        cdef wh_device* dev = self.device()
-        cdef wh_peer* peer = NULL
-        if len(public_key) != 32:
-            raise KeyError(public_key)
-        cdef const uint8_t* key = public_key
-        with nogil:
-            pthread_mutex_lock(&dev.control_lock)
-            peer = peer_find(dev, key)
-            if peer == NULL:
-                pthread_mutex_unlock(&dev.control_lock)
-        if peer == NULL:
-            raise KeyError(public_key)
-        return peer
-
     def has_peer(self, bytes public_key):
-        try:
-            self.locked_peer(public_key)
-        except KeyError:
-            return False
-        pthread_mutex_unlock(&self.dev.control_lock)
-        return True
+        cdef wh_device* dev = self.device()
+        cdef const uint8_t* key = key_bytes(public_key)
+        cdef wh_peer* peer
+        with nogil:
+            peer = lock_peer(dev, key)
+            if peer != NULL:
+                pthread_mutex_unlock(&dev.control_lock)
+        return peer != NULL
 
     cdef int put_psk(self, bytes public_key, const uint8_t* psk) except -1:
         """Use 32 bytes as the preshared key of the next handshakes; zeros are WireGuard's for none."""
-        cdef wh_peer* peer = self.locked_peer(public_key)
+        cdef wh_device* dev = self.device()
+        cdef const uint8_t* key = key_bytes(public_key)
+        cdef wh_peer* peer
         with nogil:
-            memcpy(peer.tunnel.psk, psk, 32)
-            pthread_mutex_unlock(&self.dev.control_lock)
-        return 0
+            peer = lock_peer(dev, key)
+            if peer != NULL:
+                memcpy(peer.tunnel.psk, psk, 32)
+                pthread_mutex_unlock(&dev.control_lock)
+        return require(peer, public_key)
 
     def remove_peer(self, bytes public_key):
-        cdef wh_peer* peer = self.locked_peer(public_key)
+        """Raises KeyError, as every call that names a peer, where there is none."""
+        cdef wh_device* dev = self.device()
+        cdef const uint8_t* key = key_bytes(public_key)
+        cdef wh_peer* peer
         with nogil:
-            peer_remove(self.dev, peer)
-            reclaim(self.dev, False)
-            pthread_mutex_unlock(&self.dev.control_lock)
-            eventfd_write(self.dev.kick_fd, 1)
+            peer = lock_peer(dev, key)
+            if peer != NULL:
+                peer_remove(dev, peer)
+                reclaim(dev, False)
+                pthread_mutex_unlock(&dev.control_lock)
+                eventfd_write(dev.kick_fd, 1)
+        require(peer, public_key)
 
     def add_allowed_ip(self, bytes public_key, bytes address, int prefix_len):
         """Route a prefix (4- or 16-byte address) to a peer, taking it from another one if need be."""
-        cdef int bits = 8 * len(address), rc
-        if bits not in (32, 128) or not 0 <= prefix_len <= bits:
-            raise ValueError("an address has 4 or 16 bytes, and a prefix no more bits than it")
+        cdef wh_device* dev = self.device()
+        cdef const uint8_t* key = key_bytes(public_key)
         cdef const uint8_t* raw = address
-        cdef wh_peer* peer = self.locked_peer(public_key)
+        cdef int bits = prefix_bits(address, prefix_len), rc = WH_OK
+        cdef wh_peer* peer
         with nogil:
-            rc = allowedips_insert(&self.dev.allowed, raw, bits, prefix_len, peer.slot)
-            settle_allowed(self.dev)
-            pthread_mutex_unlock(&self.dev.control_lock)
+            peer = lock_peer(dev, key)
+            if peer != NULL:
+                rc = allowedips_insert(&dev.allowed, raw, bits, prefix_len, peer.slot)
+                settle_allowed(dev)
+                pthread_mutex_unlock(&dev.control_lock)
+        require(peer, public_key)
         if rc != WH_OK:
             raise_rc(rc, "allowed-ips")
 
     def remove_allowed_ip(self, bytes public_key, bytes address, int prefix_len):
         """Raises KeyError where the prefix is not the peer's."""
-        cdef int bits = 8 * len(address), rc
-        if bits not in (32, 128) or not 0 <= prefix_len <= bits:
-            raise ValueError("an address has 4 or 16 bytes, and a prefix no more bits than it")
+        cdef wh_device* dev = self.device()
+        cdef const uint8_t* key = key_bytes(public_key)
         cdef const uint8_t* raw = address
-        cdef wh_peer* peer = self.locked_peer(public_key)
+        cdef int bits = prefix_bits(address, prefix_len), rc = WH_OK
+        cdef wh_peer* peer
         with nogil:
-            rc = allowedips_remove(&self.dev.allowed, raw, bits, prefix_len, peer.slot)
-            settle_allowed(self.dev)
-            pthread_mutex_unlock(&self.dev.control_lock)
+            peer = lock_peer(dev, key)
+            if peer != NULL:
+                rc = allowedips_remove(&dev.allowed, raw, bits, prefix_len, peer.slot)
+                settle_allowed(dev)
+                pthread_mutex_unlock(&dev.control_lock)
+        require(peer, public_key)
         if rc != WH_OK:
             raise KeyError((address, prefix_len))
 
     def clear_allowed_ips(self, bytes public_key):
-        cdef wh_peer* peer = self.locked_peer(public_key)
+        cdef wh_device* dev = self.device()
+        cdef const uint8_t* key = key_bytes(public_key)
+        cdef wh_peer* peer
         with nogil:
-            allowedips_remove_peer(&self.dev.allowed, peer.slot)
-            settle_allowed(self.dev)
-            pthread_mutex_unlock(&self.dev.control_lock)
+            peer = lock_peer(dev, key)
+            if peer != NULL:
+                allowedips_remove_peer(&dev.allowed, peer.slot)
+                settle_allowed(dev)
+                pthread_mutex_unlock(&dev.control_lock)
+        require(peer, public_key)
 
     def set_keepalive(self, bytes public_key, int seconds):
         """Persistent keepalive, 0 to 65535 s; 0 turns it off. Turning it on sends one at once."""
+        cdef wh_device* dev = self.device()
+        cdef const uint8_t* key = key_bytes(public_key)
+        cdef wh_peer* peer
         if not 0 <= seconds <= 65535:
             raise ValueError(f"keepalive {seconds} is not in 0..65535 s")
-        cdef wh_peer* peer = self.locked_peer(public_key)
-        cdef int64_t now
-        cdef bint newly
         with nogil:
-            now = wh_now_ns()
-            newly = seconds != 0 and wh_load_i64(&peer.tunnel.persistent_ns) == 0
-            wh_store_i64(&peer.tunnel.persistent_ns, seconds * SECOND)
-            if newly:
-                wh_store_i64(&peer.tunnel.persistent_at, now)
-                peer_check_at(self.dev, peer, now)
-            pthread_mutex_unlock(&self.dev.control_lock)
+            peer = lock_peer(dev, key)
+            if peer != NULL:
+                change_keepalive(dev, peer, seconds * SECOND)
+                pthread_mutex_unlock(&dev.control_lock)
+        require(peer, public_key)
 
     def set_path(self, bytes public_key, path):
         """set_paths() with one path or None."""
@@ -349,41 +340,35 @@ cdef class Datapath:
         one). Raises ValueError where a socket does not exist or is of the other address family.
         """
         cdef wh_device* dev = self.device()
+        cdef const uint8_t* key = key_bytes(public_key)
         cdef wh_paths* fresh = NULL
         cdef wh_peer* peer
-        cdef int i
         if len(paths) > 2 or not 0 <= mode <= 2 or silence_ns < 0:
             raise ValueError("at most two paths, a mode of 0 to 2, and a silence that is not negative")
         if paths:
-            fresh = <wh_paths*>calloc(1, sizeof(wh_paths))
-            if fresh == NULL:
-                raise MemoryError
-        try:
-            for i, path in enumerate(paths):
-                fill_path(dev, &fresh.at[i], path)
-            peer = self.locked_peer(public_key)
-        except BaseException:
-            free(fresh)
-            raise
+            fresh = new_paths(dev, paths)
+            fresh.mode = mode
+            fresh.silence_ns = silence_ns
         with nogil:
-            if fresh != NULL:
-                fresh.n = 2 if fresh.at[1].address_len else 1
-                fresh.mode = mode
-                fresh.silence_ns = silence_ns
-            peer_set_paths(dev, peer, fresh)
-            # What waited for a path was to be looked at again in a second; now is better.
-            peer.path_wanted_at = 0
-            wh_exchange_u32(&peer.handshake_wanted, 0)
-            if fresh != NULL and wh_load_u32(&peer.staged):
-                peer_flush(&dev.timer, peer, wh_now_ns())
-            pthread_mutex_unlock(&dev.control_lock)
+            peer = lock_peer(dev, key)
+            if peer != NULL:
+                adopt_paths(dev, peer, fresh)
+                pthread_mutex_unlock(&dev.control_lock)
+            else:
+                free(fresh)
+        require(peer, public_key)
 
     def clear_silence(self, bytes public_key):
         """The peer was heard by other means (a PROBE was answered): its silence starts anew."""
-        cdef wh_peer* peer = self.locked_peer(public_key)
+        cdef wh_device* dev = self.device()
+        cdef const uint8_t* key = key_bytes(public_key)
+        cdef wh_peer* peer
         with nogil:
-            peer_heard(peer)
-            pthread_mutex_unlock(&self.dev.control_lock)
+            peer = lock_peer(dev, key)
+            if peer != NULL:
+                peer_heard(peer)
+                pthread_mutex_unlock(&dev.control_lock)
+        require(peer, public_key)
 
     def forget_sources(self):
         """Addresses or routes of this host changed: let the kernel choose source addresses again."""
@@ -401,10 +386,15 @@ cdef class Datapath:
 
     def rekey(self, bytes public_key):
         """Start a new handshake now, whatever the age of the session."""
-        cdef wh_peer* peer = self.locked_peer(public_key)
+        cdef wh_device* dev = self.device()
+        cdef const uint8_t* key = key_bytes(public_key)
+        cdef wh_peer* peer
         with nogil:
-            peer_initiate(self.dev, peer, True, wh_now_ns())
-            pthread_mutex_unlock(&self.dev.control_lock)
+            peer = lock_peer(dev, key)
+            if peer != NULL:
+                peer_initiate(dev, peer, True, wh_now_ns())
+                pthread_mutex_unlock(&dev.control_lock)
+        require(peer, public_key)
 
     # --- relaying (docs/protocol.md section 8) ---
 
@@ -515,6 +505,8 @@ cdef class Datapath:
         for i in range(dev.worker_count):
             take_events(&dev.workers[i].events, found)
         take_events(&dev.timer.events, found)
+        if wh_exchange_u32(&dev.tun_gone, 0):
+            found.append((EVENT_TUN_GONE,))
         return found
 
     def drain_control(self, int limit=256):
@@ -560,29 +552,11 @@ cdef class Datapath:
 
     # --- status ---
 
-    cdef size_t snapshot(self, peer_snapshot** peers, prefix_list* prefixes) except? 0:
-        """Copy every peer and prefix. The caller gives peers[0] to sodium_free (it holds preshared keys) and
-        prefixes.items to free."""
-        cdef wh_device* dev = self.device()
-        cdef size_t n = 0
-        prefixes.items = NULL
-        prefixes.n = prefixes.room = 0
-        with nogil:
-            pthread_mutex_lock(&dev.control_lock)
-            peers[0] = <peer_snapshot*>sodium_malloc((dev.peers.in_use + 1) * sizeof(peer_snapshot))
-            if peers[0] != NULL:
-                n = snapshot_peers(dev, peers[0])
-                allowedips_walk(&dev.allowed, note_prefix, prefixes)
-            pthread_mutex_unlock(&dev.control_lock)
-        if peers[0] == NULL:
-            raise MemoryError
-        return n
-
     def peers(self):
         """A PeerStatus for each peer."""
         cdef peer_snapshot* snapshots
         cdef prefix_list prefixes
-        cdef size_t n = self.snapshot(&snapshots, &prefixes), i
+        cdef size_t n = take_snapshot(self.device(), &snapshots, &prefixes), i
         try:
             allowed = allowed_by_slot(&prefixes)
             return [status_of(&snapshots[i], allowed.get(snapshots[i].slot, [])) for i in range(n)]
@@ -629,138 +603,31 @@ cdef void destroy(wh_device* dev) noexcept nogil:
     free(dev)
 
 
-cdef void renew_tunnels(wh_device* dev) noexcept nogil:
-    """Under the control lock, after the static key changed."""
-    cdef retired_keypairs old
-    cdef wh_peer* peer
-    cdef int i
-    for i in range(KEY_BUCKETS):
-        peer = dev.by_key[i]
-        while peer != NULL:
-            old.n = 0
-            tunnel_zero(&peer.tunnel, &old)
-            retire_keypairs(dev, &old)
-            if peer.tunnel.handshake_index:
-                index_release(dev, peer.tunnel.handshake_index)
-                peer.tunnel.handshake_index = 0
-            tunnel_set_local(&peer.tunnel, &dev.identity)
-            peer = peer.next_in_bucket
+cdef const uint8_t* key_bytes(bytes public_key) except NULL:
+    if len(public_key) != 32:
+        raise KeyError(public_key)
+    return public_key
 
 
-cdef int fill_path(wh_device* dev, wh_path* path, object wanted) except -1:
-    """wanted: (socket id, remote 18 bytes[, channel[, MTU]])."""
-    cdef bytes remote = wanted[1]
-    cdef const uint8_t* raw = remote
-    cdef uint32_t channel = wanted[2] if len(wanted) > 2 else 0
-    cdef uint16_t mtu = wanted[3] if len(wanted) > 3 else 0
-    if len(remote) != 18 or channel >= CHANNEL_FROM_RELAY or 0 < mtu < 576:
-        raise ValueError("a remote address has 18 bytes, a channel 31 bits, an MTU at least 576")
-    if path_fill(dev, path, wanted[0], raw, channel) != WH_OK:
-        raise ValueError(f"no path over socket {wanted[0]} to that address")
-    path.mtu = mtu
+cdef int require(wh_peer* peer, bytes public_key) except -1:
+    """Only says whether a peer was found: without the lock, the pointer may be dangling."""
+    if peer == NULL:
+        raise KeyError(public_key)
     return 0
 
 
-cdef int fill_place(wh_device* dev, forward_place* place, object client) except -1:
-    """client: (socket id, remote 18 bytes)."""
-    cdef wh_path* path = <wh_path*>calloc(1, sizeof(wh_path))
-    if path == NULL:
-        raise MemoryError
-    try:
-        fill_path(dev, path, client)
-    except BaseException:
-        free(path)
-        raise
-    place.socket = path.socket
-    memcpy(place.remote, path.remote, 18)
-    place.path = path
-    return 0
-
-
-cdef void settle_forwards(wh_device* dev) noexcept nogil:
-    """Under the control lock: free what left the table once no worker can be on it."""
-    cdef forward_retired* chain = forward_take_retired(&dev.forwards)
-    if chain != NULL:
-        retire_later(dev, RETIRED_FORWARDS, chain, -1)
-    reclaim(dev, False)
-
-
-cdef void forget_all_sources(wh_device* dev) noexcept nogil:
-    cdef wh_peer* peer
-    cdef int i
-    for i in range(KEY_BUCKETS):
-        peer = dev.by_key[i]
-        while peer != NULL:
-            peer_forget_source(dev, peer)
-            peer = peer.next_in_bucket
-
-
-cdef void settle_allowed(wh_device* dev) noexcept nogil:
-    """Under the control lock: free unlinked trie nodes once no worker can be on them."""
-    cdef allowedips_node* chain = allowedips_take_retired(&dev.allowed)
-    if chain != NULL:
-        retire_later(dev, RETIRED_ALLOWEDIPS, chain, -1)
-    reclaim(dev, False)
-
-
-cdef size_t snapshot_peers(wh_device* dev, peer_snapshot* out) noexcept nogil:
-    cdef size_t n = 0
-    cdef wh_peer* peer
-    cdef int i
-    for i in range(KEY_BUCKETS):
-        peer = dev.by_key[i]
-        while peer != NULL:
-            snapshot_peer(peer, &out[n])
-            n += 1
-            peer = peer.next_in_bucket
-    return n
-
-
-cdef void snapshot_peer(wh_peer* peer, peer_snapshot* out) noexcept nogil:
-    cdef wh_paths* paths = peer.paths
-    memcpy(out.key, peer.tunnel.remote_static, 32)
-    out.slot = peer.slot
-    memcpy(out.psk, peer.tunnel.psk, 32)
-    out.managed = peer.managed
-    out.has_session = peer.tunnel.current != NULL
-    out.path_socket = -1
-    if paths != NULL:
-        out.path_socket = paths.at[0].socket
-        memcpy(out.remote, paths.at[0].remote, 18)
-    out.handshake_ns = peer.tunnel.last_handshake_wall_ns
-    out.keepalive_ns = peer.tunnel.persistent_ns
-    out.rx_bytes = peer.rx_bytes
-    out.tx_bytes = peer.tx_bytes
-    out.rx_packets = peer.rx_packets
-    out.tx_packets = peer.tx_packets
-
-
-cdef dict allowed_by_slot(const prefix_list* prefixes):
-    """Peer slot -> [(address bytes, prefix length)]."""
-    cdef size_t i
-    found = {}
-    for i in range(prefixes.n):
-        found.setdefault(prefixes.items[i].slot, []).append((
-            PyBytes_FromStringAndSize(<char*>prefixes.items[i].address, prefixes.items[i].address_len),
-            prefixes.items[i].prefix_len))
-    return found
-
-
-cdef object status_of(peer_snapshot* s, list allowed):
-    path = (s.path_socket, PyBytes_FromStringAndSize(<char*>s.remote, 18)) if s.path_socket >= 0 else None
-    has_psk = not sodium_is_zero(s.psk, 32)
-    return PeerStatus(
-        PyBytes_FromStringAndSize(<char*>s.key, 32), has_psk, path, s.handshake_ns, s.rx_bytes, s.tx_bytes,
-        s.rx_packets, s.tx_packets, s.keepalive_ns // SECOND, bool(s.managed), sorted(allowed), bool(s.has_session))
+cdef int prefix_bits(bytes address, int prefix_len) except -1:
+    cdef int bits = 8 * <int>len(address)
+    if (bits != 32 and bits != 128) or not 0 <= prefix_len <= bits:
+        raise ValueError("an address has 4 or 16 bytes, and a prefix no more bits than it")
+    return bits
 
 
 cdef object take_events(ring* r, list found):
     cdef record* waiting = ring_front(r)
     while waiting != NULL:
         kind = <int>waiting.kind
-        if kind == EVENT_TUN_GONE:
-            found.append((kind,))
-        elif kind == EVENT_NEW_PATH:
+        if kind == EVENT_NEW_PATH:
             found.append((kind, PyBytes_FromStringAndSize(<char*>waiting.key, 32), waiting.socket,
                           PyBytes_FromStringAndSize(<char*>waiting.remote, 18), waiting.channel))
         else:

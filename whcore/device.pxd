@@ -8,10 +8,10 @@ Lock order: control_lock, then stage_lock or retire_lock (spin locks; nothing is
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-from whcore.allowedips cimport allowedips_node, allowedips_table
+from whcore.allowedips cimport allowedips_table
 from whcore.arena cimport arena
 from whcore.cookie cimport cookie_checker, rate_limiter
-from whcore.forwarder cimport CHANNEL_HEADER_LEN, forward_retired, forward_table
+from whcore.forwarder cimport CHANNEL_HEADER_LEN, forward_table
 from whcore.kernel cimport pthread_mutex_t, pthread_t, sockaddr_storage, socklen_t
 from whcore.tunnel cimport keypair, local_identity, retired_keypairs, tunnel
 from whcore.udp cimport wh_source
@@ -212,7 +212,9 @@ cdef struct wh_device:
     int mtu
     uint64_t epoch
     uint32_t retire_lock
+    uint32_t retired_count          # since the timer thread last freed some
     retired* retired_list
+    uint32_t tun_gone               # the interface was deleted: an event that no full ring may lose
     uint64_t control_sent           # by Python's thread
     uint64_t control_refused
 
@@ -248,6 +250,8 @@ cdef int path_fill(const wh_device* dev, wh_path* path, int socket, const uint8_
 cdef wh_paths* paths_of(const wh_path* path) noexcept nogil         # one path alone; NULL: out of memory
 cdef bint path_is(const wh_path* path, int socket, const uint8_t* remote, uint32_t channel) noexcept nogil
 cdef void peer_set_paths(wh_device* dev, wh_peer* peer, wh_paths* paths) noexcept nogil
+# The same only while they are still what the caller copied them from: a worker's finding never undoes a decision.
+cdef void peer_amend_paths(wh_device* dev, wh_peer* peer, const wh_paths* before, wh_paths* after) noexcept nogil
 # The kernel refused our source address: send from wherever it likes from now on.
 cdef void peer_forget_source(wh_device* dev, wh_peer* peer) noexcept nogil
 # Something authenticated was heard from the peer: silence is over.

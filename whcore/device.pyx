@@ -18,11 +18,9 @@ from whcore.forwarder cimport (
 from whcore.kernel cimport (
     EFD_CLOEXEC, EFD_NONBLOCK, MAP_ANONYMOUS, MAP_FAILED, MAP_NORESERVE, MAP_PRIVATE, MSG_DONTWAIT, PROT_READ,
     PROT_WRITE, close, errno, eventfd, eventfd_write, iovec, mmap, msghdr, munmap, pthread_mutex_destroy,
-    pthread_mutex_init, sendmsg,
-    EINVAL, EADDRNOTAVAIL, ENODEV, ENETUNREACH,
-    wh_add_u64, wh_exchange_u32, wh_fence, wh_load_i64, wh_load_ptr, wh_load_u32, wh_load_u64, wh_min_i64, wh_now_ns,
-    wh_put_le32, wh_put_le64, wh_sockaddr, wh_spin_lock, wh_spin_unlock, wh_store_i64, wh_store_ptr, wh_store_u32,
-    wh_store_u64,
+    pthread_mutex_init, sendmsg, EINVAL, EADDRNOTAVAIL, ENODEV, ENETUNREACH, wh_add_u64, wh_exchange_u32, wh_fence,
+    wh_load_i64, wh_load_ptr, wh_load_u32, wh_load_u64, wh_min_i64, wh_put_le32, wh_put_le64, wh_sockaddr,
+    wh_spin_lock, wh_spin_unlock, wh_store_i64, wh_store_ptr, wh_store_u32, wh_store_u64,
 )
 from whcore.noise cimport NOISE_PSK_2, noise_suite_init
 from whcore.offload cimport packet_ecn
@@ -31,12 +29,14 @@ from whcore.tunnel cimport (
     DATA_HEADER_LEN, MESSAGE_DATA, TAG_LEN, TRAFFIC_DATA, TRAFFIC_KEEPALIVE, keypair, retired_keypairs, tunnel_claim,
     tunnel_init, tunnel_rekey_after_send, tunnel_sent, tunnel_zero,
 )
-from whcore.udp cimport WH_CONTROL_LEN, wh_source, wh_udp_control
+from whcore.udp cimport CONTROL_WORDS, wh_source, wh_udp_control
 
 cdef int64_t SECOND = 1_000_000_000
 # A staged packet older than this is of no use to whoever sent it (TCP and ping have long retried).
 cdef int64_t STAGE_LIFETIME = 10 * SECOND
 cdef int64_t NEW_PATH_INTERVAL = 250_000_000    # ns between events for one unchanged off-path source
+cdef int64_t NEW_PATH_PAUSE = 20_000_000        # ns between events of one peer, whatever the source
+cdef uint32_t RECLAIM_EVERY = 64                # retired items that wake the timer thread to free them
 # Whitepaper 5.3: initiations of one address a second under load, and its burst.
 cdef uint64_t LOADED_HANDSHAKES_PER_S = 20
 cdef uint64_t LOADED_HANDSHAKES_BURST = 5
@@ -56,7 +56,7 @@ cdef void* reserve(size_t n) noexcept nogil:
 cdef int device_init(wh_device* dev, int mtu) noexcept nogil:
     cdef int i
     memset(dev, 0, sizeof(wh_device))
-    dev.event_fd = dev.kick_fd = dev.stop_fd = -1
+    dev.event_fd = dev.kick_fd = dev.stop_fd = dev.timer.epoll_fd = -1
     for i in range(MAX_SOCKETS):
         dev.sockets[i].fd = -1
     pthread_mutex_init(&dev.control_lock, NULL)
@@ -297,16 +297,22 @@ cdef void retire_keypairs(wh_device* dev, retired_keypairs* old) noexcept nogil:
 
 cdef void retire_later(wh_device* dev, int kind, void* item, int fd) noexcept nogil:
     cdef retired* entry = <retired*>malloc(sizeof(retired))
+    cdef bint crowded
     if entry == NULL:
         return          # out of memory: leaking one item is better than freeing it under a reader
     entry.kind = kind
     entry.item = item
     entry.fd = fd
     wh_spin_lock(&dev.retire_lock)
+    wh_fence()          # who sees the new epoch must also see that the item was unlinked
     entry.epoch = wh_add_u64(&dev.epoch, 1) + 1
     entry.next = dev.retired_list
     dev.retired_list = entry
+    dev.retired_count += 1
+    crowded = dev.retired_count % RECLAIM_EVERY == 0
     wh_spin_unlock(&dev.retire_lock)
+    if crowded:
+        eventfd_write(dev.kick_fd, 1)
 
 
 cdef void free_retired(wh_device* dev, retired* entry) noexcept nogil:
@@ -341,6 +347,7 @@ cdef void reclaim(wh_device* dev, bint all) noexcept nogil:
     wh_spin_lock(&dev.retire_lock)
     entry = dev.retired_list
     dev.retired_list = NULL
+    dev.retired_count = 0
     wh_spin_unlock(&dev.retire_lock)
     wh_fence()
     for i in range(dev.worker_count):
@@ -401,6 +408,19 @@ cdef void peer_set_paths(wh_device* dev, wh_peer* peer, wh_paths* paths) noexcep
         retire_later(dev, RETIRED_MEMORY, old, -1)
 
 
+cdef void peer_amend_paths(wh_device* dev, wh_peer* peer, const wh_paths* before, wh_paths* after) noexcept nogil:
+    cdef bint unchanged
+    wh_spin_lock(&peer.seen_lock)
+    unchanged = peer.paths == before
+    if unchanged:
+        wh_store_ptr(&peer.paths, after)
+    wh_spin_unlock(&peer.seen_lock)
+    if not unchanged:
+        free(after)
+    elif before != NULL:
+        retire_later(dev, RETIRED_MEMORY, <void*>before, -1)
+
+
 cdef void peer_forget_source(wh_device* dev, wh_peer* peer) noexcept nogil:
     cdef wh_paths* paths = <wh_paths*>wh_load_ptr(&peer.paths)
     cdef wh_paths* fresh
@@ -412,7 +432,7 @@ cdef void peer_forget_source(wh_device* dev, wh_peer* peer) noexcept nogil:
     fresh[0] = paths[0]
     fresh.at[0].source.known = 0
     fresh.at[1].source.known = 0
-    peer_set_paths(dev, peer, fresh)
+    peer_amend_paths(dev, peer, paths, fresh)
 
 
 cdef void peer_heard(wh_peer* peer) noexcept nogil:
@@ -432,7 +452,7 @@ cdef void peer_seen_on(wh_worker* w, wh_peer* peer, const wh_path* path, int64_t
         if known:
             return
         wh_spin_lock(&peer.seen_lock)
-        repeated = (
+        repeated = now - peer.seen_at < NEW_PATH_PAUSE or (
             now - peer.seen_at < NEW_PATH_INTERVAL and peer.seen_channel == path.channel
             and memcmp(peer.seen_remote, path.remote, 18) == 0
         )
@@ -446,7 +466,7 @@ cdef void peer_seen_on(wh_worker* w, wh_peer* peer, const wh_path* path, int64_t
     elif not known or same_source(&paths.at[0].source, &path.source) == 0:
         fresh = paths_of(path)
         if fresh != NULL:
-            peer_set_paths(w.device, peer, fresh)
+            peer_amend_paths(w.device, peer, paths, fresh)
 
 
 cdef inline bint same_source(const wh_source* a, const wh_source* b) noexcept nogil:
@@ -498,7 +518,7 @@ cdef bint source_was_refused(int error) noexcept nogil:
 
 
 cdef bint send_on_path(wh_device* dev, const wh_path* path, uint8_t* data, size_t n, uint8_t ecn) noexcept nogil:
-    cdef uint8_t control[WH_CONTROL_LEN]
+    cdef uint64_t control[CONTROL_WORDS]
     cdef iovec vector
     cdef msghdr message
     cdef int fd = dev.sockets[path.socket].fd

@@ -146,7 +146,8 @@ cdef int forward_open(forward_table* t, const forward_place* opener, const forwa
 cdef int forward_move(forward_table* t, uint32_t id, const forward_place* place) noexcept nogil
 # Close the channel that leg id, either of the two, belongs to. WH_OK or WH_E_STATE (no such leg).
 cdef int forward_close(forward_table* t, uint32_t id) noexcept nogil
-# Close each channel that forwarded nothing for silence_ns; visit() hears of it first. Returns how many.
+# Close each channel that forwarded nothing for silence_ns; visit() hears of it first, unless it is NULL.
+# Returns how many.
 cdef uint32_t forward_expire(forward_table* t, int64_t now, int64_t silence_ns, forward_visitor visit,
                              void* context) noexcept nogil
 # visit() for each channel, the newest first.

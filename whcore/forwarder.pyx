@@ -206,7 +206,8 @@ cdef uint32_t forward_expire(forward_table* t, int64_t now, int64_t silence_ns, 
         following = channel.following
         read_status(channel, &status)
         if now - status.last_at >= silence_ns:
-            visit(&status, context)
+            if visit != NULL:
+                visit(&status, context)
             take_out(t, channel)
             closed += 1
         channel = following

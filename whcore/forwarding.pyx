@@ -1,15 +1,15 @@
 """The worker's part in relaying: see forwarding.pxd. Payload is neither copied nor read: what GRO made one receive
 leaves as one send."""
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from whcore.device cimport COUNT_FORWARDED, COUNT_TX_SENDS, DROP_FORWARD, DROP_SEND, wh_device, wh_path, wh_worker
 from whcore.forwarder cimport (
     CHANNEL_FROM_RELAY, FORWARD_MIXED, FORWARD_OK, channel_header, forward_segments, forward_verdict,
 )
-from whcore.kernel cimport EIO, MSG_DONTWAIT, errno, iovec, msghdr, sendmsg, wh_wire_address
-from whcore.udp cimport WH_CONTROL_LEN, wh_udp_control
+from whcore.kernel cimport EIO, EMSGSIZE, MSG_DONTWAIT, errno, iovec, msghdr, sendmsg, wh_wire_address
+from whcore.udp cimport CONTROL_WORDS, wh_udp_control
 from whcore.worker cimport scratch
 
 
@@ -40,10 +40,11 @@ cdef void send_run(wh_worker* w, const wh_path* path, uint8_t* data, size_t n, s
     if n > segment_len and w.device.sockets[path.socket].segments:
         if send_datagrams(w, path, data, n, <uint16_t>segment_len, ecn):
             return
-        if errno != EIO:
+        if errno == EIO:
+            w.device.sockets[path.socket].segments = False      # no checksums in hardware on the way: singly from now on
+        elif errno != EMSGSIZE:     # a run that fitted one address family can be too long for the other
             w.counters[DROP_SEND] += (n + segment_len - 1) // segment_len
             return
-        w.device.sockets[path.socket].segments = False      # no checksums in hardware on the way: singly from now on
     while at < n:
         length = min(segment_len, n - at)
         if not send_datagrams(w, path, data + at, length, 0, ecn):
@@ -53,7 +54,7 @@ cdef void send_run(wh_worker* w, const wh_path* path, uint8_t* data, size_t n, s
 
 cdef bint send_datagrams(wh_worker* w, const wh_path* path, uint8_t* data, size_t n, uint16_t segment_len,
                          uint8_t ecn) noexcept nogil:
-    cdef uint8_t control[WH_CONTROL_LEN]
+    cdef uint64_t control[CONTROL_WORDS]
     cdef iovec vector
     cdef msghdr message
     vector.iov_base = data

@@ -12,10 +12,11 @@ from whcore.arena cimport arena_alloc, arena_free
 from whcore.cookie cimport cookie_check_mac1, cookie_check_mac2, cookie_consume, cookie_make, rate_limiter_allow
 from whcore.device cimport (
     COUNT_COOKIE_SENT, COUNT_RX_HANDSHAKE, COUNT_TX_HANDSHAKE, DROP_HANDSHAKE, DROP_INDEX, DROP_LENGTH, DROP_MAC,
-    DROP_SEND, DROP_STAGE_OLD, EVENT_HANDSHAKE, EVENT_HANDSHAKE_FAILED, EVENT_PATH_WANTED, index_bind,
-    index_claim, index_entry, index_find, index_release, path_fill, peer_at, peer_check_at, peer_find, peer_flush,
-    peer_forget_source, peer_heard, peer_seen_on, peer_send_keepalive, raise_event, reclaim, record, retire_keypairs, ring, ring_free, ring_front,
-    ring_init, ring_pop, send_on_path, send_to_peer, staged_packet, wh_device, wh_path, wh_peer, wh_worker,
+    DROP_SEND, DROP_STAGE_OLD, EVENT_HANDSHAKE, EVENT_HANDSHAKE_FAILED, EVENT_PATH_WANTED, index_bind, index_claim,
+    index_entry, index_find, index_release, path_fill, peer_at, peer_check_at, peer_find, peer_flush,
+    peer_forget_source, peer_heard, peer_seen_on, peer_send_keepalive, raise_event, reclaim, record, retire_keypairs,
+    ring, ring_free, ring_front, ring_init, ring_pop, send_on_path, send_to_peer, staged_packet, wh_device, wh_path,
+    wh_peer, wh_worker,
 )
 from whcore.forwarder cimport CHANNEL_HEADER_LEN
 from whcore.errors cimport WH_E_MEMORY, WH_OK
@@ -101,9 +102,9 @@ cdef void* handshaker_main(void* argument) noexcept nogil:
 
 
 cdef inline int timeout_ms(int64_t ns) noexcept nogil:
-    """Rounded up, so that the deadline has passed on waking; -1 (for ever) where there is none."""
+    """Rounded up, so that the deadline has passed on waking; an hour at most."""
     if ns > 3600 * SECOND:
-        return -1
+        return 3_600_000
     return 0 if ns <= 0 else <int>((ns + 999_999) // 1_000_000)
 
 
@@ -139,6 +140,7 @@ cdef void check_peer(wh_device* dev, wh_peer* peer, uint32_t slot, int64_t now) 
         raise_event(&dev.timer, EVENT_HANDSHAKE_FAILED, peer.tunnel.remote_static, NULL)
     if actions & ACTION_KEEPALIVE and not peer_send_keepalive(&dev.timer, peer, now):
         actions |= ACTION_INITIATE
+        next_at = min(next_at, tunnel_sent(&peer.tunnel, TRAFFIC_HANDSHAKE, now))   # the next one, without a path too
     if wanted:
         peer.tunnel.attempts = 0
     elif actions & ACTION_INITIATE:
@@ -330,9 +332,11 @@ cdef void handle_initiation(wh_device* dev, record* message, int64_t now) noexce
         arena_free(&dev.keypairs, fresh)
         dev.timer.counters[DROP_HANDSHAKE] += 1
         return
+    index_bind(dev, fresh.local_index, fresh)
     retire_keypairs(dev, &old)
     peer_check_at(dev, peer, tunnel_received(&peer.tunnel, TRAFFIC_HANDSHAKE, now))
     peer_check_at(dev, peer, tunnel_sent(&peer.tunnel, TRAFFIC_HANDSHAKE, now))
+    peer_check_at(dev, peer, peer.tunnel.zero_at)
     peer_heard(peer)
     # A response goes to where its initiation came from, whatever the peer's path is.
     if source_path(dev, message, &path) == WH_OK:
@@ -346,7 +350,7 @@ cdef keypair* claim_keypair(wh_device* dev, wh_peer* peer) noexcept nogil:
     if fresh == NULL:
         return NULL
     fresh.peer_slot = peer.slot
-    fresh.local_index = index_claim(dev, fresh, peer.slot)
+    fresh.local_index = index_claim(dev, NULL, peer.slot)   # bound to it once it holds keys
     if fresh.local_index == 0:
         arena_free(&dev.keypairs, fresh)
         return NULL
@@ -383,6 +387,7 @@ cdef void handle_response(wh_device* dev, record* message, int64_t now) noexcept
         return
     index_bind(dev, index, fresh)
     retire_keypairs(dev, &old)
+    peer_check_at(dev, peer, peer.tunnel.zero_at)
     peer_heard(peer)
     if source_path(dev, message, &path) == WH_OK:
         peer_seen_on(&dev.timer, peer, &path, now)

@@ -5,25 +5,24 @@ from libc.string cimport memcpy
 
 from whcore.aead cimport aead_default
 from whcore.device cimport (
-    CONTROL_DATA, COUNT_RX_CONTROL, COUNT_RX_DATA, COUNT_RX_RECEIVES, COUNT_TUN_WRITES, DROP_AUTH,
-    DROP_ECN, DROP_EXPIRED, DROP_INDEX, DROP_INNER, DROP_LENGTH, DROP_QUEUE_FULL, DROP_REPLAY, DROP_SOURCE,
-    DROP_TRUNCATED, DROP_TUN_WRITE, DROP_UNKNOWN, EVENT_HANDSHAKE, HANDSHAKE_DATA, MAX_DATAGRAM, index_entry,
-    index_find, path_fill, peer_at, peer_check_at, peer_flush, peer_heard, peer_seen_on, peer_want_handshake,
-    raise_event, record, retire_keypairs, ring, ring_publish, ring_reserve, wh_device, wh_path, wh_peer, wh_worker,
+    CONTROL_DATA, COUNT_RX_CONTROL, COUNT_RX_DATA, COUNT_RX_RECEIVES, COUNT_TUN_WRITES, DROP_AUTH, DROP_ECN,
+    DROP_EXPIRED, DROP_INDEX, DROP_INNER, DROP_LENGTH, DROP_QUEUE_FULL, DROP_REPLAY, DROP_SOURCE, DROP_TRUNCATED,
+    DROP_TUN_WRITE, DROP_UNKNOWN, EVENT_HANDSHAKE, HANDSHAKE_DATA, MAX_DATAGRAM, index_entry, index_find, path_fill,
+    peer_at, peer_check_at, peer_flush, peer_heard, peer_seen_on, peer_want_handshake, raise_event, record,
+    retire_keypairs, ring, ring_publish, ring_reserve, wh_path, wh_peer, wh_worker,
 )
 from whcore.errors cimport WH_OK
 from whcore.forwarder cimport CHANNEL_HEADER_LEN, CHANNEL_FROM_RELAY, channel_header
 from whcore.forwarding cimport forward_run
 from whcore.inner cimport carry_ecn, flow_hash, inner_length, inner_peer
 from whcore.kernel cimport (
-    EAGAIN, MSG_CTRUNC, MSG_DONTWAIT, MSG_TRUNC, errno, eventfd_write, iovec, mmsghdr, pthread_mutex_lock,
-    pthread_mutex_unlock, recvmmsg, sockaddr_storage, wh_add_u64, wh_le32, wh_le64, wh_load_ptr, wh_now_ns,
-    wh_spin_lock, wh_spin_unlock, wh_wall_ns, wh_wire_address, write, writev,
+    MSG_CTRUNC, MSG_DONTWAIT, MSG_TRUNC, eventfd_write, iovec, pthread_mutex_lock, pthread_mutex_unlock, recvmmsg,
+    sockaddr_storage, wh_add_u64, wh_le32, wh_le64, wh_load_ptr, wh_load_u64, wh_now_ns, wh_spin_lock, wh_spin_unlock,
+    wh_wall_ns, wh_wire_address, write, writev,
 )
-from whcore.offload cimport (
-    COALESCE_TCP, COALESCE_UDP, coalescer, coalescer_add, coalescer_next, coalescer_reset,
-)
+from whcore.offload cimport COALESCE_TCP, COALESCE_UDP, coalescer_add, coalescer_next, coalescer_reset
 from whcore.replay cimport replay_accept
+from whcore.sodium cimport sodium_is_zero
 from whcore.tunnel cimport (
     DATA_HEADER_LEN, DATA_OVERHEAD, MESSAGE_COOKIE, MESSAGE_DATA, MESSAGE_INITIATION, TRAFFIC_DATA,
     TRAFFIC_KEEPALIVE, keypair, keypair_receivable, retired_keypairs, tunnel_confirm, tunnel_received,
@@ -31,6 +30,9 @@ from whcore.tunnel cimport (
 )
 from whcore.udp cimport TUN_F_TSO4, TUN_F_USO4, WH_CONTROL_LEN, wh_udp_received
 from whcore.worker cimport MAX_FRAMES, RECEIVES, received, scratch
+
+cdef enum:
+    MAC_LEN = 16                    # mac2 ends a handshake message (whitepaper 5.4.4)
 
 cdef uint64_t REJECT_AFTER_MESSAGES = <uint64_t>-1 - ((<uint64_t>1) << 13)
 
@@ -102,6 +104,9 @@ cdef bint classify(wh_worker* w, scratch* s, int i, uint8_t* data, size_t n, uin
     if kind == MESSAGE_DATA:
         return prepare_data(w, s, i, data, n, channel, job, now)
     if MESSAGE_INITIATION <= kind <= MESSAGE_COOKIE:
+        if crowded(&w.handshakes) and (n < MAC_LEN or sodium_is_zero(data + n - MAC_LEN, MAC_LEN)):
+            w.counters[DROP_QUEUE_FULL] += 1
+            return False
         queue(w, &w.handshakes, s, i, data, n, channel, socket, HANDSHAKE_DATA, w.device.kick_fd)
     elif channel == 0 and channel_header(data, n, &channel):
         if channel & CHANNEL_FROM_RELAY and channel != CHANNEL_FROM_RELAY:
@@ -115,6 +120,11 @@ cdef bint classify(wh_worker* w, scratch* s, int i, uint8_t* data, size_t n, uin
     else:
         w.counters[DROP_UNKNOWN] += 1
     return False
+
+
+cdef inline bint crowded(ring* r) noexcept nogil:
+    """Half full: the rest is for handshakes that carry a mac2, so that a flood cannot keep out who took a cookie."""
+    return r.tail - wh_load_u64(&r.head) > r.slots // 2
 
 
 cdef void queue(wh_worker* w, ring* r, scratch* s, int i, const uint8_t* data, size_t n, uint32_t channel, int socket,

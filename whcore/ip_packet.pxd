@@ -1,4 +1,4 @@
-"""Layouts of IP, TCP and UDP headers as offsets from their first byte, and the few operations on them, inlined.
+"""Layouts of IP, TCP and UDP headers as offsets from their first byte, and operations on them, inlined.
 
 RFC 791, RFC 8200, RFC 9293, RFC 768.
 """
@@ -65,7 +65,7 @@ cdef inline void store_be32(uint8_t* p, uint32_t value) noexcept nogil:
 
 
 cdef inline void store_checksum(uint8_t* p, uint64_t sum, bint udp) noexcept nogil:
-    """Store the complement of a sum. For UDP 0 means that there is no checksum, so it becomes ffff (RFC 768)."""
+    """Store the complement of a sum. For UDP 0 means that there is none, so it becomes ffff (RFC 768)."""
     cdef uint16_t word = <uint16_t>~wh_sum_fold(sum)
     wh_store_word(p, <uint16_t>0xFFFF if udp and word == 0 else word)
 
@@ -89,7 +89,8 @@ cdef struct ip_layout:
 
 
 cdef inline int parse_ip(ip_layout* ip, const uint8_t* packet, size_t n) noexcept nogil:
-    """Read the IP header of a packet in n bytes, which may be more than its length. WH_OK, WH_E_LENGTH, WH_E_TYPE."""
+    """Read the header of a packet in n bytes, which may be more than its length. WH_OK, WH_E_LENGTH or
+    WH_E_TYPE."""
     if n < IPV4_HEADER_LEN:
         return WH_E_LENGTH
     ip.version = packet[0] >> 4
@@ -113,7 +114,7 @@ cdef inline int parse_ip(ip_layout* ip, const uint8_t* packet, size_t n) noexcep
 
 
 cdef inline int skip_extensions(ip_layout* ip, const uint8_t* packet) noexcept nogil:
-    """Move an IPv6 layout behind the extension headers that each segment may carry (RFC 8200, 4.3, 4.4, 4.6)."""
+    """Move an IPv6 layout behind extension headers that each segment may repeat (RFC 8200, 4.3, 4.4, 4.6)."""
     cdef uint32_t at
     if ip.version != 6:
         return WH_OK

@@ -1,7 +1,7 @@
-"""Between the kernel's large frames and single packets: split what a TUN read brings, merge what a TUN write takes.
+"""Between the kernel's large frames and single packets: split what is read from a TUN, merge what is written.
 
-Lengths are bytes of whole IP packets unless said otherwise. Nothing here allocates, blocks or copies payload, except
-split_write, whose work is the copy. Sources: virtio 1.2 section 5.1.6, linux/virtio_net.h.
+Lengths are bytes of whole IP packets unless said otherwise. Nothing here allocates, blocks or copies payload,
+except split_write, whose work is the copy. Sources: virtio 1.2 section 5.1.6, linux/virtio_net.h.
 """
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
@@ -27,7 +27,7 @@ cdef struct virtio_net_hdr:         # 10 bytes, the machine's byte order
     uint16_t csum_offset            # from csum_start to the checksum field
 
 
-# --- from the TUN -----------------------------------------------------------------------------------------------------
+# --- from the TUN -------------------------------------------------------------------------------------------
 
 cdef struct split_plan:
     const uint8_t* packet           # not owned: it must stay as it is until the last split_write
@@ -40,12 +40,14 @@ cdef struct split_plan:
     uint32_t base_sum               # of the pseudo-header without its length
     uint8_t protocol                # 6 or 17: cut segments; 0: the one segment is the frame
 
-# Judge one frame read from a TUN: its header and n bytes from the IP header on. Returns the number of segments, 1 to
-# 65,535; WH_E_LENGTH where lengths contradict each other or n; WH_E_TYPE for a frame of a kind that was not asked for.
-cdef int split_begin(split_plan* plan, const virtio_net_hdr* header, const uint8_t* packet, size_t n) noexcept nogil
+# Judge one frame read from a TUN: its header and n bytes from the IP header on. Returns how many segments, 1
+# to 65,535; WH_E_LENGTH where lengths contradict each other or n; WH_E_TYPE for a kind nobody asked for.
+cdef int split_begin(split_plan* plan, const virtio_net_hdr* header, const uint8_t* packet,
+                     size_t n) noexcept nogil
 # i: 0 .. segments - 1.
 cdef size_t split_len(const split_plan* plan, int i) noexcept nogil
-# Write segment i, split_len bytes. out must not overlap the frame; for a frame of one segment it may be the frame.
+# Write segment i, split_len bytes. out must not overlap the frame, but may be the frame where that is one
+# packet (protocol 0).
 cdef void split_write(const split_plan* plan, int i, uint8_t* out) noexcept nogil
 
 # The ECN field (RFC 3168) of an IPv4 or IPv6 packet of at least 2 bytes.
@@ -53,7 +55,7 @@ cdef inline uint8_t packet_ecn(const uint8_t* packet) noexcept nogil:
     return packet[1] & 3 if packet[0] >> 4 == 4 else packet[1] >> 4 & 3
 
 
-# --- to the TUN -------------------------------------------------------------------------------------------------------
+# --- to the TUN ---------------------------------------------------------------------------------------------
 
 cdef enum:
     COALESCE_TCP = 1                # the TUN takes TSO4 and TSO6
@@ -81,12 +83,12 @@ cdef struct coalescer:
     uint32_t flows[COALESCE_GROUPS] # hash of the flow whose next packet may join the group; 0: closed
     coalesce_group groups[COALESCE_GROUPS]
 
-# Empty it. offloads: COALESCE_TCP | COALESCE_UDP, what may be produced; 0: every packet stays alone.
+# Empty it. offloads: what may be produced, COALESCE_TCP | COALESCE_UDP; 0: every packet stays alone.
 cdef void coalescer_reset(coalescer* c, int offloads) noexcept nogil
-# Add one IP packet of exactly n bytes. It must stay where it is, and may be modified, until its group was written.
+# Add one IP packet of exactly n bytes. It must stay where it is, and may change, until its group was written.
 # False: no group is free; take them all first, then add it again.
 cdef bint coalescer_add(coalescer* c, uint8_t* packet, size_t n) noexcept nogil
-# Take the next group, in the order of their first packets. Sets vectors (the virtio header, then at least one; valid
-# until the next coalescer_add) and total (bytes of all of them, what writev returns). Returns how many vectors, 0 at
-# the end: then the coalescer is empty again.
+# Take the next group, in the order of their first packets. Sets vectors (the virtio header, then the first
+# packet and payloads; valid until the next coalescer_add) and total (bytes of all, what writev returns).
+# Returns how many vectors, 0 at the end: then the coalescer is empty again.
 cdef int coalescer_next(coalescer* c, iovec** vectors, size_t* total) noexcept nogil

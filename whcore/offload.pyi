@@ -6,10 +6,9 @@ HEADER_LEN: int
 """Bytes of a struct virtio_net_hdr (linux/virtio_net.h), fields in the machine's byte order."""
 
 def split(header: bytes, packet: bytes) -> list[bytes]:
-    """The IP packets in one frame as it is read from a TUN, with lengths, identifications, sequence numbers and
-    checksums of their own. Raises BadPacket where header and packet contradict each other."""
+    """The IP packets in one frame as it is read from a TUN, each with a length, identification, sequence
+    number and checksums of its own. header: HEADER_LEN bytes, else ValueError. Raises BadPacket where header
+    and packet contradict each other."""
 
-def coalesce(
-    packets: Iterable[bytes], *, tcp: bool = True, udp: bool = True
-) -> list[tuple[bytes, bytes]]:
+def coalesce(packets: Iterable[bytes], *, tcp: bool = True, udp: bool = True) -> list[tuple[bytes, bytes]]:
     """The frames (virtio header, packet) to write to a TUN for a batch of IP packets."""

@@ -1,7 +1,8 @@
 """Segmentation and coalescing of TCP and UDP, and the checksums that both need.
 
-The two halves are each other's inverse: a packet is merged only if splitting the group gives back its bytes, all but
-the identification of an IPv4 packet with DF, which has no meaning there (RFC 6864, 4.1) and need not be consecutive.
+The two halves are each other's inverse: a packet is merged only if splitting the group gives back its bytes,
+all but the identification of an IPv4 packet with DF: it means nothing (RFC 6864, 4.1), and it need not be in
+step.
 """
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
@@ -9,15 +10,14 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy, memset
 
-from whcore.checksum cimport (
-    wh_load_word, wh_store_word, wh_sum, wh_sum_copy, wh_sum_fold, wh_sum_word,
-)
+from whcore.checksum cimport wh_load_word, wh_store_word, wh_sum, wh_sum_copy, wh_sum_fold, wh_sum_word
 from whcore.errors cimport WH_E_LENGTH, WH_E_TYPE, WH_OK, raise_rc
 from whcore.ip_packet cimport (
-    ACK, CWR, FIN, ICMPV6, IPV4_CHECKSUM, IPV4_DONT_FRAGMENT, IPV4_FRAGMENT, IPV4_HEADER_LEN, IPV4_ID, IPV4_SOURCE,
-    IPV6_HEADER_LEN, IPV6_SOURCE, PSH, TCP, TCP_ACK_NUMBER, TCP_CHECKSUM, TCP_DATA_OFFSET, TCP_FLAGS, TCP_HEADER_LEN,
-    TCP_SEQUENCE, TCP_URGENT, TCP_WINDOW, UDP, UDP_CHECKSUM, UDP_HEADER_LEN, UDP_LENGTH, ip_layout, load_be16,
-    load_be32, parse_ip, skip_extensions, store_be16, store_be32, store_checksum, store_ip_len,
+    ACK, CWR, FIN, ICMPV6, IPV4_CHECKSUM, IPV4_DONT_FRAGMENT, IPV4_FRAGMENT, IPV4_HEADER_LEN, IPV4_ID,
+    IPV4_SOURCE, IPV6_HEADER_LEN, IPV6_SOURCE, PSH, TCP, TCP_ACK_NUMBER, TCP_CHECKSUM, TCP_DATA_OFFSET,
+    TCP_FLAGS, TCP_HEADER_LEN, TCP_SEQUENCE, TCP_URGENT, TCP_WINDOW, UDP, UDP_CHECKSUM, UDP_HEADER_LEN,
+    UDP_LENGTH, ip_layout, load_be16, load_be32, parse_ip, skip_extensions, store_be16, store_be32,
+    store_checksum, store_ip_len,
 )
 from whcore.kernel cimport iovec
 
@@ -25,9 +25,10 @@ cdef enum:
     MERGED_MAX = 65535              # the longest IPv4 packet
 
 
-# --- splitting --------------------------------------------------------------------------------------------------------
+# --- splitting ----------------------------------------------------------------------------------------------
 
-cdef int split_begin(split_plan* plan, const virtio_net_hdr* header, const uint8_t* packet, size_t n) noexcept nogil:
+cdef int split_begin(split_plan* plan, const virtio_net_hdr* header, const uint8_t* packet,
+                     size_t n) noexcept nogil:
     cdef ip_layout ip
     cdef int rc = parse_ip(&ip, packet, n)
     if rc != WH_OK:
@@ -84,8 +85,8 @@ cdef int plan_segments(split_plan* plan, const virtio_net_hdr* header, const ip_
     plan.gso_size = header.gso_size
     plan.transport_at = ip.transport_at
     plan.checksum_at = ip.transport_at + checksum
-    # The kernel's sum of the pseudo-header knows more than we do (behind a routing header the last destination counts),
-    # so segments only change the length in it.
+    # The kernel's sum of the pseudo-header knows more than we do (with a routing header the last destination
+    # counts), so only the length in it is changed.
     plan.base_sum = <uint32_t>wh_load_word(transport + checksum) + <uint16_t>~wh_sum_word(<uint16_t>room)
     if payload > plan.gso_size:
         plan.segments = (payload + plan.gso_size - 1) // plan.gso_size
@@ -141,11 +142,11 @@ cdef void write_segment(const split_plan* plan, uint32_t i, uint8_t* out) noexce
     store_checksum(out + plan.checksum_at, sum, plan.protocol == UDP)
 
 
-# --- coalescing -------------------------------------------------------------------------------------------------------
+# --- coalescing ---------------------------------------------------------------------------------------------
 
 cdef enum flow_kind:
     FLOW_NONE           # neither TCP nor UDP: no open group can be of its flow
-    FLOW_HIDDEN         # maybe TCP or UDP, of a flow that cannot be told: a fragment, IP options, wrong lengths
+    FLOW_HIDDEN         # TCP or UDP perhaps, but of unknown ports: a fragment, IP options, wrong lengths
     FLOW_ALONE          # of a known flow, but it joins nothing and nothing joins it
     FLOW_MERGEABLE
 
@@ -198,7 +199,9 @@ cdef flow_kind inspect(inner_packet* inner, uint8_t* packet, size_t n, int offlo
     if ip.protocol != TCP and ip.protocol != UDP:
         # An unknown protocol of IPv6 may be an extension header before TCP or UDP.
         return FLOW_NONE if ip.version == 4 or ip.protocol == ICMPV6 else FLOW_HIDDEN
-    if ip.fragment or (ip.version == 4 and ip.transport_at != IPV4_HEADER_LEN) or n - ip.transport_at < UDP_HEADER_LEN:
+    if ip.version == 4 and ip.transport_at != IPV4_HEADER_LEN:
+        return FLOW_HIDDEN
+    if ip.fragment or n - ip.transport_at < UDP_HEADER_LEN:
         return FLOW_HIDDEN
     inner.protocol = ip.protocol
     inner.transport_at = ip.transport_at
@@ -216,7 +219,7 @@ cdef flow_kind inspect_tcp(inner_packet* inner) noexcept nogil:
     tcp_header_len = (tcp[TCP_DATA_OFFSET] >> 4) * 4
     if tcp_header_len < TCP_HEADER_LEN or tcp_header_len >= room:
         return FLOW_ALONE
-    # Any other flag has a meaning for one packet only; so have the reserved bits, AccECN's (RFC 9768) among them.
+    # Any other flag has a meaning for one packet only; so have reserved bits, AccECN's (RFC 9768) among them.
     if tcp[TCP_FLAGS] & ~PSH != ACK or tcp[TCP_DATA_OFFSET] & 15:
         return FLOW_ALONE
     inner.push = tcp[TCP_FLAGS] & PSH != 0
@@ -228,8 +231,10 @@ cdef flow_kind inspect_tcp(inner_packet* inner) noexcept nogil:
 cdef flow_kind inspect_udp(inner_packet* inner) noexcept nogil:
     cdef const uint8_t* udp = inner.data + inner.transport_at
     cdef uint32_t room = inner.len - inner.transport_at
+    if load_be16(udp + UDP_LENGTH) != room:
+        return FLOW_ALONE
     # Without a checksum there is nothing to verify, and an empty datagram would vanish in a group.
-    if load_be16(udp + UDP_LENGTH) != room or room == UDP_HEADER_LEN or wh_load_word(udp + UDP_CHECKSUM) == 0:
+    if wh_load_word(udp + UDP_CHECKSUM) == 0 or room == UDP_HEADER_LEN:
         return FLOW_ALONE
     inner.header_len = inner.transport_at + UDP_HEADER_LEN
     inner.payload_len = room - UDP_HEADER_LEN
@@ -257,16 +262,17 @@ cdef inline int open_group(const coalescer* c, const inner_packet* inner) noexce
 
 cdef bint same_flow(const coalesce_group* group, const inner_packet* inner) noexcept nogil:
     """Addresses and ports are neighbours in memory, there being no options."""
-    cdef const uint8_t* first = <const uint8_t*>group.vectors[1].iov_base
+    cdef const uint8_t* a = <const uint8_t*>group.vectors[1].iov_base
+    cdef const uint8_t* b = inner.data
     cdef uint32_t addresses_at = IPV4_SOURCE if inner.transport_at == IPV4_HEADER_LEN else IPV6_SOURCE
     return (
         group.protocol == inner.protocol and group.transport_at == inner.transport_at
-        and memcmp(first + addresses_at, inner.data + addresses_at, inner.transport_at + 4 - addresses_at) == 0
+        and memcmp(a + addresses_at, b + addresses_at, group.transport_at + 4 - addresses_at) == 0
     )
 
 
 cdef bint may_join(coalesce_group* group, const inner_packet* inner) noexcept nogil:
-    """Whether a mergeable packet continues its flow's open group: the cheap questions first, checksums last."""
+    """Whether a mergeable packet continues its flow's open group: cheap questions first, checksums last."""
     cdef const uint8_t* first = <const uint8_t*>group.vectors[1].iov_base
     if (
         inner.header_len != group.header_len or inner.payload_len > group.gso_size
@@ -277,23 +283,26 @@ cdef bint may_join(coalesce_group* group, const inner_packet* inner) noexcept no
         return False
     # The first packet was not verified so far: most flows have one packet in a batch.
     if not group.verified:
-        group.verified = checksums_right(first, <uint32_t>group.vectors[1].iov_len, group.transport_at, group.protocol)
+        group.verified = checksums_right(first, group.vectors[1].iov_len, group.transport_at, group.protocol)
     return group.verified and checksums_right(inner.data, inner.len, inner.transport_at, inner.protocol)
 
 
-cdef bint same_ip_fields(const coalesce_group* group, const uint8_t* first, const uint8_t* packet) noexcept nogil:
-    """What one header will state for all: traffic class with ECN, TTL, DF, flow label; identifications in step."""
+cdef bint same_ip_fields(const coalesce_group* group, const uint8_t* first,
+                         const uint8_t* packet) noexcept nogil:
+    """What one header states for all: traffic class, ECN, TTL, DF, flow label; identifications in step."""
     if group.transport_at == IPV6_HEADER_LEN:
         return memcmp(first, packet, 4) == 0 and memcmp(first + 6, packet + 6, 2) == 0
     if first[1] != packet[1] or memcmp(first + IPV4_FRAGMENT, packet + IPV4_FRAGMENT, 4) != 0:
         return False
     # With DF, and no fragment at that, the identification means nothing (RFC 6864, 4.1).
     return (
-        load_be16(packet + IPV4_FRAGMENT) & IPV4_DONT_FRAGMENT != 0 or load_be16(packet + IPV4_ID) == group.next_id
+        load_be16(packet + IPV4_FRAGMENT) & IPV4_DONT_FRAGMENT != 0
+        or load_be16(packet + IPV4_ID) == group.next_id
     )
 
 
-cdef bint same_tcp_fields(const coalesce_group* group, const uint8_t* first, const uint8_t* packet) noexcept nogil:
+cdef bint same_tcp_fields(const coalesce_group* group, const uint8_t* first,
+                          const uint8_t* packet) noexcept nogil:
     """The next bytes of the stream, with the same acknowledgement, window, urgent pointer and options."""
     cdef const uint8_t* a = first + group.transport_at
     cdef const uint8_t* b = packet + group.transport_at
@@ -315,12 +324,14 @@ cdef inline uint64_t pseudo_header_sum(const uint8_t* packet, uint32_t transport
     )
 
 
-cdef bint checksums_right(const uint8_t* packet, uint32_t n, uint32_t transport_at, uint8_t protocol) noexcept nogil:
-    """Whether the checksums of IPv4 header and transport are those that splitting would write. ffff, where that is
-    another way to write 0, is not."""
+cdef bint checksums_right(const uint8_t* packet, size_t n, uint32_t transport_at,
+                          uint8_t protocol) noexcept nogil:
+    """Whether the checksums of IPv4 header and transport are those that splitting would write. ffff, where it
+    is another way to write 0, is not."""
     cdef uint32_t checksum_at = transport_at + (TCP_CHECKSUM if protocol == TCP else UDP_CHECKSUM)
     if transport_at == IPV4_HEADER_LEN and (
-        wh_load_word(packet + IPV4_CHECKSUM) == 0xFFFF or wh_sum_fold(wh_sum(packet, IPV4_HEADER_LEN, 0)) != 0xFFFF
+        wh_load_word(packet + IPV4_CHECKSUM) == 0xFFFF
+        or wh_sum_fold(wh_sum(packet, IPV4_HEADER_LEN, 0)) != 0xFFFF
     ):
         return False
     if protocol == TCP and wh_load_word(packet + checksum_at) == 0xFFFF:
@@ -328,7 +339,7 @@ cdef bint checksums_right(const uint8_t* packet, uint32_t n, uint32_t transport_
     return wh_sum_fold(
         wh_sum(
             packet + transport_at, n - transport_at,
-            pseudo_header_sum(packet, transport_at, protocol, n - transport_at),
+            pseudo_header_sum(packet, transport_at, protocol, <uint32_t>(n - transport_at)),
         )
     ) == 0xFFFF
 
@@ -383,8 +394,8 @@ cdef int coalescer_next(coalescer* c, iovec** vectors, size_t* total) noexcept n
 
 
 cdef void finish_group(coalesce_group* group) noexcept nogil:
-    """Make the first packet's header that of the whole. Its checksum field gets the sum of the pseudo-header, not
-    complemented: what NEEDS_CSUM means."""
+    """Make the first packet's header that of the whole. Its checksum field gets the sum of the pseudo-header,
+    not complemented: what NEEDS_CSUM means."""
     cdef uint8_t* packet = <uint8_t*>group.vectors[1].iov_base
     cdef uint32_t transport_len = group.total - group.transport_at
     cdef uint32_t checksum = TCP_CHECKSUM if group.protocol == TCP else UDP_CHECKSUM
@@ -405,7 +416,7 @@ cdef void finish_group(coalesce_group* group) noexcept nogil:
     )
 
 
-# --- for tests --------------------------------------------------------------------------------------------------------
+# --- for tests ----------------------------------------------------------------------------------------------
 
 HEADER_LEN = sizeof(virtio_net_hdr)
 
@@ -459,7 +470,7 @@ cdef list taken_frames(coalescer* c):
     while n:
         parts = [PyBytes_FromStringAndSize(<char*>vectors[i].iov_base, vectors[i].iov_len) for i in range(n)]
         frame = b"".join(parts)
-        if len(frame) != total:
+        if <size_t>len(frame) != total:
             raise RuntimeError("a group's vectors and its length disagree")
         frames.append((parts[0], frame[len(parts[0]):]))
         n = coalescer_next(c, &vectors, &total)

@@ -8,18 +8,18 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from whcore.aead cimport aead_default
-from whcore.allowedips cimport ALLOWEDIPS_NONE, allowedips_lookup
+from whcore.allowedips cimport ALLOWEDIPS_NONE
 from whcore.device cimport (
-    COUNT_DUPLICATED, COUNT_TUN_READS, COUNT_TX_DATA, COUNT_TX_SENDS, DROP_INNER, DROP_NO_PEER,
-    DROP_OFFLOAD, DROP_SEND, EVENT_PATH_SILENT, EVENT_TUN_GONE, HEADROOM, MAX_DATAGRAM, MAX_PACKET, PATHS_DUPLICATE,
-    PATHS_PRIMARY, PATHS_SPLIT, VNET_HEADER_LEN, data_frame, peer_at, peer_check_at, peer_flush, peer_forget_source,
-    peer_stage, peer_want_handshake, raise_event, source_was_refused, wh_device, wh_path, wh_paths, wh_peer, wh_worker,
+    COUNT_DUPLICATED, COUNT_TUN_READS, COUNT_TX_DATA, COUNT_TX_SENDS, DROP_INNER, DROP_NO_PEER, DROP_OFFLOAD,
+    DROP_SEND, EVENT_PATH_SILENT, HEADROOM, MAX_DATAGRAM, PATHS_DUPLICATE, PATHS_PRIMARY, PATHS_SPLIT, VNET_HEADER_LEN,
+    data_frame, peer_at, peer_check_at, peer_flush, peer_forget_source, peer_stage, peer_want_handshake, raise_event,
+    source_was_refused, wh_path, wh_paths, wh_peer, wh_worker,
 )
 from whcore.forwarder cimport CHANNEL_HEADER_LEN, put_channel_header
 from whcore.inner cimport answer_too_big, flow_hash, inner_length, inner_limit, inner_peer
 from whcore.kernel cimport (
-    EBADF, EBADFD, EIO, EPOLL_CTL_DEL, MSG_DONTWAIT, epoll_ctl, epoll_event, errno, iovec, mmsghdr, msghdr, readv,
-    sendmmsg, wh_add_u64, wh_load_i64, wh_load_ptr, wh_load_u32, wh_now_ns, wh_store_i64,
+    EBADF, EBADFD, EIO, EPOLL_CTL_DEL, MSG_DONTWAIT, epoll_ctl, epoll_event, errno, eventfd_write, iovec, mmsghdr,
+    msghdr, readv, sendmmsg, wh_add_u64, wh_load_i64, wh_load_ptr, wh_load_u32, wh_now_ns, wh_store_i64, wh_store_u32,
 )
 from whcore.offload cimport packet_ecn, split_begin, split_len, split_plan, split_write, virtio_net_hdr
 from whcore.tunnel cimport (
@@ -82,7 +82,8 @@ cdef ssize_t read_frame(wh_worker* w, scratch* s) noexcept nogil:
 cdef void tun_gone(wh_worker* w) noexcept nogil:
     cdef epoll_event unused
     epoll_ctl(w.epoll_fd, EPOLL_CTL_DEL, w.tun_fd, &unused)
-    raise_event(w, EVENT_TUN_GONE, NULL, NULL)
+    wh_store_u32(&w.device.tun_gone, 1)
+    eventfd_write(w.device.event_fd, 1)
 
 
 cdef void take_frame(wh_worker* w, scratch* s, burst* b, size_t length) noexcept nogil:
@@ -103,7 +104,8 @@ cdef void take_frame(wh_worker* w, scratch* s, burst* b, size_t length) noexcept
         w.counters[DROP_NO_PEER] += 1
         return
     segments = split_begin(&plan, <const virtio_net_hdr*>s.tun_header, s.tun_frame, length)
-    if segments <= 0 or b.n + segments > MAX_FRAMES:
+    # Headers stand in every segment, so a small frame can be made to split into more than its own size.
+    if segments <= 0 or b.n + segments > MAX_FRAMES or b.used + segments * frame_room(&plan) > sizeof(s.room):
         w.counters[DROP_OFFLOAD] += 1
         return
     peer = peer_at(w.device, slot)
@@ -129,6 +131,11 @@ cdef void take_frame(wh_worker* w, scratch* s, burst* b, size_t length) noexcept
         s.frames[b.n].both = both
         s.frames[b.n].second = second
         finish_frame(w, s, b)
+
+
+cdef inline size_t frame_room(const split_plan* plan) noexcept nogil:
+    """What a segment, none is longer than the first, takes of the scratch memory."""
+    return HEADROOM + ((split_len(plan, 0) + 15) & ~<size_t>15) + TAG_LEN
 
 
 cdef void stage_segments(wh_worker* w, scratch* s, wh_peer* peer, split_plan* plan, int segments, burst* b) noexcept nogil:

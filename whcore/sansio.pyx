@@ -1,7 +1,6 @@
 """One WireGuard peer as a Python object: see sansio.pyi. The struct and every function are the data plane's own."""
 
 from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc
 from libc.string cimport memcpy, memset
 
 from whcore.aead cimport aead_open, aead_seal
@@ -16,8 +15,8 @@ from whcore.tunnel cimport (
     DATA_HEADER_LEN, DATA_OVERHEAD, INITIATION_LEN, MESSAGE_DATA, MESSAGE_INITIATION, MESSAGE_RESPONSE, RESPONSE_LEN,
     TRAFFIC_DATA, TRAFFIC_HANDSHAKE, TRAFFIC_KEEPALIVE, keypair, keypair_receivable, local_identity, retired_keypairs,
     tunnel, tunnel_answer_initiation, tunnel_claim, tunnel_confirm, tunnel_consume_response, tunnel_expire,
-    tunnel_init, tunnel_initiate, tunnel_initiation_sent, tunnel_may_initiate, tunnel_received, tunnel_rekey_after_receive,
-    tunnel_rekey_after_send, tunnel_sent, tunnel_zero,
+    tunnel_init, tunnel_initiate, tunnel_initiation_sent, tunnel_may_initiate, tunnel_received,
+    tunnel_rekey_after_receive, tunnel_rekey_after_send, tunnel_sent, tunnel_zero,
 )
 
 from whcore.keys import check_public_key

@@ -4,7 +4,7 @@ from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
 from whcore.cookie cimport cookie_keys_init, cookie_stamp
-from whcore.errors cimport WH_E_AUTH, WH_E_KEY, WH_E_LIMIT, WH_E_REPLAY, WH_E_STATE, WH_OK
+from whcore.errors cimport WH_E_LIMIT, WH_E_REPLAY, WH_E_STATE, WH_OK
 from whcore.kernel cimport (
     wh_add_u64, wh_load_i64, wh_load_ptr, wh_load_u64, wh_put_le32, wh_store_i64, wh_store_ptr, wh_le32,
 )
@@ -14,7 +14,7 @@ from whcore.noise cimport (
     noise_write_initiation, noise_write_response, tai64n,
 )
 from whcore.replay cimport replay_reset
-from whcore.sodium cimport randombytes_buf, randombytes_uniform, sodium_memcmp, sodium_memzero
+from whcore.sodium cimport randombytes_buf, randombytes_uniform, sodium_memzero
 
 # Whitepaper 6.1, in ns. They are spec values: nothing configures them.
 cdef int64_t SECOND = 1_000_000_000

@@ -4,8 +4,11 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
 from whcore.kernel cimport msghdr
 
+cdef enum:
+    CONTROL_WORDS = 32                  # WH_CONTROL_LEN in words, for buffers that must be aligned
+
 cdef extern from "udp.h" nogil:
-    enum: WH_CONTROL_LEN
+    enum: WH_CONTROL_LEN                # bytes that all ancillary data of a datagram needs at most
     enum: TUN_F_CSUM
     enum: TUN_F_TSO4
     enum: TUN_F_USO4

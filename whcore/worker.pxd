@@ -3,10 +3,10 @@
 A worker takes turns between its TUN queue and the UDP sockets, so both directions use the same scratch memory.
 """
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from whcore.aead cimport aead_job
-from whcore.device cimport MAX_DATAGRAM, wh_device, wh_path, wh_paths, wh_peer, wh_worker
+from whcore.device cimport MAX_DATAGRAM, wh_device, wh_paths, wh_peer, wh_worker
 from whcore.kernel cimport iovec, mmsghdr, sockaddr_storage
 from whcore.offload cimport coalescer
 from whcore.tunnel cimport keypair

@@ -35,10 +35,10 @@ METRICS = (
     Metric("memory_10000", "memory, 10,000 peers, idle", "MiB"),
     Metric("memory_per_peer", "memory of one more idle peer", "KiB"),
     Metric("memory_loaded", "memory, highest under traffic", "MiB"),
-    Metric("relay_gso", "relay forwarding", "Mbit/s"),
-    Metric("relay_gso_packets", "relay forwarding", "packets/s"),
-    Metric("relay_plain", "relay forwarding, no UDP segmentation", "Mbit/s"),
-    Metric("relay_plain_packets", "relay forwarding, no UDP segmentation", "packets/s"),
+    Metric("relay_gso", "relay forwarding, inner packets of 1,408 bytes", "Mbit/s"),
+    Metric("relay_gso_packets", "relay forwarding, inner packets of 96 bytes", "packets/s"),
+    Metric("relay_plain", "the same, 1,408 bytes, no UDP segmentation", "Mbit/s"),
+    Metric("relay_plain_packets", "the same, 96 bytes, no UDP segmentation", "packets/s"),
 )
 METRIC = {metric.key: metric for metric in METRICS}
 

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from implementations import Implementation
+import relay
+from implementations import Implementation, Role
 from labnet import Lab
 from process_stat import peak_resident_kib, resident_kib
 from traffic import Iperf, round_trip_ms
@@ -41,6 +42,7 @@ class Subject:
 
     def __init__(self, lab: Lab, implementation: Implementation, name: str, settings: Settings) -> None:
         """name: at most 14 characters, unique on the machine."""
+        self.lab = lab
         self.implementation = implementation
         self.settings = settings
         self.name = name
@@ -118,6 +120,23 @@ def handshakes(subject: Subject) -> Figures:
     return {"handshakes": json.loads(load.stdout)["responses_per_cpu_s"]}
 
 
+def relay_forwarding(subject: Subject) -> Figures:
+    """With runs of datagrams that pass the devices whole, then with each by itself. Only we relay."""
+    figures: Figures = {}
+    if subject.implementation.role is not Role.OURS:
+        return figures
+    rig = relay.Relay(subject.lab, "relay")
+    for kind in ("gso", "plain"):
+        if kind == "plain":
+            if relay.missing_requirements():
+                break
+            rig.turn_segmentation_off()
+        large = rig.forward(relay.LARGE_PACKET, subject.settings.seconds)
+        small = rig.forward(relay.SMALL_PACKET, subject.settings.seconds)
+        figures |= {f"relay_{kind}": large.megabits_per_s, f"relay_{kind}_packets": small.packets_per_s}
+    return figures
+
+
 @dataclass(frozen=True)
 class Step:
     name: str
@@ -136,3 +155,4 @@ def steps() -> Iterator[Step]:
     yield Step("packets in a crowd", packets_in_a_crowd)
     yield Step("memory of peers", memory_of_peers)
     yield Step("handshakes", handshakes)
+    yield Step("relay forwarding", relay_forwarding)

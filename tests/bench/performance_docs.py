@@ -22,7 +22,7 @@ def section(samples: Samples, result: dict[str, Any]) -> Iterator[str]:
     yield (
         f"Measured on {machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']}, commit"
         f" {result['commit']}, Python {versions['python']}, iperf3 {result['iperf3']};"
-        f" rounds: {settings['pairs']}; each run of iperf3: {settings['seconds']} s; seed: {settings['seed']}."
+        f" rounds: {settings['pairs']}; each iperf3 run: {settings['seconds']} s; seed: {settings['seed']}."
     )
     yield "### Figures\n\nMedian (lowest - highest) of the rounds."
     yield as_markdown(figure_rows(samples))

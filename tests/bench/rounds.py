@@ -59,6 +59,8 @@ class Comparison:
         except STEP_ERRORS as error:
             self._note(subject.implementation, step.name, error)
             return
+        if not found:  # a step that is not for this implementation
+            return
         label = subject.implementation.label
         for key, value in found.items():
             row = self._samples[label].setdefault(key, [])

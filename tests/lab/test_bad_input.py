@@ -16,7 +16,12 @@ s.bind(("", {PORT}))
 print("held", flush=True)
 sys.stdin.read()
 """
-NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+READ_ONLY = "-all,+dac_read_search"
+NOBODY = [
+    *("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"),
+    *(f"--inh-caps={READ_ONLY}", f"--ambient-caps={READ_ONLY}"),
+]
+"""A user without privileges, who can yet run what stands in a closed home directory."""
 
 
 def up(host: Host, *more: str, prefix: list[str] | None = None) -> subprocess.CompletedProcess[str]:

@@ -1,5 +1,5 @@
-"""A WireGuard device of ours that obeys lines on stdin, for tests: `rekey KEY` starts a handshake with a peer now,
-`hold SECONDS` keeps the interpreter lock inside C for so long. Each is answered by a line when it begins."""
+"""A WireGuard device of ours that obeys lines on stdin, for tests: `rekey KEY` starts a handshake with a peer
+now, `hold SECONDS` keeps the interpreter lock inside C for so long. Each is answered by a line at once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import sys
 import threading
 
 from wh.net.tun import open_tun
-from wh.net.wireguard_device import WireguardDevice, open_uapi_socket, set_mtu
+from wh.net.tun_watch import set_mtu
+from wh.net.uapi_server import open_uapi_socket
+from wh.net.wireguard_device import WireguardDevice
 from whcore.keys import decode_key
 
 # PyDLL calls keep the lock, unlike CDLL's.
@@ -30,7 +32,7 @@ def main() -> None:
     interface = sys.argv[1]
     tun = open_tun(interface)[0]
     set_mtu(interface, 1420)
-    device = WireguardDevice(interface, tun, open_uapi_socket(interface))
+    device = WireguardDevice(tun, open_uapi_socket(interface))
     print("ready", flush=True)
     threading.Thread(target=obey, args=(device,), daemon=True).start()
     try:

@@ -1,4 +1,4 @@
-"""A data plane without packets, for tests of what drives one. The same interface as whcore.datapath.Datapath."""
+"""A data plane without packets, for tests of what drives one: whcore.datapath.Datapath's interface."""
 
 from __future__ import annotations
 
@@ -79,6 +79,9 @@ class FakeDatapath:
 
     def set_path(self, public_key: bytes, path: Path | None) -> None:
         self.paths[public_key] = path
+
+    def forget_sources(self) -> None:
+        """Nothing is sent, so nothing is forgotten."""
 
     def set_keepalive(self, public_key: bytes, seconds: int) -> None:
         self.keepalives[public_key] = seconds

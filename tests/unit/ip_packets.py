@@ -17,6 +17,9 @@ MORE_FRAGMENTS = 0x2000
 VNET = struct.Struct("=BBHHHH")
 NEEDS_CSUM = 1
 GSO_NONE, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, GSO_ECN = 0, 1, 4, 5, 0x80
+TIMESTAMPS = b"\1\1\x08\x0a" + bytes(range(8))
+"""TCP options as most segments have them (RFC 7323, appendix A)."""
+
 CHECKSUM_OFFSET = {TCP: 16, UDP: 6}
 
 

@@ -19,6 +19,7 @@ from whcore.errors import InvalidKey
 from whcore.keys import SecretKey
 
 DEADLINE_S = 10.0
+RECEIVE_BUFFER_LEN = 4 * 1024 * 1024  # as wh.net.sockets sets it
 V4_PREFIX = bytes(10) + b"\xff\xff"
 
 
@@ -47,6 +48,7 @@ class Node:
         self.tun.settimeout(DEADLINE_S)
         self.plane = Datapath(self.secret, tun_fds=[device.detach()], mtu=mtu)
         udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_LEN)
         udp.bind(("127.0.0.1", 0))
         self.port = udp.getsockname()[1]
         self.socket = self.plane.add_socket(udp.detach())

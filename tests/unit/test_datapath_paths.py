@@ -1,4 +1,4 @@
-"""Paths of the data plane over loopback: two of them at a time, silence, relay channels, path MTU, congestion marks."""
+"""Paths of the data plane over loopback: two at a time, silence, relay channels, path MTU, ECN."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import struct
 from collections.abc import Iterator
 
 import pytest
-
 from test_datapath import DEADLINE_S, Node, ipv4, wire
+
 from whcore import datapath as core
 from whcore.errors import SystemFailure
 
@@ -63,7 +63,7 @@ def test_flows_are_split_over_two_paths_and_each_stays_on_its_own(nodes: tuple[N
     assert a.plane.counters()["duplicated"] == 0
 
 
-def test_after_silence_the_second_path_is_used_too_until_the_peer_is_heard(nodes: tuple[Node, Node, Node]) -> None:
+def test_after_silence_the_second_path_is_used_too(nodes: tuple[Node, Node, Node]) -> None:
     a, b, _ = nodes
     nowhere = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     nowhere.bind(("127.0.0.1", 0))
@@ -86,11 +86,11 @@ def test_after_silence_the_second_path_is_used_too_until_the_peer_is_heard(nodes
     a.until(got_through, "a packet arrives over the second path")
     assert arrived in sent[1:], "the first ones went to the dead path alone"
     assert a.event(core.EVENT_PATH_SILENT) == (core.EVENT_PATH_SILENT, b.key)
-    duplicated = a.plane.counters()["duplicated"]
+    a.until(lambda: a.plane.counters()["duplicated"] == 1, "the copy that arrived is accounted for")
     a.plane.clear_silence(b.key)
     a.emit(b, b"to the dead path only")
     a.until(lambda: a.plane.counters()["tun_reads"] >= len(sent) + 2, "it was sent")
-    assert a.plane.counters()["duplicated"] == duplicated
+    assert a.plane.counters()["duplicated"] == 1
     nowhere.close()
 
 
@@ -236,7 +236,7 @@ def ones_sum(data: bytes) -> int:
 def test_congestion_marks_cross_the_tunnel_as_rfc_6040_says(
     nodes: tuple[Node, Node, Node], inner: int, outer: int, expected: int | None
 ) -> None:
-    """The outer mark is set by a wire between the two: a socket that repeats what it hears with another one."""
+    """The outer mark is set by a wire between the two: a socket that repeats what it hears."""
     a, b, _ = nodes
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as wire_end:
         wire_end.bind(("127.0.0.1", 0))

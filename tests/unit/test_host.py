@@ -101,6 +101,16 @@ def test_a_change_touches_only_what_differs(world: World) -> None:
     assert "\tb\t" not in world.hosts_file.read_text()
 
 
+def test_the_network_file_counts_more_than_a_peer_made_by_hand(world: World) -> None:
+    world.set_up(plan(me=OWN, b=B))
+    world.datapath.add_peer(C)
+    world.change(plan(me=OWN, b=B))
+    assert set(world.peers) == {B, C}, "which stays while the file does not name it"
+    world.change(plan(me=OWN, b=B, c=C))
+    assert (bytes([10, 0, 42, 4]), 32) in world.peers[C]
+    assert set(world.host.members()) == {B, C}
+
+
 def test_a_change_that_the_system_refuses_changes_nothing(world: World) -> None:
     world.set_up(plan(me=OWN, b=B))
     names = world.hosts_file.read_text()

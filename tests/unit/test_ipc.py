@@ -272,6 +272,9 @@ def test_groups_are_those_of_the_database_and_the_process_s_own() -> None:
     assert credentials.groups_of(2**31 - 5, 77) == {77}
 
 
+SYSTEM_PYTHON = Path(sys.executable).resolve()
+"""Strangers cannot run the one in .venv where that stands in a closed home directory."""
+
 ASK_ALL_VERBS = """
 import socket, sys
 for verb in sys.argv[2:]:
@@ -289,7 +292,7 @@ def test_every_verb_is_refused_to_a_stranger_whom_the_file_system_let_in(run_dir
         for directory in run_dir.parents:
             directory.chmod(directory.stat().st_mode | 0o001)
         asked = subprocess.run(
-            [sys.executable, "-I", "-c", ASK_ALL_VERBS, paths.socket_path("wh0"), *schema.VERBS],
+            [SYSTEM_PYTHON, "-I", "-c", ASK_ALL_VERBS, paths.socket_path("wh0"), *schema.VERBS],
             user=65534,
             group=65534,
             extra_groups=[],

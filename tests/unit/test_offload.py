@@ -26,6 +26,7 @@ from ip_packets import (
     RST,
     SYN,
     TCP,
+    TIMESTAMPS,
     UDP,
     URG,
     VNET,
@@ -36,6 +37,7 @@ from ip_packets import (
     verifies,
     vnet_header,
 )
+from packet_mix import NEXT, Mix, check_same_packets, coalesced_and_split
 
 from whcore.errors import BadPacket
 from whcore.offload import HEADER_LEN, coalesce, split
@@ -43,7 +45,6 @@ from whcore.offload import HEADER_LEN, coalesce, split
 deterministic = settings(derandomize=True, deadline=None, max_examples=200)
 
 PLAIN = bytes(HEADER_LEN)
-TIMESTAMPS = b"\1\1\x08\x0a" + bytes(range(8))
 # Hop-by-hop options with padding, a routing header of 24 bytes, destination options
 EXTENSIONS = ((0, b"\0\0\1\4\0\0\0\0"), (43, b"\0\2\4\0" + bytes(20)), (60, b"\0\0\1\4\0\0\0\0"))
 
@@ -359,6 +360,22 @@ def test_a_packet_that_differs_in_what_one_header_can_say_stays_alone(difference
     assert coalesce(raw([stranger, first])) == unchanged(raw([stranger, first]))
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        *({"flags": ACK | flag} for flag in (SYN, FIN, RST, URG, ECE, CWR)),
+        {"flags": 0},
+        {"reserved": 1},
+        {"fragment": MORE_FRAGMENTS},
+        {"ip_options": b"\1\1\1\0"},
+    ],
+    ids=str,
+)
+def test_packets_that_say_more_than_data_are_alone_even_among_their_like(changed: dict[str, object]) -> None:
+    sent = raw([replace(packet, **changed) for packet in stream(tcp4, [1000] * 3)])  # type: ignore[arg-type]
+    assert coalesce(sent) == unchanged(sent)
+
+
 def test_a_longer_datagram_starts_a_new_frame_and_a_shorter_one_ends_its() -> None:
     sizes = [1000, 1000, 1001, 1001, 500, 500, 1]
     sent = raw(stream(udp4, sizes))
@@ -410,55 +427,15 @@ def test_a_ping_between_packets_of_a_flow_does_not_part_them() -> None:
     assert len(coalesce([sent[0], ping, sent[1]])) == 2
 
 
-# A few flows, so that packets meet; each step takes the next piece of one of them, mostly as it should be.
-step_kinds = st.sampled_from(
-    ["next"] * 12 + ["short", "push", "ack", "skip", "corrupt", "fin", "fragment", "junk"]
+# Packets of few flows, so that they meet, most of them as they should be.
+steps = st.lists(
+    st.tuples(
+        st.integers(0, len(Mix.FLOWS) - 1),
+        st.sampled_from([NEXT] * 12 + list(Mix.ODD)),
+        st.integers(0, 2**16),
+    ),
+    max_size=90,
 )
-steps = st.lists(st.tuples(st.integers(0, 3), step_kinds, st.integers(0, 2**16)), max_size=90)
-
-
-class Mix:
-    """Flows of every kind, taken packet by packet."""
-
-    def __init__(self, size: int, fragment: int) -> None:
-        self.flows = [
-            replace(kind, fragment=fragment, source_port=port, tcp_options=TIMESTAMPS)
-            for port, kind in enumerate([tcp4, tcp6, udp4, udp6])
-        ]
-        self.size = size
-
-    def take(self, flow: int, kind: str, number: int) -> bytes:
-        if kind == "junk":
-            return random.Random(number).randbytes(number % 100)
-        packet = self.flows[flow]
-        size = {"short": number % self.size, "ack": 0}.get(kind, self.size)
-        packet = replace(
-            packet,
-            payload=random.Random(number).randbytes(size),
-            flags=packet.flags | {"push": PSH, "fin": FIN}.get(kind, 0),
-            fragment=MORE_FRAGMENTS if kind == "fragment" else packet.fragment,
-        )
-        self.flows[flow] = replace(
-            self.flows[flow],
-            sequence=packet.sequence + size + (kind == "skip"),
-            identification=packet.identification + 1,
-        )
-        made = bytearray(bytes(packet))
-        if kind == "corrupt":
-            made[number % len(made)] ^= 1 << number % 8
-        return bytes(made)
-
-
-def flow_of(packet: bytes) -> bytes | None:
-    """Protocol, addresses and ports, or None where they cannot be told and any flow may be meant."""
-    if len(packet) >= 28 and packet[0] == 0x45:
-        if packet[9] not in (TCP, UDP):
-            return packet[9:10]
-        fragment = int.from_bytes(packet[6:8], "big") & 0x3FFF
-        return None if fragment else packet[9:10] + packet[12:24]
-    if len(packet) >= 48 and packet[0] >> 4 == 6 and packet[6] in (TCP, UDP):
-        return packet[6:7] + packet[8:44]
-    return None
 
 
 @deterministic
@@ -468,15 +445,7 @@ def test_what_was_coalesced_splits_into_the_same_bytes_in_the_same_order(
 ) -> None:
     mix = Mix(size, fragment)
     sent = [mix.take(*step) for step in chosen]
-    frames = coalesce(sent)
-    out = [
-        packet for header, frame in frames for packet in (split(header, frame) if any(header) else [frame])
-    ]
-    assert sorted(out) == sorted(sent)
-    for flow in {flow_of(packet) for packet in sent}:
-        assert [p for p in out if flow_of(p) in (flow, None)] == [
-            p for p in sent if flow_of(p) in (flow, None)
-        ]
+    check_same_packets(sent, coalesced_and_split(sent))
 
 
 @deterministic

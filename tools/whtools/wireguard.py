@@ -6,6 +6,7 @@ WG_PROCESS_FOREGROUND=1) it stays. WG_TUN_FD and WG_UAPI_FD hand over what was m
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
@@ -13,9 +14,12 @@ import socket
 import sys
 from importlib.metadata import version
 
-from wh.errors import UserError
+from wh.errors import Code, SystemSetupError, UsageError, UserError
+from wh.memory import protect_memory
 from wh.net.tun import open_tun
-from wh.net.wireguard_device import MTU, WireguardDevice, open_uapi_socket, set_mtu
+from wh.net.tun_watch import set_mtu, tun_name
+from wh.net.uapi_server import open_uapi_socket
+from wh.net.wireguard_device import MTU, WireguardDevice
 
 USAGE = """usage: wh-wireguard [-f | --foreground] INTERFACE
        wh-wireguard --version
@@ -23,6 +27,12 @@ USAGE = """usage: wh-wireguard [-f | --foreground] INTERFACE
 Makes a WireGuard interface that `wg` and `wg-quick` configure. With
 WG_QUICK_USERSPACE_IMPLEMENTATION=wh-wireguard wg-quick uses it by itself.
 It ends when the interface is deleted: ip link delete INTERFACE
+
+environment:
+  LOG_LEVEL                 silent, error (default) or verbose
+  WG_PROCESS_FOREGROUND=1   stay in the foreground, as -f does
+  WG_TUN_FD                 descriptor of an open TUN interface to use
+  WG_UAPI_FD                descriptor of a listening configuration socket to use
 """
 
 LOG_LEVELS = {"silent": logging.CRITICAL + 1, "error": logging.ERROR, "verbose": logging.DEBUG}
@@ -58,26 +68,58 @@ def main(argv: list[str] | None = None) -> int:
 
 def open_interface(interface: str) -> tuple[int, socket.socket]:
     """The TUN fd and the configuration listener, handed over by the environment or made here."""
-    tun_fd, uapi_fd = os.environ.get("WG_TUN_FD"), os.environ.get("WG_UAPI_FD")
-    if tun_fd is not None:
-        tun = int(tun_fd)
-        os.set_inheritable(tun, False)
-        os.set_blocking(tun, False)
-    else:
+    tun_fd, uapi_fd = _handed_over("WG_TUN_FD"), _handed_over("WG_UAPI_FD")
+    if tun_fd is None:
         tun = open_tun(interface)[0]
         set_mtu(interface, MTU)
+    else:
+        tun = tun_fd
+        interface = _name_of(tun) or interface
+        os.set_blocking(tun, False)
     try:
-        listener = socket.socket(fileno=int(uapi_fd)) if uapi_fd is not None else open_uapi_socket(interface)
+        listener = open_uapi_socket(interface) if uapi_fd is None else _listener_of(uapi_fd)
     except BaseException:
         os.close(tun)
         raise
     return tun, listener
 
 
+def _handed_over(variable: str) -> int | None:
+    """The descriptor that a variable names, kept from our own children. Raises UsageError."""
+    text = os.environ.get(variable)
+    if text is None:
+        return None
+    try:
+        os.set_inheritable(int(text), False)
+    except (ValueError, OverflowError, OSError) as error:
+        raise UsageError(f"{variable}={text} is not an open descriptor") from error
+    return int(text)
+
+
+def _name_of(tun: int) -> str | None:
+    """None where the interface was deleted meanwhile, which ends us as soon as we serve it."""
+    try:
+        return tun_name(tun)
+    except OSError as error:
+        if error.errno == errno.EBADFD:
+            return None
+        raise UsageError("WG_TUN_FD is not a TUN interface") from error
+
+
+def _listener_of(fd: int) -> socket.socket:
+    try:
+        listener = socket.socket(fileno=fd)
+    except OSError as error:
+        raise UsageError("WG_UAPI_FD is not a socket") from error
+    if listener.family != socket.AF_UNIX or not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        raise UsageError("WG_UAPI_FD is not a listening unix socket")
+    return listener
+
+
 def run(interface: str) -> int:
+    protect_memory()
     tun, listener = open_interface(interface)
-    listener.set_inheritable(False)
-    device = WireguardDevice(interface, tun, listener)
+    device = WireguardDevice(tun, listener)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: device.stop())
     try:
@@ -99,13 +141,16 @@ def start_in_background(interface: str) -> int:
     }
     null = os.open(os.devnull, os.O_RDWR)
     quiet = environment.get("LOG_LEVEL") in (None, "silent")
-    os.posix_spawn(
-        sys.executable,
-        [sys.executable, "-m", "whtools.wireguard", interface],
-        environment,
-        file_actions=[(os.POSIX_SPAWN_DUP2, null, fd) for fd in ((0, 1, 2) if quiet else (0, 1))],
-        setsid=True,
-    )
+    try:
+        os.posix_spawn(
+            sys.executable,
+            [sys.executable, "-m", "whtools.wireguard", interface],
+            environment,
+            file_actions=[(os.POSIX_SPAWN_DUP2, null, fd) for fd in ((0, 1, 2) if quiet else (0, 1))],
+            setsid=True,
+        )
+    except OSError as error:
+        raise SystemSetupError(f"cannot start: {error.strerror}", code=Code.DAEMON_START) from error
     return 0
 
 

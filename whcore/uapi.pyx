@@ -66,7 +66,7 @@ def serve(int fd, Datapath datapath, object device, object policy, object lock):
             answer = Answer()
         else:
             return
-        answer.add(b"errno=%d\n\n" % code)
+        answer.add(b"errno=%d\n\n" % -code)        # negative: what `wg` and wireguard-go agree upon
         answer.send(fd)
 
 

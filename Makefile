@@ -58,7 +58,7 @@ SANITIZED := env PYTHONPATH=$(VENV)/asan:tests/unit PYTHONMALLOC=malloc ASAN_OPT
 CORE_TESTS := $(wildcard $(patsubst whcore/%.pyx,tests/unit/test_%*.py,$(wildcard whcore/*.pyx)))
 
 asan: $(VENV)/asan/installed
-	$(SANITIZED) $(BIN)/pytest -p no:cacheprovider $(CORE_TESTS)
+	$(SANITIZED) $(BIN)/pytest --capture=sys -p no:cacheprovider $(CORE_TESTS)
 	$(SANITIZED) $(BIN)/python tests/fuzz/fuzz_offload.py
 
 # Below .venv, since the tests insist on what is installed there.

@@ -142,7 +142,8 @@ async def _reload(node: RunningNode) -> None:
 
 
 def _report_ready(ready_fd: int | None, ready: schema.Ready) -> None:
-    log.info("interface %s is up, UDP port %d", ready.interface, ready.listen_port)
+    kind = "interface" if ready.has_interface else "public node"
+    log.info("%s %s is up, UDP port %d", kind, ready.interface, ready.listen_port)
     for warning in ready.warnings:
         log.warning("%s", warning)
     _report(ready_fd, schema.Readiness(ok=ready))

@@ -12,8 +12,8 @@ class Code(StrEnum):
     """Every stable error code of WireHub; `meaning` is the line that documentation and `wh help errors`
     show.
 
-    WH10x keys and the core, WH11x-12x the network file, WH13x the command line, WH20x-22x this system,
-    WH30x-31x the running daemon. A code is never given a second meaning.
+    WH10x keys, WH11x-12x the network file, WH13x the command line, WH20x bytes from the network, WH21x-22x
+    this system, WH30x the core, WH31x-32x the running daemon. A code is never given a second meaning.
     """
 
     meaning: str

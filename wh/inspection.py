@@ -27,6 +27,7 @@ class Facts:
     """What does not change while a daemon runs."""
 
     interface: str
+    has_interface: bool
     listen_port: int
     version: str
     pid: int
@@ -51,6 +52,7 @@ def describe(facts: Facts, now: Snapshot) -> schema.Status:
     address = own_address(network, node.key)
     return schema.Status(
         interface=facts.interface,
+        has_interface=facts.has_interface,
         network=network.name,
         namespace=network.namespace,
         public_key=encode_key(node.key),
@@ -59,6 +61,7 @@ def describe(facts: Facts, now: Snapshot) -> schema.Status:
         orchid=_orchid_text(node.key, network),
         listen_port=facts.listen_port,
         mode=cast(schema.NodeMode, node.mode),
+        reachability=_reachability(node),
         nat=node.nat or None,
         candidates=[to_text(candidate.endpoint) for candidate in node.candidates],
         version=facts.version,
@@ -70,6 +73,15 @@ def describe(facts: Facts, now: Snapshot) -> schema.Status:
         data=now.data,
         control=now.control,
     )
+
+
+def _reachability(node: NodeStatus) -> schema.Reachability:
+    """What was said or proved counts more than what others saw."""
+    if node.server:
+        return "direct"
+    if node.mode == "nat" or node.translated:
+        return "nat"
+    return "unknown" if node.translated is None else "untranslated"
 
 
 def _peers(now: Snapshot) -> list[schema.PeerInfo]:

@@ -149,6 +149,7 @@ class Node:
             server=self._reachability.proved,
             joined=self._kademlia.joined,
             nat=str(self._reachability),
+            translated=self._reachability.translated,
             candidates=tuple(
                 CandidateStatus(each.address, bool(each.flags & CandidateFlag.CONFIRMED))
                 for each in self._reachability.candidates()

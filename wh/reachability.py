@@ -78,6 +78,12 @@ class OwnReachability:
     def capabilities(self) -> int:
         return int(Capability.SERVER) if self.proved else 0
 
+    @property
+    def translated(self) -> bool | None:
+        """Whether a NAT changes our address in some family; None before anybody told how he sees us."""
+        behaviours = self.behaviours()
+        return any(each.mapping is not Mapping.NONE for each in behaviours) if behaviours else None
+
     def candidates(self) -> tuple[Candidate, ...]:
         own = dict.fromkeys((*self.file_addresses, *self._engine.addressing.publishable()))
         declared = self.mode is Mode.DIRECT or (self.bootstrap and self.mode is not Mode.NAT)
@@ -97,7 +103,7 @@ class OwnReachability:
         return found
 
     def __str__(self) -> str:
-        return "; ".join(map(str, self.behaviours())) or "unknown"
+        return "; ".join(map(str, self.behaviours()))
 
     # What happens
 

@@ -251,6 +251,7 @@ class RunningNode:
         address = overlay.own_address(self._network, self.own_key)
         return Ready(
             interface=self._interface,
+            has_interface=self._has_interface,
             public_key=encode_key(self.own_key),
             address=str(address.ip) if address else None,
             listen_port=self._listen_port,
@@ -307,6 +308,7 @@ class RunningNode:
         parts = self.parts
         facts = Facts(
             interface=self._interface,
+            has_interface=self._has_interface,
             listen_port=self._listen_port,
             version=_version(),
             pid=os.getpid(),

@@ -45,7 +45,8 @@ class NodeStatus:
     mode: str  # "unknown", "direct" or "nat"
     server: bool  # others may put us in their routing tables
     joined: bool  # at least one server answers
-    nat: str  # one line of text: mapping and filtering as far as known
+    nat: str  # one line of text: mapping and filtering as far as known; empty where nothing is
+    translated: bool | None  # whether a NAT changes our address; None: not known
     candidates: tuple[CandidateStatus, ...]
     published: bool  # at least one server holds our current record
     peers: tuple[PeerStatus, ...]

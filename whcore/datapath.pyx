@@ -11,7 +11,7 @@ from libc.string cimport memcpy
 from whcore.allowedips cimport allowedips_insert, allowedips_remove, allowedips_remove_peer
 from whcore.cookie cimport cookie_checker_init, cookie_keys, cookie_keys_init
 from whcore.device cimport (
-    COUNTERS, MAX_PACKET, MAX_SOCKETS, MAX_WORKERS, RETIRED_SOCKET, device_destroy, device_init, peer_add, peer_find,
+    COUNTERS, MAX_DATAGRAM, MAX_PACKET, MAX_SOCKETS, MAX_WORKERS, RETIRED_SOCKET, device_destroy, device_init, peer_add, peer_find,
     peer_heard, peer_remove, reclaim, record, retire_later, ring, ring_front, ring_pop, wh_device, wh_paths, wh_peer,
 )
 from whcore.device_control cimport (
@@ -185,7 +185,7 @@ cdef class Datapath:
         with nogil:
             pthread_mutex_lock(&dev.control_lock)
             dev.sockets[number].family = family
-            dev.sockets[number].segments = wh_udp_prepare(fd, family)
+            dev.sockets[number].segment_limit = MAX_DATAGRAM if wh_udp_prepare(fd, family) else 0
             dev.sockets[number].fd = fd
             pthread_mutex_unlock(&dev.control_lock)
             for i in range(dev.worker_count):

@@ -128,7 +128,7 @@ cdef struct wh_peer:
 cdef struct wh_socket:
     int fd                          # -1: free slot
     int family
-    bint segments                   # the kernel takes UDP_SEGMENT on it
+    uint32_t segment_limit          # longest datagram that UDP_SEGMENT may make of a send; 0: none, send singly
 
 cdef struct index_entry:
     uint32_t index                  # 0: free

@@ -6,7 +6,7 @@ from libc.string cimport memcpy
 
 from whcore.allowedips cimport allowedips_node, allowedips_take_retired
 from whcore.device cimport (
-    KEY_BUCKETS, RETIRED_ALLOWEDIPS, RETIRED_FORWARDS, index_release, path_fill, peer_check_at, peer_find, peer_flush,
+    KEY_BUCKETS, MAX_DATAGRAM, MAX_SOCKETS, RETIRED_ALLOWEDIPS, RETIRED_FORWARDS, index_release, path_fill, peer_check_at, peer_find, peer_flush,
     peer_forget_source, peer_set_paths, reclaim, retire_keypairs, retire_later, wh_device, wh_path, wh_paths, wh_peer,
 )
 from whcore.errors cimport WH_OK
@@ -119,6 +119,9 @@ cdef void settle_forwards(wh_device* dev) noexcept nogil:
 cdef void forget_all_sources(wh_device* dev) noexcept nogil:
     cdef wh_peer* peer
     cdef int i
+    for i in range(MAX_SOCKETS):
+        if dev.sockets[i].segment_limit:
+            dev.sockets[i].segment_limit = MAX_DATAGRAM     # what links allow is found out anew, too
     for i in range(KEY_BUCKETS):
         peer = dev.by_key[i]
         while peer != NULL:

@@ -10,7 +10,7 @@ from whcore.forwarder cimport (
 )
 from whcore.kernel cimport EIO, EMSGSIZE, MSG_DONTWAIT, errno, iovec, msghdr, sendmsg, wh_wire_address
 from whcore.udp cimport CONTROL_WORDS, wh_udp_control
-from whcore.worker cimport scratch
+from whcore.worker cimport RUN_BYTES, scratch
 
 
 cdef bint forward_run(wh_worker* w, scratch* s, int i, uint8_t* data, size_t n, size_t segment_len, int socket,
@@ -37,11 +37,13 @@ cdef bint forward_run(wh_worker* w, scratch* s, int i, uint8_t* data, size_t n, 
 
 cdef void send_run(wh_worker* w, const wh_path* path, uint8_t* data, size_t n, size_t segment_len, uint8_t ecn) noexcept nogil:
     cdef size_t at = 0, length
-    if n > segment_len and w.device.sockets[path.socket].segments:
+    if n > segment_len and segment_len <= w.device.sockets[path.socket].segment_limit:
         if send_datagrams(w, path, data, n, <uint16_t>segment_len, ecn):
             return
         if errno == EIO:
-            w.device.sockets[path.socket].segments = False      # no checksums in hardware on the way: singly from now on
+            w.device.sockets[path.socket].segment_limit = 0     # no checksums in hardware on the way
+        elif errno == EMSGSIZE and n <= RUN_BYTES:
+            w.device.sockets[path.socket].segment_limit = <uint32_t>segment_len - 1     # over the link's MTU
         elif errno != EMSGSIZE:     # a run that fitted one address family can be too long for the other
             w.counters[DROP_SEND] += (n + segment_len - 1) // segment_len
             return

@@ -34,7 +34,7 @@ class SecretKey:
         """Write the key as 44 characters of standard base64. Raises OSError."""
     def derive_public(self) -> bytes: ...
     def sign(self, message: bytes) -> bytes:
-        """XEdDSA signature, 64 bytes (PROTOCOL.md 4)."""
+        """XEdDSA signature, 64 bytes (docs/protocol.md section 4)."""
     def close(self) -> None: ...
 
 def verify(public_key: bytes, message: bytes, signature: bytes) -> bool:

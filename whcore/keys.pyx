@@ -286,7 +286,7 @@ cdef class SecretKey:
         return (<const char*>public_key)[:KEY_LEN]
 
     def sign(self, bytes message not None):
-        """XEdDSA signature, 64 bytes (PROTOCOL.md 4)."""
+        """XEdDSA signature, 64 bytes (docs/protocol.md section 4)."""
         cdef uint8_t signature[SIGNATURE_LEN]
         cdef uint8_t noise[NOISE_LEN]
         self.check_open()

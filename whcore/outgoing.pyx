@@ -18,7 +18,7 @@ from whcore.device cimport (
 from whcore.forwarder cimport CHANNEL_HEADER_LEN, put_channel_header
 from whcore.inner cimport answer_too_big, flow_hash, inner_length, inner_limit, inner_peer
 from whcore.kernel cimport (
-    EBADF, EBADFD, EIO, EPOLL_CTL_DEL, MSG_DONTWAIT, epoll_ctl, epoll_event, errno, eventfd_write, iovec, mmsghdr,
+    EBADF, EBADFD, EIO, EMSGSIZE, EPOLL_CTL_DEL, MSG_DONTWAIT, epoll_ctl, epoll_event, errno, eventfd_write, iovec, mmsghdr,
     msghdr, readv, sendmmsg, wh_add_u64, wh_load_i64, wh_load_ptr, wh_load_u32, wh_now_ns, wh_store_i64, wh_store_u32,
 )
 from whcore.offload cimport packet_ecn, split_begin, split_len, split_plan, split_write, virtio_net_hdr
@@ -216,7 +216,7 @@ cdef void send_frames(wh_worker* w, scratch* s, int n, bint copies) noexcept nog
         if not (
             open_run and path == run_path and f.ecn == head.ecn and f.len <= head.len
             and vectors - first < RUN_SEGMENTS and bytes + f.len + CHANNEL_HEADER_LEN <= RUN_BYTES
-            and w.device.sockets[path.socket].segments
+            and f.len + CHANNEL_HEADER_LEN <= w.device.sockets[path.socket].segment_limit
         ):
             if vectors > first:
                 close_run(w, s, messages, first, vectors, run_path, head)
@@ -292,9 +292,10 @@ cdef bint send_again(wh_worker* w, scratch* s, int message, int socket, bint cop
     cdef mmsghdr* m = &s.messages[message]
     cdef frame* f = &s.frames[s.order[m.msg_hdr.msg_iov - s.vectors]]
     cdef const wh_path* path = path_of(f, copies)
-    if errno == EIO and m.msg_hdr.msg_iovlen > 1:
-        # The device on the way can do no checksums, so the kernel segments nothing for it: one datagram at a time.
-        w.device.sockets[socket].segments = False
+    if m.msg_hdr.msg_iovlen > 1 and (errno == EIO or errno == EMSGSIZE):
+        # EIO: the device on the way can do no checksums, so the kernel segments nothing for it. EMSGSIZE: it makes no
+        # segments longer than the link's MTU, though it sends such datagrams in fragments.
+        w.device.sockets[socket].segment_limit = 0 if errno == EIO else <uint32_t>m.msg_hdr.msg_iov.iov_len - 1
         return send_singly(w, s, message, path)
     if not path.source.known or not source_was_refused(errno):
         return False

@@ -85,8 +85,10 @@ cdef int describe(Answer answer, Datapath datapath, device) except -1:
         answer.add(b"fwmark=%d\n" % device.fwmark)
     n = take_snapshot(datapath.device(), &peers, &prefixes)
     try:
-        qsort(peers, n, sizeof(peer_snapshot), by_slot)
-        qsort(prefixes.items, prefixes.n, sizeof(prefix_snapshot), by_slot_and_place)
+        if n:           # of nothing, qsort is undefined
+            qsort(peers, n, sizeof(peer_snapshot), by_slot)
+        if prefixes.n:
+            qsort(prefixes.items, prefixes.n, sizeof(prefix_snapshot), by_slot_and_place)
         for i in range(n):
             describe_peer(answer, &peers[i])
             while at < prefixes.n and prefixes.items[at].slot == peers[i].slot:

@@ -1,4 +1,4 @@
-"""XEdDSA: Ed25519 signatures with X25519 keys (Signal's XEdDSA specification, PROTOCOL.md section 4)."""
+"""XEdDSA: Ed25519 signatures with X25519 keys (Signal's XEdDSA specification; docs/protocol.md section 4)."""
 
 from libc.stdint cimport uint8_t
 

@@ -1,4 +1,4 @@
-"""XEdDSA: Ed25519 signatures with X25519 keys (Signal's XEdDSA specification, PROTOCOL.md section 4).
+"""XEdDSA: Ed25519 signatures with X25519 keys (Signal's XEdDSA specification; docs/protocol.md section 4).
 
 Letters are the specification's: k and K an X25519 pair, a and A the Ed25519 pair made of it, q the group's
 order. The Python faces are SecretKey.sign and verify in whcore.keys.

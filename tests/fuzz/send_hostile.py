@@ -90,9 +90,7 @@ class Report:
         for question in probe.collect():
             self.answered += 1
             if question.received > len(question.datagram):
-                self.violations.append(
-                    {"sent": question.datagram.hex(), "received": question.received}
-                )
+                self.violations.append({"sent": question.datagram.hex(), "received": question.received})
 
 
 def main() -> None:

@@ -3,16 +3,20 @@
 import os
 import signal
 
-from labnet import wait_until
+from labnet import Host, wait_until
 from pinging import answers_within
 from tutorial import ADDRESSES, INTERFACE, Tutorial
 
 
+def kill_daemon(running: Tutorial, host: Host) -> None:
+    """Returns when nobody listens any more: the threads of a killed process end one after the other."""
+    os.kill(running.inspect(host)["pid"], signal.SIGKILL)
+    wait_until(lambda: not host.run(["wh", "show", "interfaces"]).stdout, 10, "the daemon is dead")
+
+
 def test_up_works_after_kill_9_and_nothing_stale_is_left(running: Tutorial) -> None:
     host = running.node_a
-    pid = running.inspect(host)["pid"]
-    os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: pid not in host.pids(), 5, "the daemon is dead")
+    kill_daemon(running, host)
     assert "node_b" in host.hosts_file.read_text()  # what must not stay
 
     shown = host.run(["wh", "inspect", INTERFACE], check=False)
@@ -30,8 +34,7 @@ def test_up_works_after_kill_9_and_nothing_stale_is_left(running: Tutorial) -> N
 
 def test_peers_find_a_node_again_after_it_was_killed(running: Tutorial) -> None:
     assert answers_within(running.node_a, "node_b", 5)
-    os.kill(running.inspect(running.node_b)["pid"], signal.SIGKILL)
-    wait_until(lambda: not running.node_b.pids(), 5, "the daemon is dead")
+    kill_daemon(running, running.node_b)
     running.up(running.node_b)
     assert answers_within(running.node_b, "node_a", 10)
     assert answers_within(running.node_a, "node_b", 10)
@@ -39,8 +42,7 @@ def test_peers_find_a_node_again_after_it_was_killed(running: Tutorial) -> None:
 
 def test_down_after_kill_9_cleans_up_or_says_that_nothing_runs(running: Tutorial) -> None:
     host = running.node_a
-    os.kill(running.inspect(host)["pid"], signal.SIGKILL)
-    wait_until(lambda: not host.pids(), 5, "the daemon is dead")
+    kill_daemon(running, host)
     answer = host.run(["wh", "down", INTERFACE], check=False)
     assert "Traceback" not in answer.stderr
     assert answer.returncode == 0 or "WH310" in answer.stderr

@@ -8,10 +8,9 @@ from labnet import Lab, leftovers, wait_until
 from pinging import answers_within, lost
 from tutorial import ADDRESSES, INTERFACE, Tutorial
 
-WH_UP_LIMIT_S = 3.0
-"""Loose: the machine may be busy. `make bench-control` measures against the real goal, 1 s."""
-
-FIRST_PING_LIMIT_S = 2.0
+WH_UP_LIMIT_S = 10.0
+FIRST_PING_LIMIT_S = 5.0
+"""Loose: the machine may be busy. `make bench-control` measures against the real goals, 1 s and 2 s."""
 
 
 @pytest.mark.parametrize("family", ["-4", "-6"])
@@ -55,6 +54,17 @@ def test_show_names_the_trusted_peers(running: Tutorial) -> None:
         assert f"interface {INTERFACE}" in output
         assert running.keys["node_a"] in output
         assert "node_b" in output
+
+
+def test_show_says_what_a_public_node_is_for(running: Tutorial) -> None:
+    show = ["wh", "show", INTERFACE]
+    assert f"public node {INTERFACE}, network public <DIRECT>" in running.bootstrap.run(show).stdout
+    wait_until(lambda: "2 records stored" in running.bootstrap.run(show).stdout, 10, "both have published")
+
+
+def test_show_tells_who_is_behind_a_nat(running: Tutorial) -> None:
+    wait_until(lambda: "node node_b <NAT>" in running.node_b.run(["wh"]).stdout, 10, "node_b sees its NAT")
+    wait_until(lambda: "node node_a <no NAT>" in running.node_a.run(["wh"]).stdout, 10, "node_a sees none")
 
 
 def test_inspect_tells_the_direct_path_to_the_peer_behind_the_nat(running: Tutorial) -> None:

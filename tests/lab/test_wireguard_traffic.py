@@ -75,7 +75,6 @@ def test_floods_and_streams_in_both_families_at_once(
     send_file(b.host, a.host, a.inner6, megabytes=4)
 
 
-@pytest.mark.xfail(strict=True, reason="runs of segments over the device's MTU are lost: EMSGSIZE")
 def test_every_mtu_carries_streams_and_packets_that_fill_it(ends: tuple[End, End]) -> None:
     """Over 1,500 bytes outside the large ones travel in fragments."""
     start_and_connect(ends)

@@ -27,6 +27,7 @@ PEER = schema.PeerInfo(
 )
 STATUS = schema.Status(
     interface="wh0",
+    has_interface=True,
     network="tutorial",
     namespace="public",
     public_key=OWN_KEY,
@@ -34,7 +35,8 @@ STATUS = schema.Status(
     address="10.0.42.2",
     orchid="2001:20::1",
     listen_port=4242,
-    mode="nat",
+    mode="unknown",
+    reachability="nat",
     nat=None,
     candidates=["192.0.2.1:4242"],
     version="2.0",
@@ -116,8 +118,10 @@ class FakeDaemon:
         return schema.LookupResult(PEER_KEY, True, ["192.0.2.9:7"], [OWN_KEY], 2, 7.0)
 
     async def _ping(self, arguments: schema.PeerArguments, progress: Progress) -> schema.PingResult:
+        if arguments.peer == "nobody":
+            raise IpcError("no such name", code=Code.UNKNOWN_PEER)
         if arguments.peer == "silent":
-            raise IpcError("no answer", code=Code.IPC_TIMEOUT)
+            raise IpcError("the peer does not answer", code=Code.NO_ANSWER, hint="is it up?")
         return schema.PingResult(PEER_KEY, "node_b", "192.0.2.9:7", 1.5, None)
 
     async def _down(self, arguments: schema.NoArguments, progress: Progress) -> schema.Nothing:

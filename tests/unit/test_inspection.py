@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from wh.config.parser import parse
 from wh.inspection import Facts, Snapshot, describe
 from wh.status import ContactStatus, NodeStatus, PeerStatus
@@ -16,9 +18,9 @@ NETWORK = parse(
     f"name net\nsubnet 10.0.42.0/24\nboot {encode_key(BOOT)} 192.0.2.7\n"
     f"trust me {encode_key(OWN)}\ntrust b {encode_key(B)}\n"
 )
-FACTS = Facts("wh0", 62096, "2", 1, 1.0, "/net")
+FACTS = Facts("wh0", True, 62096, "2", 1, 1.0, "/net")
 HERE = pack("192.0.2.5", 62096)
-QUIET = NodeStatus(OWN, "unknown", False, False, "", (), False, (), (), 0, 0)
+QUIET = NodeStatus(OWN, "unknown", False, False, "", None, (), False, (), (), 0, 0)
 NOW = Snapshot(NETWORK, QUIET, {}, {"rx_data": 1}, {"sessions": 2})
 
 
@@ -35,6 +37,25 @@ def test_a_quiet_node_tells_what_its_file_says() -> None:
         ("b", "trust", "idle"),
     ]
     assert (told.data, told.control) == ({"rx_data": 1}, {"sessions": 2})
+
+
+@pytest.mark.parametrize(
+    ("mode", "server", "translated", "told"),
+    [
+        ("unknown", False, None, "unknown"),
+        ("unknown", False, False, "untranslated"),
+        ("unknown", False, True, "nat"),
+        ("unknown", True, True, "direct"),  # a NAT that lets everybody in
+        ("direct", True, None, "direct"),
+        ("nat", False, None, "nat"),
+        ("nat", False, False, "nat"),
+    ],
+)
+def test_reachability_is_what_was_said_or_proved_and_else_what_others_saw(
+    mode: str, server: bool, translated: bool | None, told: str
+) -> None:
+    node = replace(QUIET, mode=mode, server=server, translated=translated)
+    assert describe(FACTS, replace(NOW, node=node)).reachability == told
 
 
 def test_a_peer_in_use_tells_path_and_traffic() -> None:

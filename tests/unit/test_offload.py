@@ -183,6 +183,10 @@ def contradictions() -> dict[str, tuple[bytes, bytes]]:
             VNET.pack(1, GSO_TCPV6, 60, 1000, 48, 16),
             replace(over_ipv6(packet), extensions=((0, b"\0\xff\1\4\0\0\0\0"),), payload=b"").partial(),
         ),
+        "nothing where an extension header should be": (
+            VNET.pack(1, GSO_TCPV6, 60, 1000, 48, 16),
+            b"\x60\0\0\0\0\0\0\x40" + bytes(32),
+        ),
         "extension header without room": (
             VNET.pack(1, GSO_TCPV6, 60, 1000, 48, 16),
             b"\x60\0\0\0\0\x07\0\x40" + bytes(32 + 7),

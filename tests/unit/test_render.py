@@ -61,8 +61,37 @@ def test_strangers_and_the_dht_are_only_in_the_full_view() -> None:
     full = rendered(status, everything=True)
     assert "  ●  KKKKKKKKKK: 192.0.2.7:9 (bucket:3)\n  ●  LLLLLLLLLL: a:1 (bucket:1), bootstrap" in full
     assert full.index("node_b") < full.index("SSSSSSSSSS: at 192.0.2.8:1")
-    assert "2 servers known, about 40 in the network, 5 records stored" in full
+    assert "  dht: 2 public nodes known, 5 records stored, about 40 in the network\n" in full
     assert "up for 1 h 2 min" in full
+
+
+@pytest.mark.parametrize(
+    ("reachability", "label"),
+    [("nat", " <NAT>"), ("direct", " <DIRECT>"), ("untranslated", " <no NAT>"), ("unknown", "")],
+)
+def test_the_title_tells_as_much_of_our_reachability_as_is_known(reachability: str, label: str) -> None:
+    status = msgspec.structs.replace(STATUS, reachability=reachability)
+    assert rendered(status).splitlines()[0] == f"interface wh0, network tutorial, node node_a{label}"
+
+
+def public_node(**changes: Any) -> Status:
+    return msgspec.structs.replace(
+        STATUS,
+        **{"has_interface": False, "hostname": None, "address": None, "peers": [], "network": "public"}
+        | {"reachability": "direct", "dht": DhtInfo(3, 1)}
+        | changes,
+    )
+
+
+def test_a_public_node_says_what_it_is_for() -> None:
+    assert rendered(public_node()) == (
+        "public node wh0, network public <DIRECT>\n"
+        f"  public key: {OWN_KEY}\n"
+        "  helps others to find each other: 3 other public nodes known, 1 record stored"
+    )
+    boot = msgspec.structs.replace(PEER, kind="boot", state="idle", hostname=None)
+    assert "no peer was found yet" in rendered(public_node(peers=[boot], dht=DhtInfo(0, 0)))
+    assert "forward UDP port 4242" in rendered(public_node(reachability="nat"))
 
 
 def test_advice_comes_where_nothing_was_found_and_only_there() -> None:

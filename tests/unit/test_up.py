@@ -50,7 +50,10 @@ def say(value):
 report(config=descriptor_text("config-fd"), key=descriptor_text("key-fd"))
 if behaviour == "ready":
     ready = {"interface": options["interface"], "public_key": "k", "address": "10.0.42.2", "listen_port": 77}
-    say({"ok": {**ready, "warnings": ["no IPv6 here"]}})
+    say({"ok": {**ready, "has_interface": True, "warnings": ["no IPv6 here"]}})
+elif behaviour == "public node":
+    ready = {"interface": options["interface"], "public_key": "k", "address": None, "listen_port": 77}
+    say({"ok": {**ready, "has_interface": False}})
 elif behaviour == "error":
     say({"error": {"code": "WH214", "message": "port 77 is taken", "hint": "choose another"}})
     time.sleep(60)
@@ -130,6 +133,18 @@ def test_the_daemon_gets_file_and_key_as_descriptors_and_nothing_else(
     assert expected == set(report["links"])
     assert report["links"]["0"] == "/dev/null"
     assert report["links"]["2"] == str(network.parent / "run" / "wh0.log")
+
+
+def test_a_node_without_an_interface_is_not_called_one(
+    stand_in: Path, network: Path, key_file: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (stand_in / "behaviour").write_text("public node")
+    network.write_text("name public\nworkbit 3\n")
+    assert cli.run(["up", str(network), "private-key", str(key_file), "interface", "wh0"]) == 0
+    assert capfd.readouterr().out == (
+        "public node wh0, network public, port 77, "
+        "no interface is made: the file lists neither subnet nor members\n"
+    )
 
 
 def test_without_a_key_one_with_the_network_s_work_is_made(
@@ -222,7 +237,9 @@ def test_a_key_file_that_holds_no_key_is_one_clear_error(
         path.write_bytes(content)
         path.chmod(0o600)
     assert cli.run(["up", str(network), "private-key", str(path)]) == 1
-    assert capfd.readouterr().err.startswith(f"wh: error {code}: ")
+    err = capfd.readouterr().err
+    assert err.startswith(f"wh: error {code}: ")
+    assert str(path) in err
     assert not (stand_in / "report").exists()
 
 

@@ -153,7 +153,7 @@ def run(arguments: list[str]) -> int:
     except click.exceptions.Exit as ended:
         return ended.exit_code
     except click.UsageError as error:
-        print_error(error.format_message(), USAGE_CODE, _usage_hint(error.ctx))
+        print_error(_in_our_style(error.format_message()), USAGE_CODE, _usage_hint(error.ctx))
         return EXIT_USAGE
     except click.ClickException as error:
         print_error(error.format_message())
@@ -167,6 +167,11 @@ def run(arguments: list[str]) -> int:
 
 def _with_suggestion(message: str, suggestion: str | None) -> str:
     return f"{message}; did you mean {suggestion}?" if suggestion else message
+
+
+def _in_our_style(message: str) -> str:
+    """click's own messages are sentences."""
+    return message[:1].lower() + message[1:].removesuffix(".")
 
 
 def _usage_hint(context: click.Context | None) -> str:

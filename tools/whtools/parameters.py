@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
@@ -32,6 +33,18 @@ class OneOf(click.types.StringParamType):
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
         return _matching(list(self.words), incomplete)
+
+
+class WholeNumber(click.IntRange):
+    """A number between two others."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            number: int = super().convert(value, param, ctx)
+        except click.BadParameter:
+            limit = f"from {self.min} to {self.max}" if self.max is not None else f"of {self.min} or more"
+            self.fail(f"{value} is not a whole number {limit}", param, ctx)
+        return number
 
 
 class Interface(click.types.StringParamType):

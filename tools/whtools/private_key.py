@@ -8,6 +8,7 @@ import stat
 from wh.config.model import Network
 from wh.errors import Code, SystemSetupError
 from whcore import keys
+from whcore.errors import InvalidKey
 from whcore.keys import SecretKey
 from whtools.key_search import search
 from whtools.outcome import print_warning
@@ -21,14 +22,18 @@ def read_key_file(path: str) -> SecretKey:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
+        missing = isinstance(error, FileNotFoundError)
         raise SystemSetupError(
             f"cannot read the private key file {path}: {error.strerror}",
             code=Code.KEY_FILE_UNREADABLE,
-            hint=f"make one with: wh genkey > {path}" if isinstance(error, FileNotFoundError) else "",
+            hint=f"make one with: umask 077; wh genkey > {path}" if missing else "",
         ) from None
     try:
         _warn_of_exposure(path, os.fstat(descriptor))
         return SecretKey.read_fd(descriptor)
+    except InvalidKey as error:
+        error.place = path
+        raise
     except OSError as error:
         raise SystemSetupError(
             f"cannot read the private key file {path}: {error.strerror}", code=Code.KEY_FILE_UNREADABLE

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from wh.ipc.schema import Contact, PeerInfo, Status
-from whtools.terminal import BLUE, BOLD, DIM, GREEN, YELLOW, paint, printable
+from wh.ipc.schema import Contact, DhtInfo, PeerInfo, Status
+from whtools.terminal import BLUE, BOLD, DIM, GREEN, YELLOW, counted, paint, printable
 
 KEY_PREFIX_LEN = 10
 """Characters of a key that stand for it in lists, as in the original."""
@@ -22,7 +22,7 @@ LOOKS = {
 """Sign and colour of a path's state."""
 ALIAS_LOOK = ("◌", DIM)
 CONTACT_SIGNS = {"live": "●", "bootstrap": "●", "questionable": "◒", "replacement": "○"}
-MODE_LABELS = {"nat": "NAT", "direct": "DIRECT", "unknown": ""}
+REACHABILITY_LABELS = {"nat": " <NAT>", "direct": " <DIRECT>", "untranslated": " <no NAT>", "unknown": ""}
 
 
 class Renderer:
@@ -42,6 +42,8 @@ class Renderer:
         yield f"  public key: {printable(status.public_key)}"
         if status.address:
             yield f"  address: {printable(status.address)}"
+        if not status.has_interface:
+            yield f"  helps others to find each other: {_holdings(status.dht, 'other public node')}"
         if self._everything:
             yield from self._details(status)
         yield from self._peers(status)
@@ -58,10 +60,11 @@ class Renderer:
 
     def _title(self, status: Status) -> str:
         network = f", network {self._bold(status.network)}" if status.network else ""
+        label = REACHABILITY_LABELS[status.reachability]
+        if not status.has_interface:
+            return f"public node {self._bold(status.interface)}{network}{label}"
         hostname = f" {self._bold(status.hostname)}" if status.hostname else ""
-        return (
-            f"interface {self._bold(status.interface)}{network}, node{hostname} <{MODE_LABELS[status.mode]}>"
-        )
+        return f"interface {self._bold(status.interface)}{network}, node{hostname}{label}"
 
     def _details(self, status: Status) -> Iterator[str]:
         yield f"  orchid: {printable(status.orchid)}"
@@ -72,7 +75,7 @@ class Renderer:
             yield f"  reachable at: {', '.join(map(printable, status.candidates))}"
         size = status.dht.size_estimate
         about = f", about {size} in the network" if size is not None else ""
-        yield f"  dht: {status.dht.servers} servers known{about}, {status.dht.stored_records} records stored"
+        yield f"  dht: {_holdings(status.dht, 'public node')}{about}"
         yield f"  up for {duration(self._now_unix - status.started_unix)}, pid {status.pid}, {status.version}"
 
     def _peers(self, status: Status) -> Iterator[str]:
@@ -113,9 +116,14 @@ class Renderer:
     def _advice(self, status: Status) -> str | None:
         """What to do where nothing works yet."""
         interface = printable(status.interface)
-        if not status.peers:
+        if not status.has_interface and status.reachability == "nat":
+            return (
+                f"others cannot use it behind a NAT: forward UDP port {status.listen_port} to it, and add to "
+                "wh up: mode direct"
+            )
+        if status.has_interface and not status.peers:
             return f"no peer is listed: add trust lines to the network file, then run: wh reload {interface}"
-        if not status.dht.servers and all(peer.state == "idle" for peer in status.peers):
+        if status.peers and not status.dht.servers and all(peer.state == "idle" for peer in status.peers):
             return (
                 f"no peer was found yet: check that UDP port {status.listen_port} is not blocked, and the "
                 "addresses of the boot lines in the network file"
@@ -124,6 +132,10 @@ class Renderer:
 
     def _bold(self, text: str) -> str:
         return paint(printable(text), BOLD, self._colour)
+
+
+def _holdings(dht: DhtInfo, contact: str) -> str:
+    return f"{counted(dht.servers, contact)} known, {counted(dht.stored_records, 'record')} stored"
 
 
 def is_member(peer: PeerInfo) -> bool:

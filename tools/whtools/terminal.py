@@ -28,6 +28,11 @@ def paint(text: str, parameters: str, colour: bool) -> str:
     return f"\x1b[{parameters}m{text}\x1b[0m" if colour and text else text
 
 
+def counted(count: int, noun: str) -> str:
+    """`1 record`, `2 records`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def printable(text: str) -> str:
     """Text from a file or a daemon, without the control characters that could drive the terminal."""
     return "".join(char if char.isprintable() else "?" for char in text)

@@ -18,7 +18,7 @@ from wh.wire.address import is_usable, pack
 from whcore.errors import InvalidKey
 from whcore.keys import check_public_key, decode_key
 
-MAX_LABEL_BYTES = 255  # the protocol gives a namespace one byte of length (PROTOCOL.md 4)
+MAX_LABEL_BYTES = 255  # the protocol gives a namespace one byte of length (docs/protocol.md section 4)
 _MAX_DNS_NAME = 253
 _DNS_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _NUMBER = re.compile(r"0[xX][0-9A-Fa-f]*|[0-9]+")  # what inet_aton takes for an address

@@ -9,6 +9,7 @@ bootstrap node too, and Network.peers keeps both lines. An alias's key stands al
 from __future__ import annotations
 
 import difflib
+import errno
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -49,8 +50,21 @@ def load(path: str | Path) -> Network:
         with Path(path).open("rb") as file:
             data = file.read(MAX_FILE_SIZE + 1)
     except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}", code=Code.FILE_UNREADABLE) from error
+        raise unreadable(path, error) from error
     return decode(data, path=str(path))
+
+
+def unreadable(path: str | Path, error: OSError) -> ConfigError:
+    """What to tell of a file that the system does not let us read."""
+    hints = {
+        errno.ENOENT: "give the path of a network file: README.md shows one",
+        errno.EACCES: "run as root, or let this user read the file",
+    }
+    return ConfigError(
+        f"cannot read {path}: {error.strerror}",
+        code=Code.FILE_UNREADABLE,
+        hint=hints.get(error.errno or 0, ""),
+    )
 
 
 def decode(data: bytes, *, path: str | None = None) -> Network:

@@ -28,6 +28,7 @@ Arguments = TypeVar("Arguments", bound=msgspec.Struct)
 Result = TypeVar("Result", bound=msgspec.Struct)
 
 NodeMode = Literal["unknown", "direct", "nat"]
+Reachability = Literal["unknown", "untranslated", "nat", "direct"]
 PathState = Literal["idle", "relayed", "punching", "validating", "direct", "suspect"]
 ContactState = Literal["live", "questionable", "replacement", "bootstrap"]
 
@@ -122,9 +123,15 @@ class DhtInfo(msgspec.Struct):
 
 
 class Status(msgspec.Struct):
-    """A daemon, whole. address: our own in the overlay's subnet; data and control: counters by name."""
+    """A daemon, whole.
+
+    has_interface: a node whose file has neither subnet nor member makes none, and only serves the DHT.
+    address: our own in the overlay's subnet. mode: as `wh up` was told; reachability: as it turned out. data
+    and control: counters by name.
+    """
 
     interface: str
+    has_interface: bool
     network: str | None
     namespace: str
     public_key: str
@@ -133,6 +140,7 @@ class Status(msgspec.Struct):
     orchid: str
     listen_port: int
     mode: NodeMode
+    reachability: Reachability
     nat: str | None
     candidates: list[str]
     version: str
@@ -222,9 +230,11 @@ VERBS: dict[str, Verb[Any, Any]] = {
 
 
 class Ready(msgspec.Struct):
-    """What a daemon has made, once its interface is usable. listen_port: never 0."""
+    """What a daemon has made, once its interface is usable. has_interface: as in Status. listen_port: never
+    0."""
 
     interface: str
+    has_interface: bool
     public_key: str
     address: str | None
     listen_port: int

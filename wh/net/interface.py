@@ -216,7 +216,8 @@ class _Change:
         return SystemSetupError(
             f"{rival} already has a route to {destination}",
             code=Code.ROUTE_TAKEN,
-            hint="choose another subnet for the network, or remove that route",
+            hint=f"where {rival} is on the same network, take it down first; else choose another subnet, or "
+            "remove that route",
         )
 
 

@@ -29,9 +29,9 @@ RANDOM_PORT_TRIES = 64
 def open_udp_sockets(port: int) -> list[socket.socket]:
     """Non-blocking sockets bound to any address: AF_INET, then AF_INET6 (V6ONLY) where the host has IPv6.
 
-    port 0: a random one of 1024 to 65535 that is free in both families. The sockets answer with the address
-    that was written to (packet info is on) and never fragment nor obey a path MTU that an ICMP message claims
-    (PROBE). Raises SystemSetupError.
+    port 0: a random one of 1024 to 65535 that is free in both families. Packet info is on: the data plane
+    answers WireGuard handshakes from the address that was written to. The sockets never fragment nor obey a
+    path MTU that an ICMP message claims (PROBE). Raises SystemSetupError.
     """
     if port:
         try:

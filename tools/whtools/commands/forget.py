@@ -15,6 +15,6 @@ from whtools.parameters import Interface, Peer
 def forget(interface: str, peer: str) -> None:
     """Forget where a peer was found: its paths, its sessions and its place in the routing table.
 
-    A peer of the network file stays a member; it is looked for again when traffic wants it.
+    A peer of the network file stays a member and is looked for again.
     """
     client.call(interface, schema.FORGET, schema.PeerArguments(peer))

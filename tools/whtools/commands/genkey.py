@@ -10,17 +10,17 @@ from wh.config.model import DEFAULT_NAMESPACE, DEFAULT_WORKBIT
 from wh.config.parser import load
 from whtools.application import command
 from whtools.key_search import WORKBIT_MAX, search
-from whtools.parameters import NETWORK_FILE
+from whtools.parameters import NETWORK_FILE, WholeNumber
 
 STDOUT = 1
 
 
 @command("genkey")
 @click.argument("file", required=False, type=NETWORK_FILE, metavar="[FILE]")
-@click.option("--workbit", type=click.IntRange(0, WORKBIT_MAX), metavar="N", help="Leading zero bits [8].")
+@click.option("--workbit", type=WholeNumber(0, WORKBIT_MAX), metavar="N", help="Leading zero bits [8].")
 @click.option("--namespace", metavar="NAMESPACE", help="Where the workbits count [public].")
 @click.option(
-    "--threads", type=click.IntRange(0, 1024), default=0, metavar="N", help="0, the default: all cores."
+    "--threads", type=WholeNumber(0, 1024), default=0, metavar="N", help="0, the default: all cores."
 )
 def genkey(file: str | None, workbit: int | None, namespace: str | None, threads: int) -> None:
     """Make a private key and print it as 44 characters of base64.

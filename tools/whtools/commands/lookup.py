@@ -11,7 +11,7 @@ from wh.ipc import client, schema
 from whtools.application import command
 from whtools.outcome import EXIT_FAILED, EXIT_OK
 from whtools.parameters import Interface, Peer
-from whtools.terminal import is_terminal, printable
+from whtools.terminal import counted, is_terminal, printable
 
 TIMEOUT_S = 30.0
 _ERASE_LINE = "\r\x1b[K"
@@ -44,17 +44,17 @@ def lookup(interface: str, peer: str, as_json: bool) -> int:
 
 def describe(result: schema.LookupResult) -> list[str]:
     if not result.found:
-        return [f"not found ({result.elapsed_ms:.0f} ms)"]
+        return [f"not found ({result.elapsed_ms:.0f} ms): no node that was asked has a record of it"]
     return [
         *(f"direct {printable(candidate)}" for candidate in result.candidates),
         *(f"relay {printable(relay)}" for relay in result.relays),
-        f"found over {result.hops} hops in {result.elapsed_ms:.0f} ms",
+        f"found over {counted(result.hops, 'hop')} in {result.elapsed_ms:.0f} ms",
     ]
 
 
 def _print_progress(step: msgspec.Raw) -> None:
     progress = msgspec.json.decode(step, type=schema.LookupProgress)
     sys.stderr.write(
-        f"{_ERASE_LINE}{progress.asked} servers asked, closest in bucket {progress.closest_bucket}"
+        f"{_ERASE_LINE}{counted(progress.asked, 'server')} asked, closest in bucket {progress.closest_bucket}"
     )
     sys.stderr.flush()

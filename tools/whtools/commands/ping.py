@@ -10,19 +10,21 @@ import msgspec
 from wh.errors import Code
 from wh.ipc import client, schema
 from whtools.application import command
-from whtools.outcome import EXIT_FAILED, EXIT_OK
-from whtools.parameters import Interface, Peer
+from whtools.outcome import EXIT_OK, report
+from whtools.parameters import Interface, Peer, WholeNumber
 from whtools.terminal import printable
 
 INTERVAL_S = 1.0
 TIMEOUT_S = 10.0
+SILENCE = (Code.NO_ANSWER, Code.NOT_FOUND)
+"""What a peer that is offline looks like; it may come back while we count."""
 
 
 @command("ping")
 @click.argument("interface", type=Interface(), metavar="INTERFACE")
 @click.argument("peer", type=Peer(), metavar="{KEY | NAME}")
 @click.option(
-    "--count", type=click.IntRange(1), default=1, metavar="N", help="How many times, once a second [1]."
+    "--count", type=WholeNumber(1), default=1, metavar="N", help="How many times, once a second [1]."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, a line for each answer.")
 def ping(interface: str, peer: str, count: int, as_json: bool) -> int:
@@ -30,27 +32,21 @@ def ping(interface: str, peer: str, count: int, as_json: bool) -> int:
 
     It reaches any node of the network, also one without an address. For the tunnel itself use ping(8).
     """
-    answered = 0
+    silences = []
     for number in range(count):
         if number:
             time.sleep(INTERVAL_S)
-        result = _ping_once(interface, peer)
-        if result is not None:
-            answered += 1
+        try:
+            result = client.call(interface, schema.PING, schema.PeerArguments(peer), timeout=TIMEOUT_S)
+        except client.DaemonError as error:
+            if error.code not in SILENCE:
+                raise
+            silences.append(error)
+            if not as_json:
+                click.echo("offline")
+        else:
             click.echo(msgspec.json.encode(result).decode() if as_json else describe(result))
-        elif not as_json:
-            click.echo("offline")
-    return EXIT_OK if answered else EXIT_FAILED
-
-
-def _ping_once(interface: str, peer: str) -> schema.PingResult | None:
-    """None where the peer did not answer."""
-    try:
-        return client.call(interface, schema.PING, schema.PeerArguments(peer), timeout=TIMEOUT_S)
-    except client.DaemonError as error:
-        if error.code != Code.IPC_TIMEOUT:
-            raise
-        return None
+    return report(silences[-1]) if len(silences) == count else EXIT_OK
 
 
 def describe(result: schema.PingResult) -> str:

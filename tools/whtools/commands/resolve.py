@@ -27,7 +27,11 @@ def resolve(name: str, as_json: bool) -> None:
         interface: answer for interface in named_or_all(ALL) if (answer := _ask(interface, name)) is not None
     }
     if not answers:
-        raise IpcError(f"no network knows {name}", code=Code.UNKNOWN_PEER)
+        raise IpcError(
+            f"no network that is up knows {name}",
+            code=Code.UNKNOWN_PEER,
+            hint="use a name, a key or an address of a network file",
+        )
     if as_json:
         click.echo(msgspec.json.encode(answers).decode())
         return

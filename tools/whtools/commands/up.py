@@ -8,15 +8,15 @@ from pathlib import Path
 import click
 
 from wh.config.model import Network
-from wh.config.parser import MAX_FILE_SIZE, decode
-from wh.errors import Code, ConfigError, SystemSetupError, UsageError
+from wh.config.parser import MAX_FILE_SIZE, decode, unreadable
+from wh.errors import Code, SystemSetupError, UsageError
 from wh.ipc import client, paths
 from wh.ipc.schema import Ready
 from whcore.keys import SecretKey, encode_key
 from whtools import launcher
 from whtools.application import command
 from whtools.outcome import print_warning
-from whtools.parameters import NETWORK_FILE, OneOf
+from whtools.parameters import NETWORK_FILE, OneOf, WholeNumber
 from whtools.private_key import ephemeral_key, read_key_file, to_descriptor, warn_of_missing_work
 from whtools.terminal import printable
 
@@ -32,7 +32,7 @@ KEY_CHARACTERS_IN_NAME = 8
 @click.option(
     "--interface", metavar="NAME", help="Name of the interface [wh- and the key's first 8 characters]."
 )
-@click.option("--listen-port", type=click.IntRange(0, 0xFFFF), metavar="PORT", help="UDP port; 0: any.")
+@click.option("--listen-port", type=WholeNumber(0, 0xFFFF), metavar="PORT", help="UDP port; 0: any.")
 @click.option(
     "--mode",
     type=OneOf("unknown", "direct", "nat"),
@@ -52,7 +52,8 @@ def up(
 ) -> None:
     """Join the network of FILE: check it, make an interface, start its daemon.
 
-    Returns when the interface is usable, and prints its name.
+    Returns when the interface is usable, and prints its name. A FILE without subnet and members makes a
+    public node, which has no interface and helps others to find each other.
     """
     config_fd, network = open_network(file)
     secret = find_key(private_key, network)
@@ -82,7 +83,7 @@ def open_network(file: str) -> tuple[int, Network]:
         descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
         data = os.pread(descriptor, MAX_FILE_SIZE + 1, 0)
     except OSError as error:
-        raise ConfigError(f"cannot read {file}: {error.strerror}", code=Code.FILE_UNREADABLE) from None
+        raise unreadable(file, error) from None
     return descriptor, decode(data, path=file)
 
 
@@ -132,10 +133,12 @@ def prepare_log(interface: str) -> Path:
 
 
 def describe(ready: Ready, network: Network) -> str:
-    facts = [f"interface {ready.interface}"]
+    facts = [f"{'interface' if ready.has_interface else 'public node'} {ready.interface}"]
     if network.name:
         facts.append(f"network {network.name}")
     if ready.address:
         facts.append(f"address {ready.address}")
     facts.append(f"port {ready.listen_port}")
+    if not ready.has_interface:
+        facts.append("no interface is made: the file lists neither subnet nor members")
     return printable(", ".join(facts))

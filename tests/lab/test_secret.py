@@ -1,0 +1,37 @@
+"""A network with a `secret`: its members find each other, and nobody else is heard."""
+
+import pytest
+
+from labnet import Host
+from pinging import answers_within
+from tutorial import Tutorial
+
+
+def write_files(tutorial: Tutorial, secret: str, *, but: Host | None = None) -> None:
+    """but: the host whose file has no secret line."""
+    files = {tutorial.bootstrap: ("public", tutorial.public_file())}
+    files |= {host: ("config", tutorial.network_file()) for host in (tutorial.node_a, tutorial.node_b)}
+    for host, (name, text) in files.items():
+        (host.directory / name).write_text(text if host is but else f"{text}secret {secret}\n")
+
+
+@pytest.fixture
+def secret(tutorial: Tutorial) -> str:
+    return tutorial.node_a.run(["wh", "genkey"]).stdout.strip()
+
+
+def test_members_with_the_secret_reach_each_other(tutorial: Tutorial, secret: str) -> None:
+    write_files(tutorial, secret)
+    for host in tutorial.nodes:
+        tutorial.up(host)
+    assert answers_within(tutorial.node_a, "node_b", 5)
+
+
+def test_a_member_without_the_secret_is_not_heard(tutorial: Tutorial, secret: str) -> None:
+    write_files(tutorial, secret, but=tutorial.node_b)
+    for host in tutorial.nodes:
+        tutorial.up(host)
+    assert not answers_within(tutorial.node_b, "node_a", 3)
+    assert tutorial.inspect(tutorial.node_b)["dht"]["servers"] == 0
+    assert tutorial.inspect(tutorial.node_a)["dht"]["servers"] == 1
+    assert tutorial.inspect(tutorial.bootstrap)["control"]["dropped_mac"] > 0

@@ -31,6 +31,7 @@ SAMPLES = 180
 PINGS_PER_S = 20
 PING_WAIT_S = 5
 SETTLE_S = 10.0
+PING_DRIFT = 0.1  # a busy machine stretches the pauses of a ping, which counts packets, not seconds
 """For iperf3 and ping to end by themselves after their time."""
 
 _PING_SUMMARY = re.compile(r"(\d+) packets transmitted, (\d+) received")
@@ -163,7 +164,7 @@ class Soak:
             "right": self.right.tcp(),
         }  # before iperf3 closes its connections
         iperf.wait(SETTLE_S)
-        ping.wait(SETTLE_S)
+        ping.wait(SETTLE_S + PING_DRIFT * self.seconds)
         changes = {
             name: {
                 key: tcp_after[name][key] - before[key] for key in ("EstabResets", "OutRsts", "RetransSegs")

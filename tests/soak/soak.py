@@ -31,8 +31,9 @@ SAMPLES = 180
 PINGS_PER_S = 20
 PING_WAIT_S = 5
 SETTLE_S = 10.0
-PING_DRIFT = 0.1  # a busy machine stretches the pauses of a ping, which counts packets, not seconds
 """For iperf3 and ping to end by themselves after their time."""
+PING_DRIFT = 0.1
+"""Of the run's length, for ping besides: a busy machine stretches the pauses between its packets."""
 
 _PING_SUMMARY = re.compile(r"(\d+) packets transmitted, (\d+) received")
 

@@ -29,8 +29,8 @@ def serve(
     fd: int, datapath: Datapath, device: Device, policy: Policy, lock: AbstractContextManager[object]
 ) -> None:
     """Answer requests of the cross-platform WireGuard configuration protocol on a connected, blocking stream
-    socket (its timeouts hold), until its other end closes, is silent for too long, or sends what is no request.
-    Keys pass through locked memory only. lock is held while requests are carried out. Raises OSError where an
-    answer cannot be written."""
+    socket (its timeouts hold), until its other end closes, says nothing for too long, or sends what is no
+    request. Keys pass through locked memory only. lock is held while requests are carried out. Raises OSError
+    where an answer cannot be written."""
 
 def endpoint_text(remote: bytes) -> bytes: ...

@@ -34,7 +34,7 @@ cdef enum:
     PREFIX_TEXT_MAX = 50                # 45 of an address with its end, a slash, three digits
     SECOND = 1_000_000_000
 
-IPV4_MAPPED = bytes(10) + b"\xff\xff"
+cdef bytes IPV4_MAPPED = bytes(10) + b"\xff\xff"
 
 
 class Refused(Exception):
@@ -66,7 +66,7 @@ def serve(int fd, Datapath datapath, object device, object policy, object lock):
             answer = Answer()
         else:
             return
-        answer.add(b"errno=%d\n\n" % code)
+        answer.add(b"errno=%d\n\n" % -code)        # negative: what `wg` and wireguard-go agree upon
         answer.send(fd)
 
 
@@ -186,8 +186,8 @@ cdef object errno_of(Change request, const char* line, size_t n):
     return 0
 
 
-DEVICE_NAMES = frozenset({b"private_key", b"listen_port", b"fwmark", b"replace_peers"})
-PEER_NAMES = frozenset({
+cdef frozenset DEVICE_NAMES = frozenset({b"private_key", b"listen_port", b"fwmark", b"replace_peers"})
+cdef frozenset PEER_NAMES = frozenset({
     b"remove", b"update_only", b"preshared_key", b"endpoint", b"persistent_keepalive_interval",
     b"replace_allowed_ips", b"allowed_ip", b"protocol_version",
 })

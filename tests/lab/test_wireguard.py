@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from labnet import Lab, wait_until
+from labnet import Lab
 from pinging import RunningPing, lost
 from wireguard_ends import End, connect, ping_both_ways, same_wire, sockets_removed
 
@@ -60,14 +60,6 @@ def test_the_interpreter_lock_held_for_5_s_costs_no_packet(ends: tuple[End, End]
     assert ends[0].handshake_time(ends[1]) > before, "the handshake was answered while the lock was held"
     ping.wait_for_answers(400)
     assert lost(ping.stop()) <= 1
-
-
-def test_the_process_ends_with_its_interface(ends: tuple[End, End]) -> None:
-    ours = ends[0]
-    ours.start()
-    ours.host.ip("link", "delete", ours.interface)
-    wait_until(lambda: not ours.uapi_socket.exists(), 5, "the configuration socket is removed")
-    wait_until(lambda: not ours.host.pids(), 5, "the process has ended")
 
 
 def test_wrong_configurations_are_refused_and_change_nothing(ends: tuple[End, End]) -> None:

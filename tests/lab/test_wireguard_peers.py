@@ -149,11 +149,11 @@ def test_peers_come_and_go_under_load(ends: tuple[End, End], direction: tuple[st
     keys = a.host.shell("for i in $(seq 8); do wg genkey | wg pubkey; done").stdout.split()
     stream = Iperf3Server(b.host).start_client(a.host, b.inner, "-t2", *direction)
     rounds = 0
-    added = "allowed-ips 10.9.1.0/24 endpoint 192.0.2.9:9 persistent-keepalive 1"
+    added = ("allowed-ips", "10.9.1.0/24", "endpoint", "192.0.2.9:9", "persistent-keepalive", "1")
     while stream.poll() is None:
-        for words in (added, "remove"):
-            a.host.shell(f"for key in {' '.join(keys)}; do wg set {a.interface} peer $key {words}; done")
-        a.wg_set("peer", b.public_key, "remove")
+        a.wg_set(*(word for key in keys for word in ("peer", key, *added)))
+        removed = (*keys, b.public_key)
+        a.wg_set(*(word for key in removed for word in ("peer", key, "remove")))
         a.know(b)
         rounds += 1
     assert rounds > 1

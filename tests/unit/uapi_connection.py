@@ -60,7 +60,8 @@ class UapiClient:
         name, value = lines.pop()
         assert name == "errno"
         if value != "0":
-            raise Refusal(int(value))
+            assert value.startswith("-"), "wg takes the negative number for the errno"
+            raise Refusal(-int(value))
         return lines
 
     def get(self) -> list[tuple[str, str]]:

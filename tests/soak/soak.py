@@ -32,6 +32,8 @@ PINGS_PER_S = 20
 PING_WAIT_S = 5
 SETTLE_S = 10.0
 """For iperf3 and ping to end by themselves after their time."""
+PING_DRIFT = 0.1
+"""Of the run's length, for ping besides: a busy machine stretches the pauses between its packets."""
 
 _PING_SUMMARY = re.compile(r"(\d+) packets transmitted, (\d+) received")
 
@@ -163,7 +165,7 @@ class Soak:
             "right": self.right.tcp(),
         }  # before iperf3 closes its connections
         iperf.wait(SETTLE_S)
-        ping.wait(SETTLE_S)
+        ping.wait(SETTLE_S + PING_DRIFT * self.seconds)
         changes = {
             name: {
                 key: tcp_after[name][key] - before[key] for key in ("EstabResets", "OutRsts", "RetransSegs")

@@ -72,8 +72,9 @@ class FakeDaemon:
         self._thread.join(10)
 
     def _run(self) -> None:
-        self._loop.run_until_complete(self._serve())
-        self._loop.close()
+        """As the daemon does, the runner ends the task of a caller who came late."""
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._serve())
 
     async def _serve(self) -> None:
         server = IpcServer(socket_path(self.interface), {**self._canned(), **self._replacements})

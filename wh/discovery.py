@@ -19,7 +19,8 @@ from wh.requests import Answer, Requests
 from wh.search import SearchCallbacks
 from wh.searches import Searches
 from wh.timers import Timer
-from wh.wire.messages import NONCE_LEN, Capability, Contact, Ping, PingWant, Pong
+from wh.wire.fields import NONCE_LEN
+from wh.wire.messages import Capability, Contact, Ping, PingWant, Pong
 
 JOIN_RETRY_FIRST_S = 0.5
 JOIN_RETRY_MAX_S = 60.0

@@ -21,10 +21,12 @@ class Instant(NamedTuple):
 
 
 class Path(NamedTuple):
-    """A way to a peer: one of our sockets and the address it sends to. (Relayed paths add a channel.)"""
+    """A way to a peer: one of our sockets and the address it sends to; through a relay, that is the relay's,
+    and channel is our leg of a channel there. channel 0: the peer itself is there."""
 
     socket: int
     remote: Address
+    channel: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,48 @@ class DataTraffic:
 
 
 @dataclass(frozen=True, slots=True)
+class PathSilent:
+    """Data went out on the peer's first path and nothing came back on it for the time set with the paths: the
+    second one is used too."""
+
+    peer: Key
+
+
+@dataclass(frozen=True, slots=True)
+class RelayOpened:
+    """Answer to OpenRelay: the ids of both legs; None where the data plane's table is full."""
+
+    request: int
+    legs: tuple[int, int] | None
+
+
+@dataclass(frozen=True, slots=True)
+class RelayEnded:
+    """The data plane ended channels that forwarded nothing for RELAY_SILENCE_S. legs: opener's and
+    target's."""
+
+    legs: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SocketOpened:
+    """Answer to OpenSocket. socket, port: of the new socket; None and 0 where the system refused."""
+
+    request: int
+    socket: int | None
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class SocketAdopted:
+    """Answer to AdoptSocket: the data plane has the socket now, under another id; None where it has no
+    room."""
+
+    socket: int
+    adopted: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class NameResolved:
     """Answer to ResolveName: no addresses where it failed."""
 
@@ -176,6 +220,11 @@ Event = (
     | DataOnNewPath
     | DataSession
     | DataTraffic
+    | PathSilent
+    | RelayOpened
+    | RelayEnded
+    | SocketOpened
+    | SocketAdopted
     | NameResolved
     | LookupRequested
     | PingRequested

@@ -13,7 +13,8 @@ from wh.requests import CANDIDATES, Answer, Request, Requests
 from wh.search import Search, SearchCallbacks
 from wh.searches import Searches
 from wh.wire.address import Address, to_text
-from wh.wire.messages import NONCE_LEN, Ping, PingWant
+from wh.wire.fields import NONCE_LEN
+from wh.wire.messages import Ping, PingWant
 from wh.wire.records import Record
 
 INQUIRIES_MAX = 64

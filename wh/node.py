@@ -46,8 +46,10 @@ from wh.status import CandidateStatus, ContactStatus, NodeStatus, PeerStatus
 from wh.trusted import TrustedPeer
 from wh.trusted_peers import TrustedPeers
 from wh.wire.address import Address
-from wh.wire.messages import NONCE_LEN, Challenge, Find, Leaving, Ping
-from wh.wire.records import CandidateFlag, NatProfile, RecordFlag, Sign, Verify
+from wh.wire.candidates import CandidateFlag, NatProfile
+from wh.wire.fields import NONCE_LEN
+from wh.wire.messages import Challenge, Find, Leaving, Ping
+from wh.wire.records import RecordFlag, Sign, Verify
 
 
 class Node:

@@ -16,8 +16,9 @@ from wh.search import Search, SearchCallbacks
 from wh.searches import Searches
 from wh.timers import Timer
 from wh.wire.address import Address
+from wh.wire.candidates import Candidate, NatProfile
 from wh.wire.messages import Put, PutAck, PutStatus
-from wh.wire.records import MAX_LIFETIME_S, Candidate, NatProfile, Record, next_sequence
+from wh.wire.records import MAX_LIFETIME_S, Record, next_sequence
 
 LIFETIME_S = 3600
 REPUBLISH_S = LIFETIME_S / 2

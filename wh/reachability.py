@@ -16,8 +16,9 @@ from wh.randomness import jittered
 from wh.requests import Answer, Requests, Schedule
 from wh.timers import Timer
 from wh.wire.address import Address, is_v4
-from wh.wire.messages import NONCE_LEN, Capability, Ping, PingWant, Pong
-from wh.wire.records import Candidate, Filtering, Mapping
+from wh.wire.candidates import Candidate, Filtering, Mapping
+from wh.wire.fields import NONCE_LEN
+from wh.wire.messages import Capability, Ping, PingWant, Pong
 
 CHECK_S = 300.0
 FIRST_CHECK_S = 1.0

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from wh import overlay
+from wh import events, overlay
 from wh.commands import Notify
 from wh.config import parser
 from wh.config.model import IPAddress, Network
@@ -28,10 +28,11 @@ from wh.ipc.paths import socket_path
 from wh.ipc.schema import Ready, Reloaded, Status
 from wh.ipc.server import Handler, IpcServer, Progress
 from wh.naming.table import NameTable
-from wh.net.control import ControlChannel
+from wh.net.control import ControlChannel, Transmit
 from wh.net.device_sockets import DeviceSockets
 from wh.net.link_monitor import LinkMonitor, open_change_socket
 from wh.net.netlink import LinkManager
+from wh.net.punch_sockets import PunchSockets
 from wh.net.runner import Runner
 from wh.net.tun import check_interface_name, open_tun
 from wh.net.uapi_server import OverlayControl, UapiServer, open_uapi_socket
@@ -39,7 +40,8 @@ from wh.node import Node
 from wh.state import StateFile, state_path
 from wh.verbs import Verbs
 from wh.wire.address import pack
-from wh.wire.messages import NONCE_LEN, Ping, PingWant
+from wh.wire.fields import NONCE_LEN
+from wh.wire.messages import Ping, PingWant
 from whcore.datapath import Datapath
 from whcore.envelope import ControlSessions
 from whcore.keys import SecretKey, encode_key, verify
@@ -180,13 +182,15 @@ class RunningNode:
         )
         self._undo.push_async_callback(host.remove_names)
         sessions = self._make_sessions(state, saved.timestamp_ceiling_ns)
+        punch_sockets = PunchSockets()
+        self._undo.callback(punch_sockets.close_all)
         channel = ControlChannel(
             sessions,
-            lambda path, datagram: datapath.send_control(path.socket, path.remote, datagram),
+            _transmitter(datapath, punch_sockets),
             lambda: Ping(0, PingWant.ECHO, 0, rng.randbytes(NONCE_LEN)),
         )
         node = Node(self.own_key, rng=rng, sign=self._secret_key.sign, verify=verify, mode=self._options.mode)
-        runner = Runner(node, datapath, channel, on_tun_gone=self._on_tun_gone)
+        runner = Runner(node, datapath, channel, punch_sockets, on_tun_gone=self._on_tun_gone)
         if self._has_interface:
             self._serve_wg(datapath, sockets, host)
         return Parts(host, links, datapath, sessions, node, runner, sockets.numbers())
@@ -341,6 +345,15 @@ class RunningNode:
     def _load_network(self) -> None:
         self.parts.sessions.set_exempt_keys(peer.key for peer in self._network.peers)
         self.dispatch(NetworkLoaded(self._network))
+
+
+def _transmitter(datapath: Datapath, punch_sockets: PunchSockets) -> Transmit:
+    def transmit(path: events.Path, datagram: bytes, ttl: int) -> bool:
+        if path.socket in punch_sockets:
+            return punch_sockets.send(path.socket, path.remote, datagram, ttl)
+        return datapath.send_control(path.socket, path.remote, datagram)
+
+    return transmit
 
 
 async def _keep_state(state: StateFile, sessions: ControlSessions) -> None:

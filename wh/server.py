@@ -17,9 +17,9 @@ from wh.requests import Answer, Requests
 from wh.wire.address import Address, port_of, prefix
 from wh.wire.codec import encode
 from wh.wire.errors import BadRecord
+from wh.wire.fields import NONCE_LEN
 from wh.wire.messages import (
     MAX_CONTACTS,
-    NONCE_LEN,
     Challenge,
     Contact,
     Dialback,

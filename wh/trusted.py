@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from wh.commands import ResetSession, SetDataPath
+from wh.commands import ResetSession, Route, SetDataPaths
 from wh.engine import Engine
 from wh.events import Instant, Key, MessageReceived, Path
 from wh.paths import PathInput, PathState, PeerPath
@@ -13,8 +13,10 @@ from wh.randomness import jittered
 from wh.requests import CANDIDATES, Answer, Request, Requests, Schedule
 from wh.timers import Timer
 from wh.wire.address import Address
-from wh.wire.messages import NONCE_LEN, Challenge, Ping, PingWant, Probe
-from wh.wire.records import MAX_CANDIDATES, Record
+from wh.wire.candidates import MAX_CANDIDATES
+from wh.wire.fields import NONCE_LEN
+from wh.wire.messages import Challenge, Ping, PingWant, Probe
+from wh.wire.records import Record
 
 RETRY_AFTER_S = (1.0, 2.0, 5.0, 15.0)
 RETRY_LATER_S = 30.0
@@ -115,7 +117,7 @@ class TrustedPeer:
     def close(self) -> None:
         self._cancel_all()
         if self._machine.step(PathInput.LOST):
-            self._engine.emit(SetDataPath(self.key, None))
+            self._engine.emit(SetDataPaths(self.key))
 
     def set_file_addresses(self, addresses: tuple[Address, ...], now: Instant) -> None:
         if addresses != self._file_addresses:
@@ -246,14 +248,15 @@ class TrustedPeer:
 
     def _set_data_path(self) -> None:
         keepalive_s = 0 if self._reachability.proved else int(KEEPALIVE_S)
-        self._engine.emit(SetDataPath(self.key, self.path, keepalive_s))
+        routes = (Route(self.path),) if self.path is not None else ()
+        self._engine.emit(SetDataPaths(self.key, routes, keepalive_s=keepalive_s))
 
     def _lose(self, now: Instant) -> None:
         self._cancel_all()
         self._engine.peers.obtain(self.key).session_lost()
         self._engine.emit(ResetSession(self.key))
         if self._machine.step(PathInput.LOST):
-            self._engine.emit(SetDataPath(self.key, None))
+            self._engine.emit(SetDataPaths(self.key))
 
     def _schedule_keepalive(self, now: Instant) -> None:
         self._set_timer(now.monotonic + jittered(self._engine.rng, KEEPALIVE_S), self._keepalive_due)

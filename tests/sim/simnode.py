@@ -8,7 +8,7 @@ import random
 from dataclasses import dataclass, field
 
 from simnet import Nat, SimNetwork
-from wh.commands import Command, Knock, Notify, Reply, ResetSession, ResolveName, Send, SetDataPath
+from wh.commands import Command, Knock, Notify, Reply, ResetSession, ResolveName, Send, SetDataPaths
 from wh.config.model import Endpoint, Network, Peer, PeerKind
 from wh.events import (
     Event,
@@ -154,7 +154,8 @@ class SimNode:
                 case ResetSession(peer=peer):
                     for table in (self.sessions, self.current, self.next, self.handshakes):
                         table.pop(peer, None)
-                case SetDataPath(peer=peer, path=path):
+                case SetDataPaths(peer=peer, routes=routes):
+                    path = routes[0].path if routes else None
                     self.data_paths[peer] = path
                     self.path_changes.append((self.network.time, peer, path))
                 case ResolveName(host=host, port=port):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from whcore.datapath import ControlDatagram, PeerStatus
 
-Path = tuple[int, bytes]
+Path = tuple[int, bytes, int, int]
 
 
 class FakeDatapath:
@@ -18,7 +19,8 @@ class FakeDatapath:
         self._control: list[ControlDatagram] = []
         self.sent: list[tuple[int, bytes, bytes]] = []
         self.refusing = False
-        self.paths: dict[bytes, Path | None] = {}
+        self.paths: dict[bytes, tuple[list[Path], int, int]] = {}
+        self.cleared: list[bytes] = []
         self.keepalives: dict[bytes, int] = {}
         self.allowed_ips: dict[bytes, set[tuple[bytes, int]]] = {}
         self.traffic: dict[bytes, tuple[int, int]] = {}
@@ -77,8 +79,16 @@ class FakeDatapath:
     def remove_allowed_ip(self, public_key: bytes, address: bytes, prefix_len: int) -> None:
         self.allowed_ips[public_key].remove((address, prefix_len))
 
-    def set_path(self, public_key: bytes, path: Path | None) -> None:
-        self.paths[public_key] = path
+    def set_paths(
+        self, public_key: bytes, paths: Sequence[Path], *, mode: int = 0, silence_ns: int = 0
+    ) -> None:
+        self.paths[public_key] = (list(paths), mode, silence_ns)
+
+    def clear_silence(self, public_key: bytes) -> None:
+        self.cleared.append(public_key)
+
+    def relay_expire(self, silence_ns: int) -> list[tuple[int, int]]:
+        return []
 
     def forget_sources(self) -> None:
         """Nothing is sent, so nothing is forgotten."""

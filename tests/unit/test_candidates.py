@@ -3,7 +3,7 @@ from __future__ import annotations
 from wh.nat.behavior import NatBehaviour
 from wh.nat.candidates import own_candidates
 from wh.wire.address import Address, pack
-from wh.wire.records import MAX_CANDIDATES, Candidate, CandidateFlag, Filtering, Mapping
+from wh.wire.candidates import MAX_CANDIDATES, Candidate, CandidateFlag, Filtering, Mapping
 
 OWN = pack("198.51.100.2", 62096)
 REFLEXIVE = pack("203.0.113.9", 4000)

@@ -57,7 +57,7 @@ class Side:
             ControlSessions(self.secret, NAMESPACE), self._transmit, lambda: Ping(0, 0, 0, bytes(8))
         )
 
-    def _transmit(self, path: Path, datagram: bytes) -> bool:
+    def _transmit(self, path: Path, datagram: bytes, ttl: int) -> bool:
         if not self.refusing:
             self.sent.append((path, datagram))
         return not self.refusing

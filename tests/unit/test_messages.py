@@ -9,24 +9,33 @@ import pytest
 
 from wh.wire import codec
 from wh.wire.address import pack
+from wh.wire.candidates import Candidate, NatProfile
 from wh.wire.errors import BadMessage
 from wh.wire.messages import (
     ANSWERS,
+    Answer,
     Capability,
     Challenge,
+    Close,
     Contact,
     Dialback,
     Find,
+    Go,
     Leaving,
     Message,
     Nodes,
     Nominate,
+    Offer,
+    Open,
+    Opened,
     Ping,
     Pong,
     Probe,
     ProbeAck,
     Put,
     PutAck,
+    Reserve,
+    Reserved,
     Response,
 )
 
@@ -45,6 +54,14 @@ EXAMPLES: list[tuple[Message, list[object]]] = [
     (Challenge(7, NONCE), [7, 7, NONCE]),
     (Response(7, NONCE), [8, 7, NONCE]),
     (Dialback(7, ADDRESS, NONCE), [9, 7, ADDRESS, NONCE]),
+    (Reserve(7, 3600), [10, 7, 3600]),
+    (Reserved(7, 0, 3600, 10**6, 10**9), [11, 7, 0, 3600, 10**6, 10**9]),
+    (Open(7, KEY), [12, 7, KEY]),
+    (Opened(7, 0, 2**31 - 1, KEY, ADDRESS), [13, 7, 0, 2**31 - 1, KEY, ADDRESS]),
+    (Close(7, 5, 1), [15, 7, 5, 1]),
+    (Offer(7, 9, 1, NatProfile(2, 3), (Candidate(ADDRESS, 2),)), [20, 7, 9, 1, [2, 3], [[ADDRESS, 2]]]),
+    (Answer(7, 9, 1, NatProfile(0, 0), ()), [21, 7, 9, 1, [0, 0], []]),
+    (Go(7, 9, 1, 40), [22, 7, 9, 1, 40]),
     (Probe(7, 1, 2, bytes(3)), [23, 7, 1, 2, bytes(3)]),
     (ProbeAck(7, 1, 2, b""), [24, 7, 1, 2, b""]),
     (Nominate(7, 2, 0), [25, 7, 2, 0]),

@@ -4,7 +4,7 @@ import pytest
 
 from wh.nat.behavior import OBSERVATION_LIFETIME_S, WITNESSES_MAX, NatBehaviour, Observations
 from wh.wire.address import Address, pack
-from wh.wire.records import Filtering, Mapping
+from wh.wire.candidates import Filtering, Mapping
 
 A, B = pack("203.0.113.9", 4000), pack("203.0.113.9", 4001)
 LOCAL = pack("10.0.0.2", 62096)

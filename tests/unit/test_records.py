@@ -10,15 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wh.wire.address import pack
+from wh.wire.candidates import Candidate, CandidateFlag, Filtering, Mapping, NatProfile
 from wh.wire.errors import BadRecord
 from wh.wire.records import (
     CLOCK_SKEW_S,
     MAX_LIFETIME_S,
-    Candidate,
-    CandidateFlag,
-    Filtering,
-    Mapping,
-    NatProfile,
     Record,
     RecordFlag,
     Relay,

@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 from fake_datapath import FakeDatapath
 
-from wh.commands import Command, Knock, Notify, ResolveName, Send, SetDataPath
+from wh.commands import Command, Knock, Notify, PathMode, ResolveName, Route, Send, SetDataPaths
 from wh.events import (
     DataOnNewPath,
     DataSession,
@@ -31,6 +31,7 @@ from wh.events import (
 )
 from wh.net import runner as runner_module
 from wh.net.control import ControlChannel
+from wh.net.punch_sockets import PunchSockets
 from wh.net.runner import Runner
 from wh.wire.address import pack
 from wh.wire.messages import Leaving, Ping
@@ -85,12 +86,14 @@ class Bench:
         sessions = ControlSessions(SecretKey.generate(), b"public")
         self.channel = ControlChannel(
             sessions,
-            lambda path, datagram: self.datapath.send_control(path.socket, path.remote, datagram),
+            lambda path, datagram, ttl: self.datapath.send_control(path.socket, path.remote, datagram),
             lambda: Ping(0, 0, 0, NONCE),
         )
         self.tun_gone = 0
         datapath = cast(core.Datapath, self.datapath)
-        self.runner = Runner(self.engine, datapath, self.channel, on_tun_gone=self._on_tun_gone)
+        self.runner = Runner(
+            self.engine, datapath, self.channel, PunchSockets(), on_tun_gone=self._on_tun_gone
+        )
 
     def _on_tun_gone(self) -> None:
         self.tun_gone += 1
@@ -235,13 +238,16 @@ def test_paths_are_set_for_peers_of_the_data_plane_only() -> None:
 
     async def test(it: Bench) -> None:
         it.datapath.add_peer(PEER)
-        it.engine.react = lambda event: [SetDataPath(PEER, PATH, 20), SetDataPath(other, PATH)]
+        it.engine.react = lambda event: [
+            SetDataPaths(PEER, (Route(PATH, 1400),), PathMode.DUPLICATE, 0.25, 20),
+            SetDataPaths(other, (Route(PATH),)),
+        ]
         it.runner.dispatch(Stopping())
-        assert it.datapath.paths == {PEER: (0, REMOTE)}
+        assert it.datapath.paths == {PEER: ([(0, REMOTE, 0, 1400)], PathMode.DUPLICATE, 250_000_000)}
         assert it.datapath.keepalives == {PEER: 20}
-        it.engine.react = lambda event: [SetDataPath(PEER, None)]
+        it.engine.react = lambda event: [SetDataPaths(PEER)]
         it.runner.dispatch(Stopping())
-        assert it.datapath.paths == {PEER: None}
+        assert it.datapath.paths == {PEER: ([], PathMode.PRIMARY, 0)}
 
     run(test)
 

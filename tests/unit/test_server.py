@@ -15,6 +15,7 @@ from wh.config.model import Network
 from wh.events import Key, LocalAddresses, MessageReceived, NetworkLoaded, Path, ReplyToken, SessionOpened
 from wh.node import Node
 from wh.wire.address import Address, pack
+from wh.wire.candidates import Candidate
 from wh.wire.codec import encode
 from wh.wire.messages import (
     MAX_CONTACTS,
@@ -35,7 +36,7 @@ from wh.wire.messages import (
     PutStatus,
     Response,
 )
-from wh.wire.records import Candidate, Record, sign_record
+from wh.wire.records import Record, sign_record
 
 NAMESPACE = b"public"
 

@@ -14,12 +14,13 @@ from engine_parts import (
     received,
 )
 
-from wh.commands import Command, ResetSession, Send, SetDataPath
+from wh.commands import Command, ResetSession, Route, Send, SetDataPaths
 from wh.events import Instant, Key, Path
 from wh.paths import PathState
 from wh.trusted import KEEPALIVE_S, TrustedPeer
+from wh.wire.candidates import Candidate
 from wh.wire.messages import Challenge, Message, Ping, Pong, Probe, ProbeAck, Response
-from wh.wire.records import Candidate, Record
+from wh.wire.records import Record
 
 
 class FakeSearch:
@@ -115,7 +116,7 @@ def respond(send: Send) -> Response:
 
 
 def test_a_found_candidate_is_pinged_probed_and_then_carries_data(scene: Scene) -> None:
-    assert scene.connect() == [SetDataPath(PEER_KEY, PATH, int(KEEPALIVE_S))]
+    assert scene.connect() == [SetDataPaths(PEER_KEY, (Route(PATH),), keepalive_s=int(KEEPALIVE_S))]
     assert scene.peer.state is PathState.DIRECT
 
 
@@ -124,7 +125,7 @@ def test_a_path_of_a_reachable_node_needs_no_keepalive_of_the_data_plane(scene: 
     scene.do(scene.peer.path_wanted)
     (ping,) = sends(scene.publish(PEER_ADDRESS))
     (probe,) = sends(scene.hear(pong_to(ping)))
-    assert scene.hear(acknowledge(probe)) == [SetDataPath(PEER_KEY, PATH, 0)]
+    assert scene.hear(acknowledge(probe)) == [SetDataPaths(PEER_KEY, (Route(PATH),), keepalive_s=0)]
 
 
 def test_rounds_come_after_1_2_5_15_and_then_each_30_seconds(scene: Scene) -> None:
@@ -176,7 +177,7 @@ def test_three_keepalives_without_an_answer_drop_the_path_and_start_over(scene: 
     scene.connect()
     scene.log.clear()
     scene.wait(KEEPALIVE_S * 1.1 + 5)
-    lost_at = next(seconds for seconds, each in scene.log if each == SetDataPath(PEER_KEY, None))
+    lost_at = next(seconds for seconds, each in scene.log if each == SetDataPaths(PEER_KEY))
     keepalives = [seconds for seconds, each in scene.log if isinstance(each, Send) and seconds < lost_at]
     assert keepalives == [pytest.approx(lost_at - before) for before in (5.0, 3.0, 1.0)]
     assert KEEPALIVE_S * 0.9 <= keepalives[0] <= KEEPALIVE_S * 1.1
@@ -201,7 +202,7 @@ def test_a_peer_that_moved_is_challenged_and_then_followed(scene: Scene) -> None
     assert challenge.path == OTHER_PATH
     assert scene.peer.path == PATH
     commands = scene.hear(respond(challenge), OTHER_PATH)
-    assert commands == [SetDataPath(PEER_KEY, OTHER_PATH, int(KEEPALIVE_S))]
+    assert commands == [SetDataPaths(PEER_KEY, (Route(OTHER_PATH),), keepalive_s=int(KEEPALIVE_S))]
 
 
 def test_a_challenge_without_an_answer_moves_nothing(scene: Scene) -> None:
@@ -233,25 +234,27 @@ def test_data_on_a_new_path_is_checked_before_it_moves_ours(scene: Scene) -> Non
 
 def test_a_session_that_the_peer_opened_is_a_path(scene: Scene) -> None:
     commands = scene.do(lambda now: scene.peer.session_opened(OTHER_PATH, now))
-    assert commands == [SetDataPath(PEER_KEY, OTHER_PATH, int(KEEPALIVE_S))]
+    assert commands == [SetDataPaths(PEER_KEY, (Route(OTHER_PATH),), keepalive_s=int(KEEPALIVE_S))]
 
 
 def test_a_peer_that_leaves_loses_its_path_and_is_tried_again_soon(scene: Scene) -> None:
     scene.connect()
-    assert SetDataPath(PEER_KEY, None) in scene.do(scene.peer.left)
+    assert SetDataPaths(PEER_KEY) in scene.do(scene.peer.left)
     assert scene.peer.state is PathState.IDLE
     assert any(send.path == PATH for send in sends(scene.wait(1.2)))
 
 
 def test_traffic_for_a_peer_with_a_path_tells_the_data_plane_again(scene: Scene) -> None:
     scene.connect()
-    assert scene.do(scene.peer.path_wanted) == [SetDataPath(PEER_KEY, PATH, int(KEEPALIVE_S))]
+    assert scene.do(scene.peer.path_wanted) == [
+        SetDataPaths(PEER_KEY, (Route(PATH),), keepalive_s=int(KEEPALIVE_S))
+    ]
 
 
 def test_a_closed_peer_does_nothing_any_more(scene: Scene) -> None:
     scene.connect()
     scene.peer.close()
-    assert scene.take(0) == [SetDataPath(PEER_KEY, None)]
+    assert scene.take(0) == [SetDataPaths(PEER_KEY)]
     assert scene.wait(100) == []
 
     other = Scene()

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from wh.wire.address import Address, is_v4, prefix, to_text
-from wh.wire.records import Filtering, Mapping
+from wh.wire.candidates import Filtering, Mapping
 
 WITNESSES_MAX = 4
 ANSWERS_WANTED = 3

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 from wh.nat.behavior import NatBehaviour
 from wh.wire.address import Address
-from wh.wire.records import MAX_CANDIDATES, Candidate, CandidateFlag, Mapping
+from wh.wire.candidates import MAX_CANDIDATES, Candidate, CandidateFlag, Mapping
 
 
 def own_candidates(

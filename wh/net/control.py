@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from hashlib import blake2s
 
 from wh.commands import Reply, Send
 from wh.events import (
@@ -22,13 +23,15 @@ from wh.events import (
     SendFailed,
     SessionOpened,
 )
+from wh.limits import RateLimit
 from wh.net.handshakes import Handshakes
 from wh.net.validation import ValidatedPaths
 from wh.wire import codec
 from wh.wire.address import is_usable
 from wh.wire.errors import BadMessage
-from wh.wire.messages import Challenge, Find, FindWant, Message, Ping, Response
+from wh.wire.messages import Challenge, Find, FindWant, Message, Ping, Probe, Response
 from whcore import envelope
+from whcore.channels import encode_channel
 from whcore.datapath import ControlDatagram
 from whcore.errors import InvalidKey
 
@@ -48,13 +51,18 @@ CONFIRMATION = b""
 """The payload of a DATA whose only purpose is that the responder knows our address and that we have the
 keys."""
 
+CHANNEL_INIT_BURST = 5
+CHANNEL_INIT_INTERVAL_S = 0.2
+CHANNELS_MAX = 4096
+"""What one channel may have us answer (docs/protocol.md section 2)."""
+
 LOAD_INITS_PER_S = 200
 """Handshakes a second above which mac2 is asked for: at 400 us each, 8% of a core."""
 
 NS = 10**9
 
-Transmit = Callable[[Path, bytes], bool]
-"""Send one datagram now; False where the socket refused it."""
+Transmit = Callable[[Path, bytes, int], bool]
+"""Send one datagram now, with that hop limit (0: the system's); False where the socket refused it."""
 
 PingFactory = Callable[[], Ping]
 """A PING of the channel's own, for rekeying: its answer interests nobody."""
@@ -94,6 +102,8 @@ class ControlChannel:
         self._handshakes = Handshakes()
         self._validated = ValidatedPaths()
         self._load = LoadMeter()
+        self._channels: set[Path] = set()
+        self._channel_inits = RateLimit(CHANNEL_INIT_BURST, CHANNEL_INIT_INTERVAL_S, CHANNELS_MAX)
         self._counts: Counter[str] = Counter()
 
     # Outgoing.
@@ -126,6 +136,14 @@ class ControlChannel:
         self._handshakes.finish(peer)
         self._validated.forget(peer)
 
+    def admit_channel(self, path: Path) -> None:
+        """Datagrams that come out of this channel are judged; those of all others are dropped."""
+        if len(self._channels) < CHANNELS_MAX:
+            self._channels.add(path)
+
+    def dismiss_channel(self, path: Path) -> None:
+        self._channels.discard(path)
+
     def expire(self, now: Instant) -> list[Event]:
         """Give up what has waited too long. Call it at next_deadline()."""
         return [_failed(unsent) for unsent in self._handshakes.expire(now.monotonic)]
@@ -147,8 +165,9 @@ class ControlChannel:
 
     def _send_data(self, command: Send, now: Instant) -> list[Event]:
         payload = codec.encode(command.message)
-        datagram = self._sessions.seal(command.peer, payload, now_ns=_ns(now.monotonic))
-        if datagram is None or not self._put(command.path, datagram):
+        pad_to = command.pad_to if isinstance(command.message, Probe) else DATA_PLAINTEXT_MIN
+        datagram = self._sessions.seal(command.peer, payload, now_ns=_ns(now.monotonic), pad_to=pad_to)
+        if datagram is None or not self._put(command.path, datagram, command.ttl):
             return [_failed(command)]
         if isinstance(command.message, Challenge):
             self._validated.challenge_sent(command.peer, command.path, command.message.nonce)
@@ -190,8 +209,10 @@ class ControlChannel:
             return []
         return self._begin(Send(command.peer, command.path, self._make_ping()), now)
 
-    def _put(self, path: Path, datagram: bytes) -> bool:
-        if self._transmit(path, datagram):
+    def _put(self, path: Path, datagram: bytes, ttl: int = 0) -> bool:
+        if path.channel:
+            datagram = encode_channel(path.channel, datagram)
+        if self._transmit(path, datagram, ttl):
             return True
         self._counts["transmit_failed"] += 1
         return False
@@ -200,12 +221,14 @@ class ControlChannel:
 
     def receive(self, datagram: ControlDatagram, now: Instant) -> list[Event]:
         """Judge one datagram from the network."""
-        data, path = datagram.data, Path(datagram.socket, datagram.remote)
+        data, path = datagram.data, Path(datagram.socket, datagram.remote, datagram.channel)
         if len(data) < KNOCK_LEN or data[:2] != MAGIC or data[3]:
             return self._drop("malformed_datagram")
         if not is_usable(path.remote, allow_loopback=self._allow_loopback):
             return self._drop("bad_source")
-        if data[2] == TYPE_KNOCK:
+        if path.channel and path not in self._channels:
+            return self._drop("unknown_channel")
+        if data[2] == TYPE_KNOCK and not path.channel:
             if len(data) != KNOCK_LEN:
                 return self._drop("malformed_datagram")
             return [KnockReceived(path.remote, data[4:])]
@@ -214,9 +237,11 @@ class ControlChannel:
         return self._drop("unknown_datagram_type")
 
     def _open(self, data: bytes, path: Path, now: Instant) -> list[Event]:
+        if data[2] == TYPE_INIT and path.channel and not self._channel_inits.allow(path, now.monotonic):
+            return self._drop("init_budget")
         under_load = data[2] == TYPE_INIT and self._load.count(now.monotonic)
         opened = self._sessions.open(
-            data, path.remote, now_ns=_ns(now.monotonic), wall_ns=_ns(now.unix), under_load=under_load
+            data, _source_of(path), now_ns=_ns(now.monotonic), wall_ns=_ns(now.unix), under_load=under_load
         )
         match opened:
             case (envelope.REQUEST, peer, pending, payload):
@@ -288,6 +313,15 @@ class ControlChannel:
     def _drop(self, reason: str) -> list[Event]:
         self._counts[reason] += 1
         return []
+
+
+def _source_of(path: Path) -> bytes:
+    """18 bytes that stand for where a datagram came from, in cookies and limits (docs/protocol.md section 1).
+    Each channel is a network of its own."""
+    if not path.channel:
+        return path.remote
+    named = path.remote + path.channel.to_bytes(4, "little")
+    return blake2s(named, digest_size=len(path.remote)).digest()
 
 
 def _ns(seconds: float) -> int:

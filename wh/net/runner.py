@@ -11,9 +11,29 @@ import logging
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
-from wh.commands import Command, Knock, Notify, Reply, ResetSession, ResolveName, Send, SetDataPath
+from wh.commands import (
+    AdmitChannel,
+    AdoptSocket,
+    ClearSilence,
+    CloseRelay,
+    CloseSocket,
+    Command,
+    DismissChannel,
+    Knock,
+    MoveRelay,
+    Notify,
+    OpenRelay,
+    OpenSocket,
+    Reply,
+    ResetSession,
+    ResolveName,
+    Send,
+    SetDataPaths,
+    SetRelayLimits,
+)
 from wh.errors import Code, IpcError
 from wh.events import (
     DataOnNewPath,
@@ -23,12 +43,19 @@ from wh.events import (
     Instant,
     Key,
     Path,
+    PathSilent,
     PathWanted,
+    RelayEnded,
+    RelayOpened,
     RequestCancelled,
+    SocketAdopted,
+    SocketOpened,
 )
 from wh.net.control import KNOCK_HEADER, ControlChannel
 from wh.net.names import NameResolver
+from wh.net.punch_sockets import PunchSockets
 from whcore import datapath as core
+from whcore.errors import SystemFailure
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +68,9 @@ FAILED_TICK_PAUSE_S = 1.0
 """A timer that fails may be due again at once, for ever."""
 REQUESTS_MAX = 64
 FAILURE_LOG_S = 60.0
+RELAY_SILENCE_S = 120.0
+"""A channel dies after this (docs/protocol.md section 8)."""
+NS = 10**9
 EVENTS_PER_DISPATCH_MAX = 4096
 """Against a Send that fails at once and is tried again at once, for ever."""
 
@@ -71,6 +101,7 @@ class Runner:
         node: Engine,
         datapath: core.Datapath,
         channel: ControlChannel,
+        punch_sockets: PunchSockets,
         *,
         on_tun_gone: Callable[[], None],
         allow_loopback: bool = False,
@@ -78,6 +109,8 @@ class Runner:
         self._node = node
         self._datapath = datapath
         self._channel = channel
+        self._punch_sockets = punch_sockets
+        punch_sockets.receive = self._on_punch_datagram
         self._on_tun_gone = on_tun_gone
         self._names = NameResolver(allow_loopback=allow_loopback)
         self._timer: asyncio.TimerHandle | None = None
@@ -152,9 +185,13 @@ class Runner:
         for raw in self._datapath.drain_events():
             events.extend(self._translate(raw))
         for datagram in self._datapath.drain_control(CONTROL_BATCH):
-            if datagram.channel == 0:  # the engine opened no relay channel, so nothing may come through one
-                events.extend(self._guarded(self._channel.receive, datagram, now) or ())
+            events.extend(self._guarded(self._channel.receive, datagram, now) or ())
         self._settle(events, now)
+        self._schedule()
+
+    def _on_punch_datagram(self, datagram: core.ControlDatagram) -> None:
+        now = read_clocks()
+        self._settle(deque(self._guarded(self._channel.receive, datagram, now) or ()), now)
         self._schedule()
 
     def _translate(self, raw: tuple[Any, ...]) -> list[Event]:
@@ -162,8 +199,10 @@ class Runner:
         match raw:
             case (core.EVENT_PATH_WANTED, peer):
                 return [PathWanted(peer)]
-            case (core.EVENT_NEW_PATH, peer, socket, remote, 0):  # a channel's paths are the relay's
-                return [DataOnNewPath(peer, Path(socket, remote))]
+            case (core.EVENT_NEW_PATH, peer, socket, remote, channel):
+                return [DataOnNewPath(peer, Path(socket, remote, channel))]
+            case (core.EVENT_PATH_SILENT, peer):
+                return [PathSilent(peer)]
             case (core.EVENT_HANDSHAKE, peer):
                 return [DataSession(peer, up=True)]
             case (core.EVENT_HANDSHAKE_FAILED, peer):
@@ -203,7 +242,11 @@ class Runner:
             await asyncio.sleep(PERIOD_S)
             now = read_clocks()
             self._guarded(self._channel.remove_idle, now)
-            self.dispatch(*self._traffic_report())
+            self.dispatch(*self._traffic_report(), *self._expire_relays())
+
+    def _expire_relays(self) -> list[Event]:
+        ended = self._datapath.relay_expire(int(RELAY_SILENCE_S * NS))
+        return [RelayEnded(tuple(ended))] if ended else []
 
     def _traffic_report(self) -> list[Event]:
         """One event a peer whose byte counts moved."""
@@ -243,8 +286,19 @@ class Runner:
                 self._datapath.send_control(socket, to, KNOCK_HEADER + nonce)
             case ResetSession(peer):
                 self._channel.reset(peer)
-            case SetDataPath(peer, path, keepalive_s):
-                self._set_data_path(peer, path, keepalive_s)
+            case SetDataPaths():
+                self._set_data_paths(command)
+            case ClearSilence(peer):
+                if self._datapath.has_peer(peer):
+                    self._datapath.clear_silence(peer)
+            case AdmitChannel(path):
+                self._channel.admit_channel(path)
+            case DismissChannel(path):
+                self._channel.dismiss_channel(path)
+            case OpenRelay() | MoveRelay() | CloseRelay() | SetRelayLimits():
+                return self._relay(command)
+            case OpenSocket() | CloseSocket() | AdoptSocket():
+                return self._change_sockets(command)
             case ResolveName(host, port):
                 self._spawn(self._resolve(host, port))
             case Notify(request):
@@ -252,10 +306,72 @@ class Runner:
                     self._requests[request].put_nowait(command)
         return []
 
-    def _set_data_path(self, peer: Key, path: Path | None, keepalive_s: int) -> None:
-        if self._datapath.has_peer(peer):  # the engine also keeps paths to peers that carry no traffic
-            self._datapath.set_path(peer, None if path is None else (path.socket, path.remote))
-            self._datapath.set_keepalive(peer, keepalive_s)
+    def _set_data_paths(self, command: SetDataPaths) -> None:
+        if not self._datapath.has_peer(command.peer):  # the engine also keeps paths to peers without traffic
+            return
+        self._datapath.set_paths(
+            command.peer,
+            [(*route.path, route.mtu) for route in command.routes],
+            mode=command.mode,
+            silence_ns=int(command.silence_s * NS),
+        )
+        self._datapath.set_keepalive(command.peer, command.keepalive_s)
+
+    def _relay(self, command: OpenRelay | MoveRelay | CloseRelay | SetRelayLimits) -> list[Event]:
+        """A channel that is gone by now needs neither move nor close."""
+        match command:
+            case OpenRelay(request, opener, target, rate, burst, quota, trusted):
+                return [RelayOpened(request, self._open_relay(opener, target, rate, burst, quota, trusted))]
+            case MoveRelay(leg, path):
+                with suppress(KeyError):
+                    self._datapath.relay_move(leg, (path.socket, path.remote))
+            case CloseRelay(leg):
+                with suppress(KeyError):
+                    self._datapath.relay_close(leg)
+            case SetRelayLimits(rate, burst, day_quota):
+                self._datapath.relay_limit(rate=rate, burst=burst, day_quota=day_quota)
+        return []
+
+    def _open_relay(
+        self, opener: Path, target: Path, rate: int, burst: int, quota: int, trusted: bool
+    ) -> tuple[int, int] | None:
+        try:
+            return self._datapath.relay_open(
+                (opener.socket, opener.remote),
+                (target.socket, target.remote),
+                rate=rate,
+                burst=burst,
+                quota=quota,
+                trusted=trusted,
+            )
+        except (SystemFailure, ValueError):  # every channel is taken; a socket has gone meanwhile
+            return None
+
+    def _change_sockets(self, command: OpenSocket | CloseSocket | AdoptSocket) -> list[Event]:
+        match command:
+            case OpenSocket(request, family):
+                opened = self._punch_sockets.open(family)
+                return [SocketOpened(request, *(opened or (None, 0)))]
+            case AdoptSocket(socket):
+                return [SocketAdopted(socket, self._adopt(socket))]
+            case CloseSocket(socket) if socket in self._punch_sockets:
+                self._punch_sockets.close(socket)
+            case CloseSocket(socket):
+                with suppress(ValueError):
+                    self._datapath.remove_socket(socket)
+        return []
+
+    def _adopt(self, socket: int) -> int | None:
+        udp = self._punch_sockets.take(socket)
+        if udp is None:
+            return None
+        try:
+            adopted = self._datapath.add_socket(udp.fileno())
+        except (SystemFailure, ValueError):  # the table is full
+            udp.close()
+            return None
+        udp.detach()
+        return adopted
 
     async def _resolve(self, host: str, port: int) -> None:
         self.dispatch(await self._names.resolve(host, port))

@@ -50,6 +50,17 @@ def open_udp_sockets(port: int) -> list[socket.socket]:
     raise _explain(failure, 0) from failure
 
 
+def open_udp_socket(family: int) -> socket.socket:
+    """One more such socket, on a free port. family: 4 or 6. Raises SystemSetupError."""
+    try:
+        opened = _open_v4(0) if family == 4 else _open_v6(0)
+    except OSError as error:
+        raise _explain(error, 0) from error
+    if opened is None:
+        raise SystemSetupError("this host has no IPv6")
+    return opened
+
+
 def _open_pair(port: int) -> list[socket.socket]:
     opened: list[socket.socket] = []
     try:

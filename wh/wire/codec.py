@@ -8,7 +8,8 @@ import msgspec
 
 from wh.wire import address
 from wh.wire.errors import BadMessage
-from wh.wire.messages import Contact, Dialback, Message, Nodes, Pong, Uint32
+from wh.wire.fields import Uint32
+from wh.wire.messages import Answer, Contact, Dialback, Message, Nodes, Offer, Open, Opened, Pong, RelayStatus
 from wh.wire.public_key import is_public_key
 
 MAX_MESSAGE_LEN = 1_100
@@ -39,8 +40,9 @@ def encode(message: Message) -> bytes:
 def decode_untrusted(data: bytes, *, allow_loopback: bool = False) -> Message | None:
     """The message, or None for a type that this version does not know. Raises BadMessage only.
 
-    An address that no datagram may be sent to is refused (docs/protocol.md section 1), except in NODES, where
-    only its contact is left out. allow_loopback: 127.0.0.0/8 and ::1 are usable (all nodes on one host).
+    An address that no datagram may be sent to is refused (docs/protocol.md section 1), except in NODES, OFFER
+    and ANSWER, where only its contact or candidate is left out, and OPENED, where it becomes zeros.
+    allow_loopback: 127.0.0.0/8 and ::1 are usable (all nodes on one host).
     """
     if len(data) > MAX_MESSAGE_LEN:
         raise BadMessage(f"{len(data)} bytes; the limit is {MAX_MESSAGE_LEN}")
@@ -66,6 +68,17 @@ def _check_addresses(message: Message, allow_loopback: bool) -> Message:
     if isinstance(message, Nodes):
         kept = tuple(contact for contact in message.contacts if _is_usable(contact, allow_loopback))
         return msgspec.structs.replace(message, contacts=kept)
+    if isinstance(message, Offer | Answer):
+        candidates = tuple(
+            each
+            for each in message.candidates
+            if address.is_usable(each.address, allow_loopback=allow_loopback)
+        )
+        return msgspec.structs.replace(message, candidates=candidates)
+    if isinstance(message, Opened):
+        return _check_opened(message, allow_loopback)
+    if isinstance(message, Open) and not is_public_key(message.peer):
+        raise BadMessage("OPEN names no public key")
     if isinstance(message, Pong):
         named = message.observed
     elif isinstance(message, Dialback):
@@ -75,6 +88,15 @@ def _check_addresses(message: Message, allow_loopback: bool) -> Message:
     if not address.is_usable(named, allow_loopback=allow_loopback):
         raise BadMessage(f"{type(message).__name__} names the unusable address {address.to_text(named)}")
     return message
+
+
+def _check_opened(opened: Opened, allow_loopback: bool) -> Opened:
+    """A relay that sees our peer over TCP, or refuses, names no address."""
+    if opened.status == RelayStatus.OK and not is_public_key(opened.peer):
+        raise BadMessage("OPENED names no public key")
+    if address.is_usable(opened.observed, allow_loopback=allow_loopback):
+        return opened
+    return msgspec.structs.replace(opened, observed=bytes(len(opened.observed)))
 
 
 def _is_usable(contact: Contact, allow_loopback: bool) -> bool:

@@ -13,19 +13,24 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from wh.wire.candidates import MAX_CANDIDATES, Candidate, NatProfile
+from wh.wire.fields import (
+    NONCE_LEN,
+    AddressBytes,
+    ChannelId,
+    KeyBytes,
+    NonceBytes,
+    Uint8,
+    Uint16,
+    Uint32,
+    Uint64,
+)
+
 MAX_CONTACTS = 16
 MAX_RECORD_LEN = 512
 MAX_TOKEN_LEN = 16
 MAX_PROBE_PADDING = 1_024
-NONCE_LEN = 8
 
-Uint8 = Annotated[int, Meta(ge=0, le=0xFF)]
-Uint16 = Annotated[int, Meta(ge=0, le=0xFFFF)]
-Uint32 = Annotated[int, Meta(ge=0, le=0xFFFF_FFFF)]
-Uint64 = Annotated[int, Meta(ge=0)]  # msgpack itself has no longer integers
-KeyBytes = Annotated[bytes, Meta(min_length=32, max_length=32)]
-AddressBytes = Annotated[bytes, Meta(min_length=18, max_length=18)]
-NonceBytes = Annotated[bytes, Meta(min_length=NONCE_LEN, max_length=NONCE_LEN)]
 TokenBytes = Annotated[bytes, Meta(max_length=MAX_TOKEN_LEN)]
 RecordBytes = Annotated[bytes, Meta(max_length=MAX_RECORD_LEN)]
 PaddingBytes = Annotated[bytes, Meta(max_length=MAX_PROBE_PADDING)]
@@ -56,6 +61,24 @@ class PutStatus(IntEnum):
     BAD_RECORD = 3
     TOO_FAR = 4  # 2k live servers are nearer
     FULL = 5
+
+
+class RelayStatus(IntEnum):
+    """In RESERVED and OPENED."""
+
+    OK = 0
+    REFUSED = 1  # the operator offers no relay, or not to strangers
+    FULL = 2  # a limit of the relay, or of the asker's network, is reached
+    UNKNOWN = 3  # the target has no reservation here
+    BARRED = 4  # the target closed a channel of this key lately
+
+
+class CloseReason(IntEnum):
+    DONE = 0
+    UNWANTED = 1  # from a target: bars the opener's key for 10 min
+    SILENT = 2
+    QUOTA = 3
+    GONE = 4  # the other end has left the relay
 
 
 class Contact(Struct, array_like=True, frozen=True):
@@ -143,6 +166,83 @@ class Dialback(Struct, array_like=True, frozen=True, tag=9):
     nonce: NonceBytes
 
 
+class Reserve(Struct, array_like=True, frozen=True, tag=10):
+    """Ask a server to relay for us. ttl: seconds wanted; 0 ends the reservation."""
+
+    request_id: Uint32
+    ttl: Uint16
+
+
+class Reserved(Struct, array_like=True, frozen=True, tag=11):
+    """status: a RelayStatus. ttl: seconds from now; 0 where there is none. rate: bytes/s of a channel, quota:
+    bytes of a channel; 0: unlimited."""
+
+    request_id: Uint32
+    status: Uint8
+    ttl: Uint16 = 0
+    rate: Uint32 = 0
+    quota: Uint64 = 0
+
+
+class Open(Struct, array_like=True, frozen=True, tag=12):
+    """Ask a relay for a channel to `peer`, which has a reservation there."""
+
+    request_id: Uint32
+    peer: KeyBytes
+
+
+class Opened(Struct, array_like=True, frozen=True, tag=13):
+    """The answer to OPEN, and, unasked (request id 0), what the relay tells the other end.
+
+    status: a RelayStatus. channel: our leg's id. peer: who is at the other end. observed: where the relay
+    sees it.
+    """
+
+    request_id: Uint32
+    status: Uint8
+    channel: ChannelId = 0
+    peer: KeyBytes = bytes(32)
+    observed: AddressBytes = bytes(18)
+
+
+class Close(Struct, array_like=True, frozen=True, tag=15):
+    """From a client: it wants the channel no more; from the relay: it has ended. reason: a CloseReason."""
+
+    request_id: Uint32
+    channel: ChannelId
+    reason: Uint8 = 0
+
+
+class Offer(Struct, array_like=True, frozen=True, tag=20):
+    """Begin a round of hole punching (docs/protocol.md section 7). attempt: chosen by who offers. round: from
+    0. nat: of the sender's socket; candidates: where the sender will send from."""
+
+    request_id: Uint32
+    attempt: Uint32
+    round: Uint8
+    nat: NatProfile
+    candidates: Annotated[tuple[Candidate, ...], Meta(max_length=MAX_CANDIDATES)]
+
+
+class Answer(Struct, array_like=True, frozen=True, tag=21):
+    """The answer to OFFER, same fields. An empty list of candidates refuses."""
+
+    request_id: Uint32
+    attempt: Uint32
+    round: Uint8
+    nat: NatProfile
+    candidates: Annotated[tuple[Candidate, ...], Meta(max_length=MAX_CANDIDATES)]
+
+
+class Go(Struct, array_like=True, frozen=True, tag=22):
+    """Start sending PROBEs `delay` ms after this arrives."""
+
+    request_id: Uint32
+    attempt: Uint32
+    round: Uint8
+    delay: Uint16 = 0
+
+
 class Probe(Struct, array_like=True, frozen=True, tag=23):
     """padding makes the datagram as long as the path that is tried; its bytes mean nothing."""
 
@@ -183,6 +283,14 @@ Message = (
     | Challenge
     | Response
     | Dialback
+    | Reserve
+    | Reserved
+    | Open
+    | Opened
+    | Close
+    | Offer
+    | Answer
+    | Go
     | Probe
     | ProbeAck
     | Nominate
@@ -194,6 +302,9 @@ ANSWERS: dict[type[Message], type[Message]] = {
     Find: Nodes,
     Put: PutAck,
     Challenge: Response,
+    Reserve: Reserved,
+    Open: Opened,
+    Offer: Answer,
     Probe: ProbeAck,
 }
 """Request -> its answer. The other messages ask for none."""

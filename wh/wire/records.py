@@ -11,20 +11,21 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from enum import IntEnum, IntFlag
+from enum import IntFlag
 from typing import Annotated, NamedTuple
 
 import msgspec
 from msgspec import Meta
 
 from wh.wire.address import Address, is_usable
+from wh.wire.candidates import MAX_CANDIDATES, Candidate, NatProfile
 from wh.wire.errors import BadRecord
-from wh.wire.messages import MAX_RECORD_LEN, AddressBytes, KeyBytes, Uint8, Uint16
+from wh.wire.fields import AddressBytes, KeyBytes, Uint8, Uint16
+from wh.wire.messages import MAX_RECORD_LEN
 from wh.wire.public_key import Key, is_public_key
 
 MAX_LIFETIME_S = 2 * 3600
 CLOCK_SKEW_S = 600
-MAX_CANDIDATES = 8
 MAX_RELAYS = 3
 SIGNATURE_LEN = 64
 
@@ -44,36 +45,6 @@ class RecordFlag(IntFlag):
     RELAY = 2
 
 
-class CandidateFlag(IntFlag):
-    CONFIRMED = 1  # a KNOCK or PROBE arrived there; without it only one node's word stands for it
-
-
-class Mapping(IntEnum):
-    """How a NAT maps (RFC 4787 4.1), as far as it matters to punching (docs/protocol.md section 6)."""
-
-    UNKNOWN = 0
-    NONE = 1  # no NAT
-    ENDPOINT_INDEPENDENT = 2
-    SEQUENTIAL = 3  # endpoint-dependent, small steps between ports
-    RANDOM = 4  # endpoint-dependent
-
-
-class Filtering(IntEnum):
-    """What a NAT lets in (RFC 4787 5)."""
-
-    UNKNOWN = 0
-    ENDPOINT_INDEPENDENT = 1
-    ADDRESS_DEPENDENT = 2
-    ADDRESS_AND_PORT_DEPENDENT = 3
-
-
-class Candidate(msgspec.Struct, array_like=True, frozen=True):
-    """A direct address. flags: CandidateFlag bits."""
-
-    address: AddressBytes
-    flags: Uint8 = 0
-
-
 class Relay(msgspec.Struct, array_like=True, frozen=True):
     """A relay that forwards to the node. transport: 0 UDP, 1 TCP."""
 
@@ -81,13 +52,6 @@ class Relay(msgspec.Struct, array_like=True, frozen=True):
     address: AddressBytes
     rtt_ms: Uint16 = 0
     transport: Uint8 = 0
-
-
-class NatProfile(msgspec.Struct, array_like=True, frozen=True):
-    """mapping: a Mapping. filtering: a Filtering. Plain ints, for values that a later version may add."""
-
-    mapping: Uint8 = Mapping.UNKNOWN
-    filtering: Uint8 = Filtering.UNKNOWN
 
 
 class _Body(msgspec.Struct, array_like=True, frozen=True):

@@ -12,8 +12,9 @@ class Code(StrEnum):
     """Every stable error code of WireHub; `meaning` is the line that documentation and `wh help errors`
     show.
 
-    WH10x keys, WH11x-12x the network file, WH13x the command line, WH20x bytes from the network, WH21x-22x
-    this system, WH30x the core, WH31x-32x the running daemon. A code is never given a second meaning.
+    WH10x keys, WH11x-12x the network file, WH13x the command line, WH14x invitations, WH20x bytes from the
+    network, WH21x-22x this system, WH30x the core, WH31x-32x the running daemon. A code is never given a
+    second meaning.
     """
 
     meaning: str
@@ -42,6 +43,15 @@ class Code(StrEnum):
     EXTRA_WORD = "WH122", "a line of the network file has a word too many"
 
     USAGE = "WH130", "the command line is not understood"
+
+    INVITATION_MALFORMED = "WH140", "a text is no invitation, or says what none may say"
+    INVITATION_TRUNCATED = "WH141", "an invitation is cut off"
+    INVITATION_MISTYPED = "WH142", "an invitation has a wrong character"
+    INVITATION_VERSION = "WH143", "an invitation is of another version of WireHub"
+    INVITATION_EXPIRED = "WH144", "an invitation has expired"
+    INVITATION_OWN = "WH145", "an invitation is for the node that made it"
+    INVITATION_USED = "WH146", "somebody else has used the invitation"
+    INVITATION_REFUSED = "WH147", "the node that invited does not know the invitation, or no longer"
 
     BAD_PACKET = "WH201", "bytes from the network do not verify"
     NOT_PERMITTED = "WH210", "no permission to configure the network"
@@ -112,6 +122,12 @@ class ConfigErrors(ConfigError):
             place=first.place,
         )
         self.errors = errors
+
+
+class InvitationError(UserError):
+    """An invitation that lets nobody in, with one of the codes WH14x."""
+
+    default_code = Code.INVITATION_MALFORMED
 
 
 class SystemSetupError(UserError):

@@ -53,6 +53,27 @@ class LocalAddresses:
     addresses: tuple[Address, ...]
 
 
+class PortMapping(NamedTuple):
+    """What a gateway says it does for us: packets to `external` reach our `internal_port`. transport: "udp"
+    or "tcp"."""
+
+    transport: str
+    internal_port: int
+    external: Address
+
+
+@dataclass(frozen=True, slots=True)
+class MappingsChanged:
+    """All mappings that gateways hold for us now; again after each change. Nothing of it is proved."""
+
+    mappings: tuple[PortMapping, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Woke:
+    """The machine slept: what the networks around it knew of us may be gone."""
+
+
 @dataclass(frozen=True, slots=True)
 class MessageReceived:
     """One message of a peer whose key the envelope has proved.
@@ -212,6 +233,8 @@ class Stopping:
 Event = (
     NetworkLoaded
     | LocalAddresses
+    | MappingsChanged
+    | Woke
     | MessageReceived
     | SessionOpened
     | SendFailed

@@ -23,6 +23,7 @@ from wh.events import (
     KnockReceived,
     LocalAddresses,
     LookupRequested,
+    MappingsChanged,
     MessageReceived,
     NameResolved,
     NetworkLoaded,
@@ -32,6 +33,7 @@ from wh.events import (
     SendFailed,
     SessionOpened,
     Stopping,
+    Woke,
 )
 from wh.inquiries import Inquiries, LookupInquiry, PingInquiry
 from wh.kademlia import Kademlia
@@ -119,7 +121,12 @@ class Node:
             case NetworkLoaded(network=network):
                 self._network_loaded(network, now)
             case LocalAddresses():
-                self._local_addresses(event, now)
+                self._engine.addressing.set_local(event)
+                self._surroundings_changed(now)
+            case Woke():
+                self._surroundings_changed(now)
+            case MappingsChanged(mappings=mappings):
+                self._reachability.mappings_changed(mappings, now)
             case NameResolved():
                 self._endpoints.resolved(event, now)
             case LookupRequested() | PingRequested():
@@ -245,8 +252,8 @@ class Node:
         self._trusted.set_network(network, now)
         self._publisher.content_changed(now)
 
-    def _local_addresses(self, event: LocalAddresses, now: Instant) -> None:
-        self._engine.addressing.set_local(event)
+    def _surroundings_changed(self, now: Instant) -> None:
+        """Other addresses, or a sleep in which NATs forgot us: nothing that was measured counts any more."""
         self._reachability.restart(now)
         self._discovery.join(now)
         self._trusted.local_changed(now)

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import StrEnum
 
 from wh.engine import Engine
-from wh.events import Instant, Key, KnockReceived
+from wh.events import Instant, Key, KnockReceived, PortMapping
 from wh.kademlia import Kademlia
 from wh.limits import RecentlySeen
+from wh.mapped_ports import MappedPorts
 from wh.nat.behavior import WITNESSES_MAX, NatBehaviour, Observations, network_of
 from wh.nat.candidates import own_candidates
 from wh.randomness import jittered
 from wh.requests import Answer, Requests, Schedule
 from wh.timers import Timer
-from wh.wire.address import Address, is_v4
+from wh.wire.address import Address, is_v4, port_of
 from wh.wire.candidates import Candidate, Filtering, Mapping
 from wh.wire.fields import NONCE_LEN
 from wh.wire.messages import Capability, Ping, PingWant, Pong
 
 CHECK_S = 300.0
 FIRST_CHECK_S = 1.0
+MAPPING_CHECK_S = 6.0
+"""Between KNOCKs asked for at a mapped address; a server does one node the favour once in 5 s."""
 ASK = Schedule((0.4,), 1.0)
 WRITTEN_LIFETIME_S = 600.0
 """A KNOCK from an address that we wrote to this recently proves nothing: our own packet opened the way."""
@@ -63,6 +66,7 @@ class OwnReachability:
             OrderedDict()
         )  # nonce -> address that is to be knocked at
         self._written = RecentlySeen(WRITTEN_LIFETIME_S)
+        self._mapped = MappedPorts()
         self._timer: Timer | None = None
         requests.answer_listeners.append(self._answered)
 
@@ -88,7 +92,18 @@ class OwnReachability:
     def candidates(self) -> tuple[Candidate, ...]:
         own = dict.fromkeys((*self.file_addresses, *self._engine.addressing.publishable()))
         declared = self.mode is Mode.DIRECT or (self.bootstrap and self.mode is not Mode.NAT)
-        return own_candidates(tuple(own), self.behaviours(), self._proofs, declared_direct=declared)
+        return own_candidates(
+            tuple(own),
+            self.behaviours(),
+            self._proofs,
+            declared_direct=declared,
+            mapped=self._mapped_addresses(),
+        )
+
+    @property
+    def proved_mappings(self) -> tuple[Address, ...]:
+        """Where a KNOCK came through a gateway's mapping."""
+        return tuple(address for address in self._mapped_addresses() if address in self._proofs)
 
     def behaviours(self) -> list[NatBehaviour]:
         """One for each address family that somebody saw us on."""
@@ -113,6 +128,19 @@ class OwnReachability:
         for observations in self._observations.values():
             observations.clear()
         self._proofs.clear()
+        self._mapped.restart()
+        self._changed(now)
+        self.check_soon(now)
+
+    def mappings_changed(self, mappings: Iterable[PortMapping], now: Instant) -> None:
+        """What a gateway does no more is not published any more; what is new counts once a KNOCK came."""
+        before = self._mapped_addresses()
+        if not self._mapped.set(mappings):
+            return
+        kept = {*self._mapped_addresses(), *self._observed()}
+        for address in before:
+            if address not in kept:
+                self._proofs.pop(address, None)
         self._changed(now)
         self.check_soon(now)
 
@@ -131,11 +159,22 @@ class OwnReachability:
     def knocked(self, event: KnockReceived, now: Instant) -> None:
         """A third node's KNOCK arrived, at the address that a server saw us at."""
         address = self._expected.pop(event.nonce, None)
-        if address is None or self._written.seen(event.source[:16], now.monotonic):
+        if address is None or not self._proves(event.source, address, now):
             return
         if len(self._proofs) < PROOFS_MAX or address in self._proofs:
             self._proofs[address] = now.monotonic
             self._changed(now)
+
+    def _proves(self, source: Address, address: Address, now: Instant) -> bool:
+        """What we write goes out by other ports than a gateway's mapping, and opens none of those."""
+        only_mapped = self._mapped.has(address) and address not in self._observed()
+        return only_mapped or not self._written.seen(source[:16], now.monotonic)
+
+    def _observed(self) -> set[Address]:
+        return {address for behaviour in self.behaviours() for address in behaviour.observed}
+
+    def _mapped_addresses(self) -> list[Address]:
+        return self._mapped.addresses(self._observed())
 
     def _answered(self, key: Key, answer: Answer, now: Instant) -> None:
         """Each PONG of a server says where it sees us."""
@@ -148,8 +187,11 @@ class OwnReachability:
         family = 4 if is_v4(pong.observed) else 6
         moved = self._observations[family].add(answer.path.remote, pong.observed, now.monotonic)
         if moved:
+            still = {*self._mapped.addresses([pong.observed])}
             self._proofs = {
-                address: at for address, at in self._proofs.items() if is_v4(address) != (family == 4)
+                address: at
+                for address, at in self._proofs.items()
+                if is_v4(address) != (family == 4) or address in still
             }
             self.check_soon(now)
         if moved or self.behaviours() != before:
@@ -199,7 +241,7 @@ class OwnReachability:
             return
 
         def answered(answer: Answer, then: Instant) -> None:
-            if self.mode is Mode.UNKNOWN and isinstance(answer.message, Pong):
+            if isinstance(answer.message, Pong):
                 self._ask_for_knock(key, answer, answer.message.observed, then)
 
         self._requests.start(
@@ -216,9 +258,22 @@ class OwnReachability:
         peer = self._engine.peers.obtain(key)
         if not peer.session or not self._engine.addressing.is_acceptable_as_own(observed):
             return
+        target = self._mapped.next_target(self._targets(observed), now.monotonic)
+        if target is None:
+            return
         nonce = self._engine.rng.randbytes(NONCE_LEN)
-        self._expected[nonce] = observed
+        self._expected[nonce] = target
         if len(self._expected) > KNOCKS_EXPECTED_MAX:
             self._expected.popitem(last=False)
-        message = Ping(0, PingWant.DIALBACK, 0, nonce, self.capabilities)
-        self._requests.start(key, [answer.path], message, now)
+        port = 0 if target == observed else port_of(target)
+        self._requests.start(
+            key, [answer.path], Ping(0, PingWant.DIALBACK, port, nonce, self.capabilities), now
+        )
+        unproved = [each for each in self._mapped.addresses([observed]) if each not in self._proofs]
+        if self._mapped.wants_more(unproved):
+            self._schedule(now.monotonic + MAPPING_CHECK_S)
+
+    def _targets(self, observed: Address) -> list[Address]:
+        """Mapped addresses first: they are the likelier ones."""
+        mapped = self._mapped.addresses([observed])
+        return [*mapped, observed] if self.mode is Mode.UNKNOWN and observed not in mapped else mapped

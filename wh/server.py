@@ -116,7 +116,10 @@ class Server:
             return
         target = event.path.remote[:16] + (ping.port or port_of(event.path.remote)).to_bytes(2, "big")
         third = self._third_node(event.peer, target)
-        if third is None or not self._dialbacks.allow(event.peer, now.monotonic):
+        if not self._dialbacks.allow(event.peer, now.monotonic):
+            return
+        if third is None:
+            self._knock_ourselves(target, event.path.remote, ping.nonce, now)
             return
         key, path = third
         message = Dialback(0, target, ping.nonce)
@@ -132,6 +135,11 @@ class Server:
             0, PingWant.ECHO, 0, self._engine.rng.randbytes(NONCE_LEN), self._reachability.capabilities
         )
         self._requests.start(key, [path], echo, now, on_answer=answered)
+
+    def _knock_ourselves(self, target: Address, observed: Address, nonce: bytes, now: Instant) -> None:
+        """In a network without a third node. It proves a port that the asker's packets to us do not use."""
+        if target != observed:
+            self._dialback(target, nonce, now)
 
     def _third_node(self, asker: Key, target: Address) -> tuple[Key, Path] | None:
         networks = {prefix(address, 24, 48) for address in (target, *self._engine.addressing.local)}

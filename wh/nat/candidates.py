@@ -15,16 +15,18 @@ def own_candidates(
     proved: Collection[Address],
     *,
     declared_direct: bool,
+    mapped: Iterable[Address] = (),
 ) -> tuple[Candidate, ...]:
     """At most 8, the proved ones first.
 
     own_addresses: of our interfaces, only those that mean something to others. proved: where a KNOCK arrived.
-    declared_direct: the operator says that we are reachable, which counts as proof.
+    declared_direct: the operator says that we are reachable, which counts as proof. mapped: what a gateway
+    says it maps to us, of which nothing counts without a KNOCK.
 
     An address that only a translation gives us is published where it is proved, and in a network with too few
     witnesses to judge the translation. Elsewhere it is a reflexive address, which travels only in OFFER.
     """
-    addresses: dict[Address, bool] = {}
+    addresses: dict[Address, bool] = {address: True for address in mapped if address in proved}
     for behaviour in behaviours:
         translated = behaviour.mapping is not Mapping.NONE
         for address in behaviour.observed:

@@ -1,0 +1,1 @@
+"""Relaying: the tables of who serves it, and how a client chooses."""

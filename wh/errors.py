@@ -41,6 +41,8 @@ class Code(StrEnum):
     BAD_ENDPOINT = "WH120", "an endpoint is malformed or missing"
     SUBNET_FULL = "WH121", "the subnet has fewer addresses than trusted nodes"
     EXTRA_WORD = "WH122", "a line of the network file has a word too many"
+    BAD_ALIAS = "WH123", "an alias names a node or a time that makes no sense"
+    FILE_UNWRITABLE = "WH124", "the network file cannot be changed"
 
     USAGE = "WH130", "the command line is not understood"
 

@@ -237,6 +237,55 @@ def test_a_member_that_is_bootstrap_node_too_is_one_trusted_peer():
     assert network.peer(bytes(32)) is None
 
 
+@pytest.mark.parametrize(
+    ("clauses", "at", "expires"),
+    [
+        ("", False, None),
+        ("at n", True, None),
+        ("at N", True, None),
+        (f"at {KEY_B}", True, None),
+        ("expires 1900000000", False, 1900000000),
+        ("expires 2030-03-17T17:46:40Z at n", True, 1900000000),
+        ("at n expires 2030-03-17T19:46:40+02:00 # soon", True, 1900000000),
+        ("expires 2030-03-17T17:46:40", False, 1900000000),
+    ],
+)
+def test_an_alias_may_be_bound_to_a_node_and_a_time(clauses, at, expires):
+    network = parse(f"{SUBNET}alias x {KEY_A} {clauses}\ntrust n {KEY_B}\n")
+    alias, node = network.peers
+    assert alias.at == (node.key if at else None)
+    assert alias.expires == expires
+
+
+@pytest.mark.parametrize(
+    ("clauses", "code", "column"),
+    [
+        ("at", Code.BAD_ALIAS, 53),
+        ("at nobody", Code.BAD_ALIAS, 56),
+        ("at x", Code.BAD_ALIAS, 56),
+        (f"at {KEY_A}", Code.BAD_ALIAS, 56),
+        ("at n at n", Code.BAD_ALIAS, 58),
+        ("at n n", Code.EXTRA_WORD, 58),
+        ("expires", Code.BAD_ALIAS, 53),
+        ("expires soon", Code.BAD_ALIAS, 61),
+        ("expires 0", Code.BAD_ALIAS, 61),
+        ("expires 99999999999", Code.BAD_ALIAS, 61),
+        ("expires 4294967296", Code.BAD_ALIAS, 61),
+        ("expires 1969-01-01", Code.BAD_ALIAS, 61),
+        ("expires 9999-12-31", Code.BAD_ALIAS, 61),
+    ],
+)
+def test_clauses_of_an_alias_that_make_no_sense(clauses, code, column):
+    error = only_error(f"{SUBNET}trust n {KEY_B}\nalias x {KEY_A} {clauses}\n")
+    assert (error.code, error.place) == (code, f"file:3:{column}")
+
+
+def test_other_lines_have_no_clauses():
+    assert only_error(f"{SUBNET}trust x {KEY_A} expires 7").code is Code.EXTRA_WORD
+    alias, trust = parse(f"{SUBNET}alias at {KEY_A}\ntrust expires {KEY_B}\n").peers
+    assert (alias.hostname, trust.hostname) == ("at", "expires")
+
+
 def test_host_names_differ_by_more_than_case():
     assert (
         str(errors_of(f"{SUBNET}trust Ab {KEY_A}\nboot aB {KEY_B} h")[0])

@@ -5,6 +5,7 @@ import ipaddress
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from wh.config.fields import is_key
 from wh.config.parser import parse
 from wh.config.writer import render
 from whcore.keys import encode_key
@@ -38,6 +39,10 @@ def network_files(draw):
         words.append(encode_key(key))
         if kind == "boot" or draw(st.booleans()):
             words.append(draw(ENDPOINTS))
+        if kind == "alias":
+            words += [f"expires {draw(st.integers(1, 0xFFFFFFFF))}"] if draw(st.booleans()) else []
+            nodes = [line for line in lines if line.startswith("trust ")]
+            words += [f"at {nodes[0].split()[-1]}"] if nodes and is_key(nodes[0].split()[-1]) else []
         lines.append(" ".join(words))
     return "\n".join(lines)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import calendar
 import ipaddress
 import re
+from datetime import datetime
 
 from wh.config.model import (
     DEFAULT_PORT,
@@ -18,6 +20,7 @@ from wh.wire.address import is_usable, pack
 from whcore.errors import InvalidKey
 from whcore.keys import check_public_key, decode_key
 
+MAX_EXPIRY = 0xFFFF_FFFF  # Unix seconds; an invitation has four bytes for it
 MAX_LABEL_BYTES = 255  # the protocol gives a namespace one byte of length (docs/protocol.md section 4)
 _MAX_DNS_NAME = 253
 _DNS_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
@@ -140,6 +143,15 @@ def check_host_of(ip: IPAddress, subnet: IPNetwork) -> None:
         raise ConfigError(f"IP {ip} is the broadcast address of the subnet", code=Code.BAD_PRIVATE_IP)
 
 
+def is_key(word: str) -> bool:
+    """Whether the word is 32 bytes of base64, usable or not."""
+    try:
+        decode_key(word)
+    except InvalidKey:
+        return False
+    return True
+
+
 def read_key(word: str) -> bytes | None:
     """None where the word is not 32 bytes of base64. Refuses keys that are unsafe to use."""
     try:
@@ -155,6 +167,30 @@ def read_key(word: str) -> bytes | None:
             hint="ask its owner for the output of `wh pubkey`",
         ) from None
     return key
+
+
+def read_expiry(word: str) -> int:
+    """Unix seconds, or a date and time of ISO 8601; without a zone, UTC."""
+    expiry = int(word) if re.fullmatch(r"[0-9]{1,10}", word) else _read_iso(word)
+    if not 0 < expiry <= MAX_EXPIRY:
+        raise _bad_expiry(word)
+    return expiry
+
+
+def _read_iso(word: str) -> int:
+    try:
+        when = datetime.fromisoformat(word)
+    except ValueError:
+        raise _bad_expiry(word) from None
+    return calendar.timegm(when.utctimetuple())
+
+
+def _bad_expiry(word: str) -> ConfigError:
+    return ConfigError(
+        f"bad time {shown(word)}",
+        code=Code.BAD_ALIAS,
+        hint="write it like 2030-01-31T12:00:00Z, or in seconds since 1970",
+    )
 
 
 def read_endpoint(word: str) -> Endpoint:

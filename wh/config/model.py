@@ -63,6 +63,8 @@ class Peer:
     static_ip: bool = False  # the line itself gave ip
     endpoint: Endpoint | None = None
     line: int = field(default=0, compare=False)
+    at: bytes | None = None  # of an alias: key of the only node where it can be claimed
+    expires: int | None = None  # of an alias: Unix seconds, after which nobody can claim it
 
     @property
     def trusted(self) -> bool:

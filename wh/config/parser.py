@@ -38,7 +38,7 @@ _WORD = re.compile(r"[^ \t\r\v\f]+")
 _T = TypeVar("_T")
 
 
-class _Word(NamedTuple):
+class Word(NamedTuple):
     text: str
     column: int  # from 1, in characters
 
@@ -89,7 +89,7 @@ def parse(text: str, *, path: str | None = None) -> Network:
     lines = text.removeprefix("\ufeff").split("\n")
     for number, line in enumerate(lines, 1):
         try:
-            parser.read_line(number, _split(line))
+            parser.read_line(number, split(line))
         except ConfigError as error:
             errors.append(error)
             if len(errors) == MAX_ERRORS:
@@ -103,9 +103,10 @@ def parse(text: str, *, path: str | None = None) -> Network:
     return network
 
 
-def _split(line: str) -> list[_Word]:
+def split(line: str) -> list[Word]:
+    """The words of a line, without its comment."""
     code, _, _ = line.partition("#")
-    return [_Word(match.group(), match.start() + 1) for match in _WORD.finditer(code)]
+    return [Word(match.group(), match.start() + 1) for match in _WORD.finditer(code)]
 
 
 class _Parser:
@@ -122,11 +123,12 @@ class _Parser:
         self._secret: str | None = None
         self._subnet_missed = False
         self._peers: list[Peer] = []
+        self._alias_nodes: list[tuple[int, Word]] = []  # line and word of each `at`
         self._hostname_line: dict[str, int] = {}  # lower case: the resolver does not tell them apart
         self._ip_line: dict[IPAddress, int] = {}
         self._key_line: dict[tuple[bytes, str], int] = {}
 
-    def read_line(self, number: int, words: list[_Word]) -> None:
+    def read_line(self, number: int, words: list[Word]) -> None:
         self._line = number
         if not words:
             return
@@ -140,6 +142,7 @@ class _Parser:
 
     def finish(self, last_line: int) -> Network:
         """The network, once every trusted peer has an address."""
+        self._bind_alias_nodes()
         self._line = last_line
         return Network(
             name=self._name,
@@ -153,7 +156,7 @@ class _Parser:
 
     # Settings
 
-    def _read_setting(self, command: _Word, arguments: list[_Word]) -> None:
+    def _read_setting(self, command: Word, arguments: list[Word]) -> None:
         setting = command.text
         earlier = self._set_at.setdefault(setting, self._line)
         if earlier != self._line:
@@ -174,7 +177,7 @@ class _Parser:
             case "secret":
                 self._secret = self._read(value, fields.read_secret)
 
-    def _only_argument(self, command: _Word, arguments: list[_Word]) -> _Word:
+    def _only_argument(self, command: Word, arguments: list[Word]) -> Word:
         usage = f"write: {command.text} {_SETTINGS[command.text]}"
         if not arguments:
             raise self._error(command, f"{command.text} has no value", Code.BAD_SETTING, usage)
@@ -186,7 +189,7 @@ class _Parser:
 
     # Peers
 
-    def _read_peer(self, kind: PeerKind, command: _Word, arguments: list[_Word]) -> None:
+    def _read_peer(self, kind: PeerKind, command: Word, arguments: list[Word]) -> None:
         trusted = kind in TRUSTED_KINDS
         if trusted:
             self._require_subnet(command)
@@ -194,6 +197,10 @@ class _Parser:
         ip: IPAddress | None = None
         key: bytes | None = None
         endpoint: Endpoint | None = None
+        if kind is PeerKind.ALIAS:
+            arguments, at, expires = self._read_alias_clauses(arguments)
+        else:
+            at, expires = None, None
         for word in arguments:
             new_key = self._read(word, fields.read_key)
             if new_key is not None:
@@ -218,9 +225,55 @@ class _Parser:
                 Code.BAD_ENDPOINT,
                 "add HOST or HOST:PORT after the key",
             )
-        self._peers.append(Peer(kind, key, hostname, ip, ip is not None, endpoint, self._line))
+        if at is not None:
+            self._alias_nodes.append((self._line, at))
+        self._peers.append(
+            Peer(kind, key, hostname, ip, ip is not None, endpoint, self._line, expires=expires)
+        )
 
-    def _require_subnet(self, command: _Word) -> None:
+    def _read_alias_clauses(self, arguments: list[Word]) -> tuple[list[Word], Word | None, int | None]:
+        """Split off what stands behind an alias's key: `at NODE` and `expires WHEN`. The node may have its
+        line further down."""
+        words, clauses = _split_at_clauses(arguments)
+        at: Word | None = None
+        expires: int | None = None
+        while clauses:
+            clause, *clauses = clauses
+            if clause.text not in _ALIAS_CLAUSES:
+                raise self._error(
+                    clause, f"invalid {fields.shown(clause.text)}", Code.EXTRA_WORD, _ALIAS_USAGE
+                )
+            if not clauses:
+                raise self._error(clause, f"{clause.text} has no value", Code.BAD_ALIAS, _ALIAS_USAGE)
+            value, *clauses = clauses
+            if (at if clause.text == "at" else expires) is not None:
+                raise self._error(clause, f"{clause.text} is already set", Code.BAD_ALIAS)
+            if clause.text == "at":
+                at = value
+            else:
+                expires = self._read(value, fields.read_expiry)
+        return words, at, expires
+
+    def _bind_alias_nodes(self) -> None:
+        """Find the nodes that `at` named, once all lines are read."""
+        nodes = [peer for peer in self._peers if not peer.is_alias]
+        by_name = {peer.hostname.lower(): peer.key for peer in nodes if peer.hostname is not None}
+        keys = {peer.key for peer in nodes}
+        index_of = {peer.line: index for index, peer in enumerate(self._peers)}
+        for line, word in self._alias_nodes:
+            self._line = line
+            node = self._read(word, fields.read_key) or by_name.get(word.text.lower())
+            if node not in keys:
+                raise self._error(
+                    word,
+                    f"no node is called {fields.shown(word.text)}",
+                    Code.BAD_ALIAS,
+                    "at names a node of this file, by its host name or its key",
+                )
+            index = index_of[line]
+            self._peers[index] = replace(self._peers[index], at=node)
+
+    def _require_subnet(self, command: Word) -> None:
         """Complains once: each peer line after the first would repeat the same cause."""
         if "subnet" in self._set_at or self._subnet_missed:
             return
@@ -228,7 +281,7 @@ class _Parser:
         hint = f"put a subnet line before the first {command.text} line"
         raise self._error(command, "no subnet set", Code.NO_SUBNET, hint)
 
-    def _claim_key(self, kind: PeerKind, word: _Word, key: bytes) -> bytes:
+    def _claim_key(self, kind: PeerKind, word: Word, key: bytes) -> bytes:
         role = _KEY_ROLE[kind]
         for rival in _KEY_RIVALS[role]:
             if (earlier := self._key_line.get((key, rival))) is not None:
@@ -236,7 +289,7 @@ class _Parser:
         self._key_line[key, role] = self._line
         return key
 
-    def _claim_ip(self, word: _Word, ip: IPAddress, *, trusted: bool, earlier: IPAddress | None) -> IPAddress:
+    def _claim_ip(self, word: Word, ip: IPAddress, *, trusted: bool, earlier: IPAddress | None) -> IPAddress:
         if not trusted:
             raise self._error(
                 word,
@@ -254,7 +307,7 @@ class _Parser:
             raise self._error(word, f"private ip was already set at line {line}", Code.BAD_PRIVATE_IP)
         return ip
 
-    def _claim_hostname(self, word: _Word, *, earlier: str | None) -> str:
+    def _claim_hostname(self, word: Word, *, earlier: str | None) -> str:
         if earlier is not None:
             raise self._error(
                 word, "bad IP or hostname is already set", Code.BAD_HOSTNAME, _hint_for_missing_key([word])
@@ -275,7 +328,7 @@ class _Parser:
             ip = next(free, None)
             if ip is None:
                 raise self._error(
-                    _Word("", 1),
+                    Word("", 1),
                     "too many trusted nodes",
                     Code.SUBNET_FULL,
                     f"{self._subnet} has no address left for line {peer.line}; choose a larger subnet",
@@ -294,7 +347,7 @@ class _Parser:
 
     # Errors
 
-    def _read(self, word: _Word, reader: Callable[[str], _T]) -> _T:
+    def _read(self, word: Word, reader: Callable[[str], _T]) -> _T:
         """Read one word; its error gets the word's place."""
         try:
             return reader(word.text)
@@ -302,20 +355,28 @@ class _Parser:
             error.place = self._place(word)
             raise
 
-    def _error(self, word: _Word, message: str, code: Code, hint: str = "") -> ConfigError:
+    def _error(self, word: Word, message: str, code: Code, hint: str = "") -> ConfigError:
         return ConfigError(message, code=code, hint=hint, place=self._place(word))
 
-    def _place(self, word: _Word) -> str:
+    def _place(self, word: Word) -> str:
         return f"{self._path or '<network>'}:{self._line}:{word.column}"
 
-    def _unknown_word(self, word: _Word) -> ConfigError:
+    def _unknown_word(self, word: Word) -> ConfigError:
         known = [*_SETTINGS, *_PEER_KINDS]
         nearest = difflib.get_close_matches(word.text[:32].lower(), known, n=1, cutoff=0.6)
         hint = f'did you mean "{nearest[0]}"?' if nearest else f"the words are: {', '.join(known)}"
         return self._error(word, f'unknown word "{fields.shown(word.text)}"', Code.UNKNOWN_WORD, hint)
 
 
-def _hint_for_missing_key(arguments: list[_Word]) -> str:
+def _split_at_clauses(words: list[Word]) -> tuple[list[Word], list[Word]]:
+    """Before and from the first clause. Clauses follow the key: in front of it, their words are names."""
+    for index, word in enumerate(words):
+        if word.text in _ALIAS_CLAUSES and any(fields.is_key(earlier.text) for earlier in words[:index]):
+            return words[:index], words[index:]
+    return words, []
+
+
+def _hint_for_missing_key(arguments: list[Word]) -> str:
     longest = max((word.text for word in arguments), key=len, default="")
     return fields.key_hint(longest) or _PEER_USAGE
 
@@ -329,6 +390,8 @@ _SETTINGS = {
 }
 _PEER_KINDS = [kind.value for kind in PeerKind]
 _PEER_USAGE = "write: KIND [HOSTNAME] [PRIVATE-IP] PUBLIC-KEY [ENDPOINT]"
+_ALIAS_USAGE = "write: alias [HOSTNAME] [PRIVATE-IP] PUBLIC-KEY [at NODE] [expires WHEN]"
+_ALIAS_CLAUSES = ("at", "expires")
 
 # What a key is, and what it may not already be.
 _KEY_ROLE = {

@@ -34,5 +34,7 @@ def render_peer(peer: Peer) -> str:
         peer.ip if peer.static_ip else None,
         encode_key(peer.key),
         peer.endpoint,
+        None if peer.at is None else f"at {encode_key(peer.at)}",
+        None if peer.expires is None else f"expires {peer.expires}",
     ]
     return " ".join(str(word) for word in words if word is not None)

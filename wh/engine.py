@@ -1,4 +1,4 @@
-"""What the parts of the engine share: commands, timers, randomness, our addresses, known nodes."""
+"""What the parts of the engine share: commands, timers, randomness, our addresses, sockets, known nodes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from wh.addressing import Addressing
 from wh.commands import Command
 from wh.events import Key
+from wh.extra_sockets import ExtraSockets
 from wh.peers import Peers
 from wh.randomness import Randomness
 from wh.timers import Timers
@@ -20,6 +21,10 @@ class Engine:
     peers: Peers = field(default_factory=Peers)
     addressing: Addressing = field(default_factory=Addressing)
     commands: list[Command] = field(default_factory=list)
+    sockets: ExtraSockets = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.sockets = ExtraSockets(self.emit)
 
     def emit(self, command: Command) -> None:
         self.commands.append(command)

@@ -32,6 +32,7 @@ from wh.events import (
     RequestCancelled,
     SendFailed,
     SessionOpened,
+    SocketOpened,
     Stopping,
     Woke,
 )
@@ -118,6 +119,8 @@ class Node:
                 self._send_failed(event, now)
             case KnockReceived():
                 self._reachability.knocked(event, now)
+            case SocketOpened():
+                self._engine.sockets.opened(event, now)
             case NetworkLoaded(network=network):
                 self._network_loaded(network, now)
             case LocalAddresses():

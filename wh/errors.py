@@ -13,7 +13,7 @@ class Code(StrEnum):
     show.
 
     WH10x keys, WH11x-12x the network file, WH13x the command line, WH14x invitations, WH20x bytes from the
-    network, WH21x-22x this system, WH30x the core, WH31x-32x the running daemon. A code is never given a
+    network, WH21x-23x this system, WH30x the core, WH31x-32x the running daemon. A code is never given a
     second meaning.
     """
 
@@ -72,6 +72,8 @@ class Code(StrEnum):
     RUN_DIRECTORY = "WH223", "the run directory cannot be used"
     DAEMON_START = "WH224", "the daemon did not start"
     RESTART_NEEDED = "WH225", "the new network file changes what only a new start can change"
+
+    NO_NAMESPACE = "WH230", "this system lets us make no private network namespace"
 
     CORE_FAILURE = "WH301", "a call into the core failed"
     NO_DAEMON = "WH310", "no daemon answers"

@@ -13,7 +13,7 @@ from wh.events import Key
 from wh.ipc.listener import is_alive
 from wh.ipc.paths import run_dir, socket_path
 from wh.naming import hosts
-from wh.net.netlink import LinkManager
+from wh.net.namespaces import Links
 from wh.overlay import MTU, OverlayPlan
 from whcore.datapath import Datapath
 
@@ -28,7 +28,7 @@ class Host:
         self,
         name: str,
         datapath: Datapath,
-        links: LinkManager,
+        links: Links,
         *,
         has_interface: bool,
         hosts_path: Path | None,

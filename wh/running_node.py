@@ -31,10 +31,10 @@ from wh.naming.table import NameTable
 from wh.net.control import ControlChannel, Transmit
 from wh.net.device_sockets import DeviceSockets
 from wh.net.link_monitor import LinkMonitor, open_change_socket
-from wh.net.netlink import LinkManager
+from wh.net.namespaces import HostNamespace, Links, Namespace
 from wh.net.punch_sockets import PunchSockets
 from wh.net.runner import Runner
-from wh.net.tun import check_interface_name, open_tun
+from wh.net.tun import check_interface_name
 from wh.net.uapi_server import OverlayControl, UapiServer, open_uapi_socket
 from wh.node import Node
 from wh.state import StateFile, state_path
@@ -58,7 +58,8 @@ Sockets = tuple[tuple[int, int], ...]
 @dataclass(frozen=True, slots=True)
 class Options:
     """What `wh up` was asked for. interface, listen_port: None for the default. config_path: for reloads.
-    hosts_path: None leaves the hosts file alone."""
+    hosts_path: None leaves the hosts file alone. namespace: where the interface is made; None: on the host.
+    sockets: whether `wh` and `wg` may talk to this node; not to one that is part of another program."""
 
     config_path: str | None
     interface: str | None
@@ -66,6 +67,8 @@ class Options:
     mode: str
     hosts_path: Path | None
     ephemeral: bool
+    namespace: Namespace | None = None
+    sockets: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +76,7 @@ class Parts:
     """What a started node is made of."""
 
     host: Host
-    links: LinkManager
+    links: Links
     datapath: Datapath
     sessions: ControlSessions
     node: Node
@@ -90,6 +93,7 @@ class RunningNode:
         self._options = options
         self._interface = options.interface or overlay.default_interface(secret_key.public_key)
         self._has_interface = overlay.needs_interface(network)
+        self._namespace: Namespace = options.namespace or HostNamespace()
         self._listen_port = 0
         self._started_unix = time.time()
         self._parts: Parts | None = None
@@ -119,9 +123,10 @@ class RunningNode:
         """Raises SystemSetupError. The socket comes first and goes last: it claims the interface's name, and
         whoever waits for its end finds everything gone."""
         check_interface_name(self._interface)
-        await self._open_ipc()
+        if self._options.sockets:
+            await self._open_ipc()
         self._parts = parts = self._make_parts()
-        local = asyncio.ensure_future(parts.links.local_addresses(exclude=self._interface))
+        local = asyncio.ensure_future(self._read_local_addresses(parts.links))
         self._undo.callback(local.cancel)
         warnings = await parts.host.set_up(overlay.plan_overlay(self._network, self.own_key))
         self._start_engine(parts)
@@ -166,7 +171,7 @@ class RunningNode:
         rng = random.SystemRandom()
         state = StateFile(None if self._options.ephemeral else state_path(encode_key(self.own_key)))
         saved = state.load()
-        links = LinkManager()
+        links = self._namespace.open_links()
         self._undo.callback(links.close)
         datapath = self._make_datapath()
         sockets = DeviceSockets(datapath)
@@ -191,7 +196,7 @@ class RunningNode:
         )
         node = Node(self.own_key, rng=rng, sign=self._secret_key.sign, verify=verify, mode=self._options.mode)
         runner = Runner(node, datapath, channel, punch_sockets, on_tun_gone=self._on_tun_gone)
-        if self._has_interface:
+        if self._has_interface and self._options.sockets and self._options.namespace is None:
             self._serve_wg(datapath, sockets, host)
         return Parts(host, links, datapath, sessions, node, runner, sockets.numbers())
 
@@ -199,7 +204,7 @@ class RunningNode:
         """One TUN queue: packets of a flow stay in order whichever peer they came from."""
         datapath = Datapath(
             self._secret_key,
-            tun_fds=open_tun(self._interface) if self._has_interface else (),
+            tun_fds=self._namespace.open_tun(self._interface) if self._has_interface else (),
             mtu=overlay.MTU,
         )
         self._undo.callback(datapath.close)
@@ -285,12 +290,17 @@ class RunningNode:
             await changed.wait()
             changed.clear()
             try:
-                addresses = await self.parts.links.local_addresses(exclude=self._interface)
+                addresses = await self._read_local_addresses(self.parts.links)
             except SystemSetupError as error:
                 log.warning("cannot read the addresses of this host: %s", error)
             else:
                 self.parts.datapath.forget_sources()
                 self._tell_local_addresses(addresses)
+
+    async def _read_local_addresses(self, links: Links) -> Sequence[IPAddress]:
+        """An interface in another namespace is not the host's, even where one there has its name."""
+        own = self._interface if self._options.namespace is None else None
+        return await links.local_addresses(exclude=own)
 
     def _tell_local_addresses(self, addresses: Sequence[IPAddress]) -> None:
         """An engine that hears of addresses measures its NAT again, so only of new ones."""

@@ -14,7 +14,7 @@ from wh.config.model import IPNetwork
 from wh.config.parser import parse
 from wh.errors import SystemSetupError
 from wh.host import Host
-from wh.net.netlink import LinkManager
+from wh.net.namespaces import Links
 from wh.net.rtnetlink import InterfaceAddress
 from wh.overlay import OverlayPlan, plan_overlay
 from whcore.datapath import Datapath
@@ -54,7 +54,7 @@ class World:
         self.host = Host(
             "wh0",
             cast(Datapath, self.datapath),
-            cast(LinkManager, self.links),
+            cast(Links, self.links),
             has_interface=has_interface,
             hosts_path=self.hosts_file,
         )

@@ -8,7 +8,7 @@ import fcntl
 import os
 import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from wh.errors import Code, SystemSetupError
 
@@ -37,19 +37,25 @@ def check_interface_name(name: str) -> None:
         )
 
 
-def open_tun(name: str, *, queues: int = 1) -> list[int]:
+def open_device() -> int:
+    """A descriptor that is no interface yet. Raises OSError."""
+    return os.open(TUN_DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def open_tun(name: str, *, queues: int = 1, open_device: Callable[[], int] = open_device) -> list[int]:
     """Make a TUN interface that lives as long as its fds, which belong to the caller.
 
     One non-blocking, close-on-exec fd a queue, IFF_NO_PI and IFF_VNET_HDR: every read and write is one IP
     packet, or one that stands for many, behind a virtio_net header (the data plane turns the offloads on).
-    The interface is down and has no address. Raises SystemSetupError; nothing is left behind then.
+    The interface is down and has no address. open_device: where it is to be in another network namespace,
+    which is that of who opens the device. Raises SystemSetupError; nothing is left behind then.
     """
     check_interface_name(name)
     flags = _IFF_TUN | _IFF_NO_PI | _IFF_VNET_HDR | (_IFF_MULTI_QUEUE if queues > 1 else 0)
     fds: list[int] = []
     try:
         for queue in range(queues):
-            fd = os.open(TUN_DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+            fd = open_device()
             fds.append(fd)
             fcntl.ioctl(fd, _TUNSETIFF, _IFREQ.pack(name.encode(), flags | (0 if queue else _IFF_TUN_EXCL)))
     except OSError as error:

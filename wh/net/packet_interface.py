@@ -1,0 +1,54 @@
+"""An interface where there is no TUN to be had: a veth pair, and a packet socket on its other end.
+
+Frames have a virtio_net header (packet(7), PACKET_VNET_HDR) and an Ethernet header; the data plane knows
+both.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from wh.net.private_namespace import PrivateNamespace
+
+HARDWARE_ADDRESS = bytes.fromhex("02 00 00 00 00 01")
+"""Of the interface; the data plane writes frames to it (whcore/offload.pyx has the same)."""
+
+OTHER_END = "wire"
+LINK_MTU = 65535
+BUFFER_LEN = 8 << 20
+
+# linux/if_ether.h, linux/if_packet.h
+_ETH_P_ALL = 0x0003
+_SOL_PACKET = 263
+_PACKET_VNET_HDR = 15
+_PACKET_IGNORE_OUTGOING = 23
+_SOCKADDR_PROTOCOL = struct.Struct("!H")
+_SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
+
+
+def open_packet_interface(namespace: PrivateNamespace, name: str) -> int:
+    """The descriptor for the data plane. Raises SystemSetupError; OSError where packet sockets are
+    refused."""
+    kernel = namespace.netlink
+    kernel.add_veth(name, OTHER_END, HARDWARE_ADDRESS)
+    other = kernel.link(OTHER_END)
+    if other is None:
+        raise OSError("the veth pair has gone")
+    kernel.set_link(other.ifindex, up=True, mtu=LINK_MTU)
+    packets = namespace.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
+    try:
+        packets.setsockopt(_SOL_PACKET, _PACKET_VNET_HDR, 1)
+        packets.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
+        for forced, plain in ((_SO_RCVBUFFORCE, socket.SO_RCVBUF), (_SO_SNDBUFFORCE, socket.SO_SNDBUF)):
+            try:
+                packets.setsockopt(socket.SOL_SOCKET, forced, BUFFER_LEN)
+            except OSError:
+                packets.setsockopt(socket.SOL_SOCKET, plain, BUFFER_LEN)
+        packets.bind((OTHER_END, _ETH_P_ALL))
+    except OSError:
+        packets.close()
+        raise
+    return packets.detach()

@@ -1,0 +1,1 @@
+"""Byte streams between two programs: nothing is lost without somebody being told."""

@@ -1,0 +1,97 @@
+"""Frames of a stream between two 0nc, over one TCP connection (docs/protocol.md section 11).
+
+kind 1 | length 3, little-endian | length bytes. HELLO comes first, in both directions.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum, IntFlag
+from typing import NamedTuple
+
+VERSION = 1
+HEADER_LEN = 4
+MAX_DATA = 1 << 20
+"""Bytes of a DATA frame. Larger ones save nothing any more."""
+
+MAX_CONTROL = 1024
+"""Bytes of any other frame."""
+
+COUNT_LEN = 8
+
+
+class Kind(IntEnum):
+    HELLO = 0  # version 1, Terms 1, then what the connection is for: nothing for a stream, or a target
+    DATA = 1
+    EOF = 2  # no more data; how many bytes there were, 8
+    ACK = 3  # all of it is written, and what it was written to is closed; how many bytes, 8
+    FAILED = 4  # the sender of this ends the stream: why, in UTF-8
+
+
+class Terms(IntFlag):
+    """What a side says of itself in its HELLO."""
+
+    TAKES_NOTHING = 1  # the other need not send
+
+
+class BadFrame(Exception):
+    """The other end does not speak this protocol."""
+
+
+class Header(NamedTuple):
+    kind: Kind
+    length: int
+
+
+class Hello(NamedTuple):
+    terms: int
+    target: str
+
+
+def header(kind: Kind, length: int) -> bytes:
+    return bytes((kind,)) + length.to_bytes(3, "little")
+
+
+def decode_header_untrusted(data: bytes | memoryview) -> Header:
+    """Raises BadFrame."""
+    length = int.from_bytes(data[1:4], "little")
+    try:
+        kind = Kind(data[0])
+    except ValueError:
+        raise BadFrame(f"a frame of unknown kind {data[0]}") from None
+    if length > (MAX_DATA if kind is Kind.DATA else MAX_CONTROL):
+        raise BadFrame(f"a {kind.name} frame of {length} bytes")
+    return Header(kind, length)
+
+
+def hello(terms: int = 0, target: str = "") -> bytes:
+    body = bytes((VERSION, terms)) + target.encode()
+    if len(body) > MAX_CONTROL:
+        raise ValueError("the target is too long")
+    return header(Kind.HELLO, len(body)) + body
+
+
+def decode_hello_untrusted(body: bytes) -> Hello:
+    """Raises BadFrame."""
+    if len(body) < 2:
+        raise BadFrame("a HELLO without terms")
+    if body[0] != VERSION:
+        raise BadFrame(f"the other end speaks version {body[0]} of streams, this one {VERSION}")
+    try:
+        return Hello(body[1], body[2:].decode())
+    except UnicodeDecodeError:
+        raise BadFrame("a HELLO with a malformed target") from None
+
+
+def count(kind: Kind, total: int) -> bytes:
+    return header(kind, COUNT_LEN) + total.to_bytes(COUNT_LEN, "little")
+
+
+def decode_count_untrusted(body: bytes) -> int:
+    if len(body) != COUNT_LEN:
+        raise BadFrame("a count of a wrong length")
+    return int.from_bytes(body, "little")
+
+
+def failed(reason: str) -> bytes:
+    body = reason.encode("utf-8", "replace")[:MAX_CONTROL]
+    return header(Kind.FAILED, len(body)) + body

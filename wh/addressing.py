@@ -58,10 +58,14 @@ class Addressing:
     def is_local(self, address: Address) -> bool:
         return address in self._local
 
+    def is_main_socket(self, socket: int) -> bool:
+        """One of those that everybody knows us by, not one that hole punching added."""
+        return socket in self._sockets.values()
+
     def path_to(self, address: Address) -> Path | None:
         """None where we have no socket of its family, or may not send there."""
         socket = self._sockets.get(4 if is_v4(address) else 6)
-        if socket is None or not self._may_send_to(address):
+        if socket is None or not self.may_send_to(address):
             return None
         return Path(socket, address)
 
@@ -69,7 +73,7 @@ class Addressing:
         """Whether to believe in an address that another node told us (docs/protocol.md section 1)."""
         if address in self._configured:
             return True
-        return self._may_send_to(address) and (self.private_network or not is_private(address))
+        return self.may_send_to(address) and (self.private_network or not is_private(address))
 
     def publishable(self) -> list[Address]:
         """Our own addresses that mean something to others, in a stable order."""
@@ -79,7 +83,7 @@ class Addressing:
         usable = is_usable(address, allow_loopback=self.allow_loopback) and not self._in_overlay(address)
         return usable and (self.private_network or not is_private(address))
 
-    def _may_send_to(self, address: Address) -> bool:
+    def may_send_to(self, address: Address) -> bool:
         usable = is_usable(address, allow_loopback=self.allow_loopback)
         return usable and not self.is_local(address) and not self._in_overlay(address)
 

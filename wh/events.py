@@ -29,6 +29,10 @@ class Path(NamedTuple):
     channel: int = 0
 
 
+PUNCH_SOCKETS_FROM = 1 << 16
+"""Socket ids from here up are of OpenSocket: outside the data plane, which cannot send on them."""
+
+
 @dataclass(frozen=True, slots=True)
 class ReplyToken:
     """Where an answer to a received request must go: opaque to the engine, made by the runner."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from wh.commands import Notify
@@ -73,7 +73,7 @@ class LookupInquiry:
 class PingInquiry:
     """One control round trip to any node: where it is known to be, and where its record says.
 
-    Result: endpoint, rtt_ms, via; or error.
+    Result: endpoint, rtt_ms, via (a relay's key, or None); or error.
     """
 
     def __init__(
@@ -82,23 +82,24 @@ class PingInquiry:
         engine: Engine,
         requests: Requests,
         searches: Searches,
-        known_addresses: Iterable[Address],
+        known_paths: Sequence[Path],
+        relay_of: Callable[[Key, Path], Key | None],
         finish: Finish,
     ) -> None:
         self._key = key
         self._engine = engine
         self._requests = requests
         self._searches = searches
-        self._known_addresses = tuple(known_addresses)
+        self._known_paths = tuple(known_paths)
+        self._relay_of = relay_of
         self._finish = finish
         self._request: Request | None = None
         self._search: Search | None = None
         self._tried = False
 
     def start(self, now: Instant) -> None:
-        paths = self._paths_to(self._known_addresses)
-        if paths:
-            self._ping(paths, now, self._look_up)
+        if self._known_paths:
+            self._ping(self._known_paths, now, self._look_up)
         else:
             self._look_up(now)
 
@@ -111,7 +112,7 @@ class PingInquiry:
         paths = map(self._engine.addressing.path_to, dict.fromkeys(addresses))
         return [path for path in paths if path is not None]
 
-    def _ping(self, paths: list[Path], now: Instant, on_failure: Callable[[Instant], None]) -> None:
+    def _ping(self, paths: Sequence[Path], now: Instant, on_failure: Callable[[Instant], None]) -> None:
         self._tried = True
         peer = self._engine.peers.obtain(self._key)
         self._request = self._requests.start(
@@ -126,7 +127,8 @@ class PingInquiry:
 
     def _answered(self, answer: Answer, now: Instant) -> None:
         endpoint = to_text(answer.path.remote)
-        self._finish({"endpoint": endpoint, "rtt_ms": 1000 * answer.rtt, "via": "direct"})
+        via = self._relay_of(self._key, answer.path)
+        self._finish({"endpoint": endpoint, "rtt_ms": 1000 * answer.rtt, "via": via})
 
     def _look_up(self, now: Instant) -> None:
         callbacks = SearchCallbacks(done=self._looked_up)

@@ -124,6 +124,9 @@ def _peer(
         received_bytes=traffic.rx_bytes if traffic else 0,
         sent_bytes=traffic.tx_bytes if traffic else 0,
         alias=peer.is_alias if peer else False,
+        relay=encode_key(path.relay) if path and path.relay else None,
+        mtu=(path.mtu or None) if path else None,
+        why_relayed=(path.why_relayed or None) if path else None,
     )
 
 

@@ -27,11 +27,14 @@ from wh.events import (
     MessageReceived,
     NameResolved,
     NetworkLoaded,
+    Path,
+    PathSilent,
     PathWanted,
     PingRequested,
     RequestCancelled,
     SendFailed,
     SessionOpened,
+    SocketAdopted,
     SocketOpened,
     Stopping,
     Woke,
@@ -40,15 +43,16 @@ from wh.inquiries import Inquiries, LookupInquiry, PingInquiry
 from wh.kademlia import Kademlia
 from wh.peers import Peer
 from wh.publisher import Content, Publisher
+from wh.punching import Punching
 from wh.randomness import Randomness
 from wh.reachability import Mode, OwnReachability
+from wh.relay_client import RelayClient
 from wh.requests import Requests
 from wh.searches import Searches
 from wh.server import Server
 from wh.status import CandidateStatus, ContactStatus, NodeStatus, PeerStatus
 from wh.trusted import TrustedPeer
 from wh.trusted_peers import TrustedPeers
-from wh.wire.address import Address
 from wh.wire.candidates import CandidateFlag, NatProfile
 from wh.wire.fields import NONCE_LEN
 from wh.wire.messages import Challenge, Find, Leaving, Ping
@@ -95,8 +99,33 @@ class Node:
             looked_up=self._looked_up_ourselves,
             is_server=lambda: self._reachability.proved,
         )
-        self._trusted = TrustedPeers(
-            engine, self._requests, self._searches, self._reachability, self._endpoints
+        self._relays = RelayClient(
+            engine,
+            self._requests,
+            self._kademlia,
+            self._reachability,
+            opened=lambda channel, now: self._trusted.channel_opened(channel, now),
+            closed=lambda peer, path, now: self._trusted.channel_closed(peer, path, now),
+            failed=lambda peer, now: None,
+            changed=self._publisher.content_changed,
+        )
+        self._punching = Punching(
+            engine,
+            self._requests,
+            self._reachability,
+            allowed=lambda peer: self._trusted.get(peer) is not None,
+            observed=self._seen_by_relays,
+            found=lambda peer, path, rtt_s, now: self._trusted.punched(peer, path, rtt_s, now),
+            ended=lambda peer, succeeded, now: self._trusted.punch_ended(peer, now),
+        )
+        self._trusted: TrustedPeers = TrustedPeers(
+            engine,
+            self._requests,
+            self._searches,
+            self._reachability,
+            self._endpoints,
+            self._relays,
+            self._punching,
         )
         self._server = Server(
             engine,
@@ -121,6 +150,8 @@ class Node:
                 self._reachability.knocked(event, now)
             case SocketOpened():
                 self._engine.sockets.opened(event, now)
+            case SocketAdopted():
+                self._trusted.socket_adopted(event, now)
             case NetworkLoaded(network=network):
                 self._network_loaded(network, now)
             case LocalAddresses():
@@ -140,7 +171,7 @@ class Node:
                 self._forget(key, now)
             case Stopping():
                 self._say_leaving()
-            case PathWanted() | DataOnNewPath() | DataSession() | DataTraffic():
+            case PathWanted() | DataOnNewPath() | DataSession() | DataTraffic() | PathSilent():
                 self._data_plane_event(event, now)
         return self._take_commands(now)
 
@@ -200,6 +231,10 @@ class Node:
         trusted = self._trusted.get(event.peer)
         if isinstance(event.message, Leaving) and not event.first_contact:
             self._left(event, trusted, now)
+            return
+        if self._punching.handle(event, now):
+            if self._punching.is_running(event.peer):
+                self._trusted.punching(event.peer, now)
             return
         if trusted is not None:
             trusted.heard(event, now)
@@ -270,7 +305,7 @@ class Node:
     # Events from the data plane and from users
 
     def _data_plane_event(
-        self, event: PathWanted | DataOnNewPath | DataSession | DataTraffic, now: Instant
+        self, event: PathWanted | DataOnNewPath | DataSession | DataTraffic | PathSilent, now: Instant
     ) -> None:
         trusted = self._trusted.get(event.peer)
         if trusted is None:
@@ -282,6 +317,10 @@ class Node:
                 trusted.data_arrived(path, now)
             case DataSession(up=False):
                 trusted.verify_path(now)
+            case DataTraffic(received=received):
+                trusted.traffic(received, now)
+            case PathSilent():
+                trusted.silent(now)
 
     def _inquire(self, event: LookupRequested | PingRequested, now: Instant) -> None:
         key = event.peer
@@ -295,21 +334,41 @@ class Node:
             self._inquiries.run(
                 event.request,
                 lambda _, finish: PingInquiry(
-                    key, self._engine, self._requests, self._searches, self._known_addresses(key), finish
+                    key,
+                    self._engine,
+                    self._requests,
+                    self._searches,
+                    self._known_paths(key),
+                    self._relay_of,
+                    finish,
                 ),
                 now,
             )
 
-    def _known_addresses(self, key: Key) -> list[Address]:
+    def _known_paths(self, key: Key) -> list[Path]:
         """Where a node is, without looking it up; the path in use alone if there is one."""
         trusted = self._trusted.get(key)
+        if trusted is not None and trusted.routes.first is not None:
+            return [trusted.routes.first]
         if trusted is not None:
-            return [trusted.path.remote] if trusted.path is not None else list(trusted.candidates)
-        contact = self._kademlia.table.get(key)
-        last = self._engine.peers.obtain(key).last_path
-        found = [contact.address] if contact is not None else []
-        found += [last.remote] if last is not None else []
-        return [*found, *self._endpoints.addresses_of(key)]
+            addresses = list(trusted.candidates)
+        else:
+            contact = self._kademlia.table.get(key)
+            last = self._engine.peers.obtain(key).last_direct_path
+            addresses = [contact.address] if contact is not None else []
+            addresses += [last.remote] if last is not None else []
+            addresses += self._endpoints.addresses_of(key)
+        paths = map(self._engine.addressing.path_to, dict.fromkeys(addresses))
+        return [path for path in paths if path is not None]
+
+    def _relay_of(self, key: Key, path: Path) -> Key | None:
+        trusted = self._trusted.get(key)
+        return trusted.relay_of(path) if trusted is not None else None
+
+    def _seen_by_relays(self, key: Key) -> frozenset[bytes]:
+        """IPs, 16 bytes each, that the relays between us see a peer at."""
+        observed = (channel.observed[:16] for channel in self._relays.channels_to(key))
+        return frozenset(ip for ip in observed if any(ip))
 
     def _forget(self, key: Key, now: Instant) -> None:
         self._requests.cancel_all(key)
@@ -324,7 +383,7 @@ class Node:
     def _say_leaving(self) -> None:
         for peer in self._engine.peers.with_session():
             trusted = self._trusted.get(peer.key)
-            path = (trusted.path if trusted is not None else None) or peer.last_path
+            path = (trusted.routes.first if trusted is not None else None) or peer.last_path
             if path is not None:
                 self._engine.emit(Send(peer.key, path, Leaving()))
 
@@ -349,14 +408,18 @@ class Node:
         return Content(self._reachability.candidates(), nat, flags)
 
     def _peer_status(self, peer: TrustedPeer) -> PeerStatus:
-        known = self._engine.peers.obtain(peer.key)
+        known, first = self._engine.peers.obtain(peer.key), peer.routes.first
+        round_trip = peer.routes.round_trip_s(first) if first is not None else None
         return PeerStatus(
             key=peer.key,
             state=peer.state.value,
-            endpoint=peer.path.remote if peer.path is not None else None,
-            rtt_ms=_milliseconds(known.round_trip.srtt),
+            endpoint=first.remote if first is not None else None,
+            relay=peer.relay_of(first) if first is not None else None,
+            mtu=peer.routes.mtu(first) if first is not None else 0,
+            rtt_ms=_milliseconds(round_trip if round_trip is not None else known.round_trip.srtt),
             heard_at=known.heard_at,
             candidates=peer.candidates,
+            why_relayed=peer.why_relayed,
         )
 
     def _take_commands(self, now: Instant) -> list[Command]:

@@ -9,7 +9,7 @@ from wh.events import Instant, Key, Path
 from wh.rtt import RttEstimator
 
 STRANGERS_MAX = 2048
-VALIDATED_PATHS_MAX = 4
+VALIDATED_PATHS_MAX = 8
 VALIDATION_LIFETIME_S = 600.0
 """As long as an idle control session (docs/protocol.md section 2)."""
 
@@ -44,6 +44,11 @@ class Peer:
     def last_path(self) -> Path | None:
         """The path that was validated last, however long ago."""
         return next(reversed(self.validated), None)
+
+    @property
+    def last_direct_path(self) -> Path | None:
+        """The same, of those that lead to the peer itself."""
+        return next((path for path in reversed(self.validated) if not path.channel), None)
 
     def session_lost(self) -> None:
         self.session = False

@@ -69,6 +69,10 @@ class Punching:
     def is_running(self, peer: Key) -> bool:
         return peer in self._running
 
+    def why_not(self, peer: Key) -> str:
+        """Why the last attempt with the peer found no path, for people; empty where none was made."""
+        return ""
+
     def cancel(self, peer: Key) -> None:
         """Give up the attempt with that peer without a word, and without ended()."""
         timer = self._running.pop(peer, None)

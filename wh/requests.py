@@ -84,6 +84,8 @@ class Request:
     on_failure: FailureCallback
     started_at: float
     sent_at: float
+    pad_to: int = 0
+    speculative: bool = False
     sends: int = 0
     timer: Timer | None = None
     tried: set[Path] = field(default_factory=set)
@@ -123,10 +125,13 @@ class Requests:
         on_answer: AnswerCallback = _no_answer_wanted,
         on_failure: FailureCallback = _failure_expected,
         schedule: Schedule | None = None,
+        pad_to: int = 0,
+        speculative: bool = False,
     ) -> Request:
         """Send a request on all `paths` and repeat it until it is answered or given up; exactly one of
         on_answer and on_failure follows, later, unless it is cancelled. Its request id is filled in here.
-        Where too many are in flight, on_failure is all that happens."""
+        Where too many are in flight, on_failure is all that happens. pad_to: plaintext size of a PROBE.
+        speculative: no answer says something of the path, nothing of the peer or the session."""
         known = self._engine.peers.obtain(peer)
         self._last_id = self._last_id % 0xFFFF_FFFF + 1  # never 0, which means unsolicited
         request = Request(
@@ -136,6 +141,8 @@ class Requests:
             schedule=schedule or _schedule_for(known),
             on_answer=on_answer,
             on_failure=on_failure,
+            pad_to=pad_to,
+            speculative=speculative,
             started_at=now.monotonic,
             sent_at=now.monotonic,
         )
@@ -220,13 +227,15 @@ class Requests:
     def _send(self, request: Request, path: Path, now: Instant) -> None:
         if self.may_send(path, now):
             request.tried.add(path)
-            self._engine.emit(Send(request.peer, path, request.message, _pad_to(request.message)))
+            pad_to = request.pad_to or _pad_to(request.message)
+            self._engine.emit(Send(request.peer, path, request.message, pad_to))
 
     def _timed_out(self, request: Request, now: Instant) -> None:
-        self._count_unanswered(request.peer)
+        if not request.speculative:
+            self._count_unanswered(request.peer)
         if request.sends > len(request.schedule.resend_after):
             self._remove(request)
-            for listener in self.silence_listeners:
+            for listener in () if request.speculative else self.silence_listeners:
                 listener(request.peer, now)
             request.on_failure(now)
             return

@@ -13,11 +13,14 @@ class PeerStatus:
     """One trusted peer of the network file."""
 
     key: Key
-    state: str  # a PathState value: "idle", "validating" or "direct"
-    endpoint: Address | None  # where data goes; None while there is no path
+    state: str  # a PathState value
+    endpoint: Address | None  # where data goes, the peer's or a relay's; None while there is no path
+    relay: Key | None  # whose relay; None where the path is direct
+    mtu: int  # largest IP datagram of that path, in bytes; 0: not known
     rtt_ms: float | None  # smoothed control round trip
     heard_at: float | None  # monotonic seconds of the last message from it
     candidates: tuple[Address, ...]  # from the file and its record
+    why_relayed: str  # why the path is not direct; empty where it is, or there is none
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,88 +1,123 @@
-"""The way to one trusted peer: found, kept alive, moved and found again (docs/protocol.md 6, 7)."""
+"""The way to one trusted peer: found, relayed, made direct, kept alive, moved (docs/protocol.md 6, 7).
+
+Who finds the addresses is wh.path_finder, what the data plane is told wh.routes, how large datagrams may be
+wh.path_mtu; this decides."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from wh.commands import ResetSession, Route, SetDataPaths
+from wh.commands import AdoptSocket, CloseSocket, ResetSession, Send
 from wh.engine import Engine
-from wh.events import Instant, Key, MessageReceived, Path
-from wh.paths import PathInput, PathState, PeerPath
+from wh.events import PUNCH_SOCKETS_FROM, Instant, Key, MessageReceived, Path
+from wh.path_finder import PathFinder, Reachability, RecordFinder
+from wh.path_mtu import PathMtu
+from wh.paths import HAVING_PATH, ON_CHANNELS, PathInput, PathState, PeerPath
 from wh.randomness import jittered
-from wh.requests import CANDIDATES, Answer, Request, Requests, Schedule
+from wh.relay.client import Channel
+from wh.requests import Answer, Request, Requests, Schedule
+from wh.routes import Routes
 from wh.timers import Timer
 from wh.wire.address import Address
-from wh.wire.candidates import MAX_CANDIDATES
 from wh.wire.fields import NONCE_LEN
-from wh.wire.messages import Challenge, Ping, PingWant, Probe
-from wh.wire.records import Record
+from wh.wire.messages import Challenge, Nominate, Ping, PingWant, Probe
+from wh.wire.records import Relay
 
-RETRY_AFTER_S = (1.0, 2.0, 5.0, 15.0)
-RETRY_LATER_S = 30.0
 KEEPALIVE_S = 20.0
 KEEPALIVE = Schedule((2.0, 4.0), 5.0)
 """A path dies after three keepalives without an answer."""
 
+CHANNEL_KEEPALIVE_S = 45.0
+"""A relay forgets a channel after 120 s of silence."""
+
+CHANNEL_PING = Schedule((0.5, 1.2, 2.5), 4.0)
+CHANNELS_WANTED = 2
+CHANNELS_MAX = 4
+"""What a pair holds, and what it accepts where both sides opened some."""
+
 WANTED_FOR_S = 180.0
-"""How long traffic that found no path is a reason to look for one."""
+"""How long traffic is a reason to look for a path, and to hold channels."""
 
-ATTEMPT_INTERVAL_S = 1.0
+UPGRADE_AFTER_S = (5.0, 15.0, 60.0)
+"""Pauses between attempts to make a relayed path direct; the last goes on."""
+
+SUSPECT_FOR_S = 3.0
+"""A direct path that stays silent this long is dropped."""
+
 ALTERNATE_LIFETIME_S = 60.0
-"""A path that proved itself this recently is no news: where both sides chose another of several good paths,
-packets keep arriving on it, and moving to it would make the other side move too."""
+"""A path that proved itself this recently is no news to the side that nominates."""
+
+BETTER_S = 0.005
+BETTER_SHARE = 0.9
+"""Another direct path must be better by 5 ms and 10%."""
+
+NOMINATE_AFTER_S = (0.0, 0.3, 1.0)
+"""NOMINATE has no answer, so it is said three times."""
 
 
-class Search(Protocol):
-    def cancel(self) -> None: ...
+class Relays(Protocol):
+    """Channels to peers, at relays (wh.relay_client)."""
+
+    def open(self, peer: Key, relays: Sequence[Relay], now: Instant) -> None:
+        """One more channel, at the best of these relays that has none to the peer."""
+
+    def close(self, path: Path, now: Instant) -> None: ...
+
+    def wanted(self, peer: Key, yes: bool, now: Instant) -> None:
+        """Whether data depends on the peer's channels now."""
+
+    def check(self, relay: Key, now: Instant) -> None:
+        """Find out now whether this relay hears us, and tell it where we are."""
 
 
-class RecordFinder(Protocol):
-    """Looks up the record of a peer. found: each record better than the one before, as it comes in, where its
-    sequence exceeds have_sequence. done: once, at the end, unless it is cancelled; never before find_record()
-    has returned."""
+class Puncher(Protocol):
+    """Hole punching (wh.punching)."""
 
-    def find_record(
-        self,
-        key: Key,
-        now: Instant,
-        *,
-        have_sequence: int,
-        found: Callable[[Record, Instant], None],
-        done: Callable[[Instant], None],
-    ) -> Search: ...
+    def begin(self, peer: Key, channel: Path, now: Instant) -> None: ...
 
+    def cancel(self, peer: Key) -> None: ...
 
-class Reachability(Protocol):
-    """Whether others can open a path to us: then keeping one open to them is their business."""
-
-    @property
-    def proved(self) -> bool: ...
+    def why_not(self, peer: Key) -> str:
+        """Why the last attempt failed, or none is made; empty where there was none."""
 
 
 class TrustedPeer:
     """One `trust` or `router` line of the file. Call start() once, and close() when the line is gone."""
 
     def __init__(
-        self, key: Key, engine: Engine, requests: Requests, finder: RecordFinder, reachability: Reachability
+        self,
+        key: Key,
+        engine: Engine,
+        requests: Requests,
+        finder: RecordFinder,
+        reachability: Reachability,
+        relays: Relays,
+        puncher: Puncher,
     ) -> None:
         self.key = key
         self._engine = engine
         self._requests = requests
-        self._finder = finder
         self._reachability = reachability
+        self._relays = relays
+        self._puncher = puncher
         self._machine = PeerPath()
-        self._file_addresses: tuple[Address, ...] = ()
-        self._record: Record | None = None
-        self._rounds = 0
-        self._round_at = float("-inf")
+        self._routes = Routes(key, engine, self._keepalive_interval)
+        self._mtu = PathMtu(key, engine, requests, self._mtu_found)
+        self._finder = PathFinder(key, engine, requests, finder, self)
+        self._nominates = engine.key < key
         self._wanted_until = float("-inf")
-        self._search: Search | None = None  # for its record
-        self._attempt: Request | None = None  # PINGs to candidates
-        self._probe: Request | None = None  # a PROBE on the one that answered
+        self._upgrades = 0
+        self._epoch = 0
+        self._channels: dict[Path, Channel] = {}
+        self._adopting: Path | None = None  # found through a punch socket, which the data plane is to get
+        self._measured: Path | None = None  # a direct path that waits for its MTU while another carries data
+        self._probe: Request | None = None  # a PROBE on the path that fell silent
         self._check: Request | None = None  # a CHALLENGE on a path that the peer seems to have moved to
         self._keepalive: Request | None = None
-        self._timer: Timer | None = None  # the next round, or the next keepalive
+        self._timer: Timer | None = None  # the next keepalive, or the next upgrade
+        self._channel_timer: Timer | None = None  # the next PINGs through channels
+        self._nominations: list[Timer] = []
 
     @property
     def state(self) -> PathState:
@@ -90,173 +125,354 @@ class TrustedPeer:
 
     @property
     def path(self) -> Path | None:
+        """The direct one."""
         return self._machine.path
 
     @property
+    def routes(self) -> Routes:
+        return self._routes
+
+    @property
     def candidates(self) -> tuple[Address, ...]:
-        """What the file says, the last path that worked, and what its record says, at most 8."""
-        published = self._record.candidates if self._record is not None else ()
-        last = self._engine.peers.obtain(self.key).last_path
-        addressing = self._engine.addressing
-        found = [*self._file_addresses, *([last.remote] if last is not None else [])]
-        found += [candidate.address for candidate in published if addressing.is_acceptable(candidate.address)]
-        return tuple(dict.fromkeys(found))[:MAX_CANDIDATES]
+        return self._finder.candidates
+
+    @property
+    def why_relayed(self) -> str:
+        """Empty where the path is direct, or there is none."""
+        return self._puncher.why_not(self.key) if self.state in ON_CHANNELS else ""
 
     # What the node tells it
 
     def start(self, now: Instant) -> None:
-        if self.state is not PathState.DIRECT:
-            self._rounds = 0
-            self._round(now)
+        if self.state not in HAVING_PATH:
+            self._finder.start(now)
 
     def look_again(self, now: Instant) -> None:
         """There is a new server to ask for the record."""
-        if self.state is not PathState.DIRECT and self._wants_path(now) and self._search is None:
-            self._look_up(now)
+        if self.state not in HAVING_PATH:
+            self._finder.look_again(now)
 
-    def close(self) -> None:
+    def close(self, now: Instant) -> None:
         self._cancel_all()
-        if self._machine.step(PathInput.LOST):
-            self._engine.emit(SetDataPaths(self.key))
+        self._give_up(now)
 
     def set_file_addresses(self, addresses: tuple[Address, ...], now: Instant) -> None:
-        if addresses != self._file_addresses:
-            self._file_addresses = addresses
-            if addresses and self.state is not PathState.DIRECT and self._wants_path(now):
-                self._try_candidates(now)
+        self._finder.set_file_addresses(addresses, now)
 
     def path_wanted(self, now: Instant) -> None:
         self._wanted_until = now.monotonic + WANTED_FOR_S
-        if self.state is PathState.DIRECT:
-            self._set_data_path()
-        elif now.monotonic - self._round_at >= ATTEMPT_INTERVAL_S:
-            self.start(now)
+        if self._routes.first is not None:
+            self._routes.tell_again()
+        else:
+            self._finder.wanted(now)
+
+    def traffic(self, received: int, now: Instant) -> None:
+        """Bytes of WireGuard since the last report. On a channel nothing moves that no user has sent."""
+        if received:
+            self._wanted_until = now.monotonic + WANTED_FOR_S
 
     def session_opened(self, path: Path, now: Instant) -> None:
         """The peer began a session, and confirmed it from `path`."""
-        self._proved(path, now)
+        if not path.channel:
+            self._proved(path, now)
 
     def heard(self, event: MessageReceived, now: Instant) -> None:
         """A message in a session. A new address moves nothing by itself (docs/protocol.md section 2)."""
-        if event.first_contact or event.path == self.path:
+        if event.first_contact:
             return
-        self._check_path(event.path, now)
+        if isinstance(event.message, Nominate):
+            self._nominated(event.path, event.message.epoch, now)
+        elif event.path.channel == 0 and event.path != self.path:
+            self._check_path(event.path, now)
 
     def data_arrived(self, path: Path, now: Instant) -> None:
         """The data plane got an authenticated packet on a path that it does not send on."""
-        if path != self.path:
+        if path.channel:
+            if not self._nominates:
+                self._routes.prefer_channel(path, now)
+        elif path != self.path:
             self._check_path(path, now)
 
     def verify_path(self, now: Instant) -> None:
         """Something hints that the path may be dead, or that we are at another address: find out now."""
-        if self.state is PathState.DIRECT and self._keepalive is None:
+        if self.state in HAVING_PATH and self._keepalive is None:
             self._send_keepalive(now)
+        self._check_relays(now)
+
+    def links_changed(self, now: Instant) -> None:
+        """Our own addresses changed: what failed may work now, and the peer must hear where we are."""
+        self.verify_path(now)
+        if self.state is PathState.RELAYED:
+            self._upgrades = 0
+            self._upgrade(now)
+        self.start(now)
 
     def left(self, now: Instant) -> None:
         """The peer said LEAVING."""
         self._lose(now)
-        self._rounds = 0
-        self._schedule_round(now)
+        self._finder.start_later(now)
 
     def forget(self, now: Instant) -> None:
-        self._record = None
+        self._finder.forget()
         self._lose(now)
         self.start(now)
 
-    # Finding a path: rounds of looking up and trying
+    # What the finder asks and tells (wh.path_finder.Seeker)
 
-    def _wants_path(self, now: Instant) -> bool:
-        return not self._reachability.proved or now.monotonic < self._wanted_until
+    def wants_path(self, now: Instant) -> bool:
+        if self.state in HAVING_PATH:
+            return False
+        return not self._reachability.proved or self._traffic_waits(now)
 
-    def _round(self, now: Instant) -> None:
-        if self.state is PathState.DIRECT:
-            return
-        self._schedule_round(now)
-        if not self._wants_path(now):
-            return
-        self._round_at = now.monotonic
-        if self._search is None:
-            self._look_up(now)
-        self._try_candidates(now)
-
-    def _look_up(self, now: Instant) -> None:
-        self._search = self._finder.find_record(
-            self.key,
-            now,
-            have_sequence=self._record.sequence if self._record is not None else 0,
-            found=self._found,
-            done=self._search_done,
-        )
-
-    def _schedule_round(self, now: Instant) -> None:
-        after = RETRY_AFTER_S[self._rounds] if self._rounds < len(RETRY_AFTER_S) else RETRY_LATER_S
-        self._rounds += 1
-        self._set_timer(now.monotonic + jittered(self._engine.rng, after), self._round)
-
-    def _search_done(self, now: Instant) -> None:
-        self._search = None
-
-    def _found(self, record: Record, now: Instant) -> None:
-        self._record = record
-        if self.state is not PathState.DIRECT and self._wants_path(now):
-            self._try_candidates(now)
-
-    def _try_candidates(self, now: Instant) -> None:
-        """PING them all at once: whichever answers first wins. A running attempt gets what is new."""
-        paths = [path for path in map(self._engine.addressing.path_to, self.candidates) if path is not None]
-        if not paths or self._probe is not None:
-            return
-        if self._attempt is not None:
-            self._requests.add_paths(self._attempt, paths, now)
-            return
+    def trying(self, now: Instant) -> None:
         self._machine.step(PathInput.TRY)
-        self._attempt = self._requests.start(
-            self.key,
-            paths,
-            Ping(0, PingWant.ECHO, 0, self._engine.rng.randbytes(NONCE_LEN)),
-            now,
-            on_answer=self._candidate_answered,
-            on_failure=self._attempt_failed,
-            schedule=CANDIDATES,
-        )
 
-    def _candidate_answered(self, answer: Answer, now: Instant) -> None:
-        """The path works for us; a PROBE in the new session shows the peer the same."""
-        self._attempt = None
-        number = int.from_bytes(self._engine.rng.randbytes(4), "little")
-        self._probe = self._requests.start(
-            self.key,
-            [answer.path],
-            Probe(0, number, number),
-            now,
-            on_answer=lambda acknowledged, then: self._proved(acknowledged.path, then),
-            on_failure=self._attempt_failed,
-        )
-
-    def _attempt_failed(self, now: Instant) -> None:
-        self._attempt = self._probe = None
+    def exhausted(self, now: Instant) -> None:
         self._machine.step(PathInput.EXHAUSTED)
 
-    # Having a path
+    def found(self, answer: Answer, now: Instant) -> None:
+        """A candidate answered: we know the path, and the PROBE there showed it to the peer."""
+        self._take_direct(answer.path, answer.rtt, now)
 
-    def _proved(self, path: Path, now: Instant) -> None:
+    @property
+    def has_channel(self) -> bool:
+        return bool(self._routes.channels)
+
+    def relays_known(self, relays: Sequence[Relay], now: Instant) -> None:
+        """From the peer's record. Traffic that waits goes through a channel meanwhile."""
+        if self._traffic_waits(now) and self.state not in HAVING_PATH:
+            self._open_channel(relays, now)
+
+    def _traffic_waits(self, now: Instant) -> bool:
+        return now.monotonic < self._wanted_until
+
+    # Channels
+
+    def channel_opened(self, channel: Channel, now: Instant) -> None:
+        """A relay joined us with the peer. Data goes there at once where nothing better is known."""
+        path, by_us = channel.path, channel.opened_by_us
+        if len(self._channels) >= CHANNELS_MAX:
+            self._relays.close(path, now)
+            return
+        self._channels[path] = channel
+        if not by_us and self.state not in HAVING_PATH:
+            self._wanted_until = max(self._wanted_until, now.monotonic + WANTED_FOR_S)
+        self._routes.add_channel(path, now)
+        if self._machine.state in (PathState.IDLE, PathState.VALIDATING):
+            self._machine.step(PathInput.CHANNEL)
+            self._upgrades = 0
+            self._schedule_upgrade(now)
+        self._relays.wanted(self.key, self.state in ON_CHANNELS, now)
+        self._schedule_channel_keepalive(now)
+        if by_us:
+            self._ping_channel(path, now)
+            if self.state in ON_CHANNELS:
+                self._open_channel(self._finder.relays, now)
+
+    def channel_closed(self, path: Path, now: Instant) -> None:
+        self._channels.pop(path, None)
+        self._routes.remove_channel(path, now)
+        if self._traffic_waits(now):
+            self._open_channel(self._finder.relays, now)
+        if self._routes.channels:
+            return
+        if self.state in ON_CHANNELS:
+            self._puncher.cancel(self.key)
+            self._machine.step(PathInput.UNRELAYED)
+            self._finder.start(now)
+        elif self.state is PathState.SUSPECT:
+            self._keepalive_failed(now)
+
+    def _open_channel(self, relays: Sequence[Relay], now: Instant) -> None:
+        wanted = CHANNELS_WANTED if self.state not in HAVING_PATH else 1
+        if relays and len(self._routes.channels) < wanted:
+            self._relays.open(self.key, relays, now)
+
+    def _ping_channel(self, path: Path, now: Instant) -> None:
+        def answered(answer: Answer, then: Instant) -> None:
+            if path in self._routes.channels:
+                self._routes.add_round_trip(path, answer.rtt)
+                if self._upgrades == 0:
+                    self._upgrade(then)
+
+        self._requests.start(
+            self.key,
+            [path],
+            Ping(0, PingWant.ECHO, 0, self._engine.rng.randbytes(NONCE_LEN)),
+            now,
+            on_answer=answered,
+            schedule=CHANNEL_PING,
+            speculative=True,
+        )
+
+    def _schedule_channel_keepalive(self, now: Instant) -> None:
+        if self._channel_timer is None or not self._channel_timer.pending:
+            when = now.monotonic + jittered(self._engine.rng, CHANNEL_KEEPALIVE_S)
+            self._channel_timer = self._engine.timers.call_at(when, self._keep_channels)
+
+    def _keep_channels(self, now: Instant) -> None:
+        """PING through those that are needed, and let go of what is not: all of them where nothing was sent
+        for 180 s, all but one behind a direct path."""
+        for path in self._spare_channels(now):
+            self._relays.close(path, now)
+            self.channel_closed(path, now)
+        for path in self._routes.channels:
+            self._ping_channel(path, now)
+        if self._routes.channels:
+            self._schedule_channel_keepalive(now)
+
+    def _spare_channels(self, now: Instant) -> tuple[Path, ...]:
+        if self.state in HAVING_PATH:
+            return tuple(path for path in self._routes.channels[1:] if self._opened(path))
+        return () if self._traffic_waits(now) else self._routes.channels
+
+    def _check_relays(self, now: Instant) -> None:
+        """Our mapping towards them may have moved."""
+        for channel in self._channels.values():
+            self._relays.check(channel.relay, now)
+
+    def _opened(self, path: Path) -> bool:
+        return path in self._channels and self._channels[path].opened_by_us
+
+    def relay_of(self, path: Path) -> Key | None:
+        """Whose channel this is."""
+        channel = self._channels.get(path)
+        return channel.relay if channel is not None else None
+
+    # From relayed to direct
+
+    def _schedule_upgrade(self, now: Instant) -> None:
+        after = UPGRADE_AFTER_S[min(max(self._upgrades - 1, 0), len(UPGRADE_AFTER_S) - 1)]
+        self._set_timer(now.monotonic + jittered(self._engine.rng, after), self._upgrade)
+
+    def _upgrade(self, now: Instant) -> None:
+        """Try what may be reachable, and punch; who opened the channel begins."""
+        if self.state is not PathState.RELAYED:
+            return
+        self._upgrades += 1
+        self._schedule_upgrade(now)
+        if self._upgrades > 1:
+            self._open_channel(self._finder.relays, now)
+        first = self._routes.first
+        if first is not None and (self._opened(first) or self._upgrades > 1):
+            self._machine.step(PathInput.PUNCH)
+            self._puncher.begin(self.key, first, now)
+
+    def punching(self, now: Instant) -> None:
+        """The peer began an attempt."""
+        self._machine.step(PathInput.PUNCH)
+
+    def punched(self, path: Path, rtt: float, now: Instant) -> None:
+        """A PROBE was answered there."""
+        if path.socket < PUNCH_SOCKETS_FROM:
+            self._take_direct(path, rtt, now)
+        elif self._adopting is None and self.state not in HAVING_PATH:
+            self._adopting = path
+            self._engine.emit(AdoptSocket(path.socket))
+
+    def socket_adopted(self, socket: int, adopted: int | None, now: Instant) -> bool:
+        """Whether it was ours."""
+        path = self._adopting
+        if path is None or path.socket != socket:
+            return False
+        self._adopting = None
+        if adopted is not None:
+            moved = Path(adopted, path.remote)
+            self._requests.validated(self._engine.peers.obtain(self.key), moved, now)
+            self._take_direct(moved, 0.0, now)
+        return True
+
+    def punch_ended(self, now: Instant) -> None:
+        self._machine.step(PathInput.PUNCHED)
+
+    def _take_direct(self, path: Path, rtt: float, now: Instant) -> None:
+        """A direct path works. Where a channel carries data it goes on doing so until the path's MTU is
+        known."""
+        if self.state in HAVING_PATH and path != self.path and not self._is_better(rtt):
+            return
+        if self.state not in ON_CHANNELS:
+            self._proved(path, now, rtt)
+        elif self._measured is None:
+            self._measured = path
+            self._mtu.start(path, now)
+
+    def _is_better(self, rtt: float) -> bool:
+        """No round trip is known of a path that was adopted just now."""
+        current = self._routes.round_trip_s(self.path) if self.path is not None else None
+        return current is not None and 0.0 < rtt < min(current - BETTER_S, current * BETTER_SHARE)
+
+    def _mtu_found(self, path: Path, mtu: int, now: Instant) -> None:
+        """Where not even the smallest size passes, the path may be dead; then its keepalives tell."""
+        waits, self._measured = path == self._measured, None
+        if mtu:
+            self._routes.set_mtu(path, mtu)
+        elif waits:
+            self._mtu.stop()
+        if mtu and waits and self.state in ON_CHANNELS:
+            self._proved(path, now)
+
+    # Having a direct path
+
+    def _proved(self, path: Path, now: Instant, rtt: float = 0.0) -> None:
         self._cancel_requests()
+        self._finder.stop()
+        before = self.path
         if self._machine.step(PathInput.PROVED, path):
-            self._set_data_path()
-        self._rounds = 0
+            self._routes.set_direct(path, now, rtt)
+            self._release(before)
+            self._nominate(path, now)
+        if self._mtu.path != path:
+            self._mtu.start(path, now)
+        self._relays.wanted(self.key, False, now)
         self._schedule_keepalive(now)
 
-    def _set_data_path(self) -> None:
-        keepalive_s = 0 if self._reachability.proved else int(KEEPALIVE_S)
-        routes = (Route(self.path),) if self.path is not None else ()
-        self._engine.emit(SetDataPaths(self.key, routes, keepalive_s=keepalive_s))
+    def _keepalive_interval(self) -> int:
+        return 0 if self._reachability.proved else int(KEEPALIVE_S)
+
+    def _drop_direct(self, now: Instant) -> None:
+        """Nothing is heard on it any more. Channels go on, if there are any."""
+        if not self._routes.channels:
+            self._lose(now)
+            self.start(now)
+            return
+        self._cancel_requests()
+        self._cancel_timer()
+        self._mtu.stop()
+        before = self.path
+        self._machine.step(PathInput.DROPPED)
+        self._routes.set_direct(None, now)
+        self._release(before)
+        self._relays.wanted(self.key, True, now)
+        self._wanted_until = max(self._wanted_until, now.monotonic + WANTED_FOR_S)
+        self._upgrades = 1
+        self._open_channel(self._finder.relays, now)
+        self._finder.start_later(now)
+        self._upgrade(now)
+
+    def _release(self, former: Path | None) -> None:
+        """A socket that hole punching made for this path goes with it."""
+        if former is None or self._engine.addressing.is_main_socket(former.socket):
+            return
+        if self.path is None or self.path.socket != former.socket:
+            self._engine.emit(CloseSocket(former.socket))
 
     def _lose(self, now: Instant) -> None:
+        """There is no way to the peer, or no peer."""
         self._cancel_all()
         self._engine.peers.obtain(self.key).session_lost()
         self._engine.emit(ResetSession(self.key))
-        if self._machine.step(PathInput.LOST):
-            self._engine.emit(SetDataPaths(self.key))
+        self._give_up(now)
+
+    def _give_up(self, now: Instant) -> None:
+        for channel in self._routes.channels:
+            self._relays.close(channel, now)
+        self._channels.clear()
+        before = self.path
+        self._machine.step(PathInput.LOST)
+        self._routes.clear()
+        self._release(before)
+
+    # Keeping it
 
     def _schedule_keepalive(self, now: Instant) -> None:
         self._set_timer(now.monotonic + jittered(self._engine.rng, KEEPALIVE_S), self._keepalive_due)
@@ -265,7 +481,7 @@ class TrustedPeer:
         """Silence is what needs a PING; one side's PINGs keep the path for both."""
         heard_at = self._engine.peers.obtain(self.key).heard_at
         quiet_at = now.monotonic if heard_at is None else heard_at + KEEPALIVE_S * 0.8
-        if quiet_at > now.monotonic:
+        if quiet_at > now.monotonic and not self._routes.channels:
             self._set_timer(quiet_at, self._keepalive_due)
         else:
             self._send_keepalive(now)
@@ -281,22 +497,95 @@ class TrustedPeer:
             on_answer=self._keepalive_answered,
             on_failure=self._keepalive_failed,
             schedule=KEEPALIVE,
+            speculative=bool(self._routes.channels),
         )
 
     def _keepalive_answered(self, answer: Answer, now: Instant) -> None:
         self._keepalive = None
+        self._routes.add_round_trip(answer.path, answer.rtt)
         self._schedule_keepalive(now)
 
     def _keepalive_failed(self, now: Instant) -> None:
         self._keepalive = None
-        self._lose(now)
-        self.start(now)
+        self._drop_direct(now)
+
+    # Silence
+
+    def silent(self, now: Instant) -> None:
+        """Data went out on the first path and nothing came back there. It goes on both now; find out which
+        one works, and let relays and NATs learn where we are."""
+        first = self._routes.first
+        if first is None or self._probe is not None:
+            return
+        self._machine.step(PathInput.SILENT)
+        self._check_relays(now)
+        number = int.from_bytes(self._engine.rng.randbytes(4), "little")
+        self._probe = self._requests.start(
+            self.key,
+            [first],
+            Probe(0, number, number),
+            now,
+            on_answer=self._silence_answered,
+            on_failure=lambda then: self._silence_confirmed(first, then),
+            schedule=_suspect_schedule(self._routes.silence_s),
+            speculative=bool(self._routes.second),
+        )
+
+    def _silence_answered(self, answer: Answer, now: Instant) -> None:
+        self._probe = None
+        self._machine.step(PathInput.HEARD)
+        self._routes.add_round_trip(answer.path, answer.rtt)
+        self._routes.heard_on_first()
+
+    def _silence_confirmed(self, path: Path, now: Instant) -> None:
+        self._probe = None
+        if path == self.path:
+            self._drop_direct(now)
+        elif path.channel:
+            self._routes.demote_channel(path, now)
+            self._nominate_first(now)
+
+    # Agreeing on one of several paths
+
+    def _nominate(self, path: Path, now: Instant) -> None:
+        """The lower key decides (docs/protocol.md section 7)."""
+        for timer in self._nominations:
+            timer.cancel()
+        self._nominations.clear()
+        if not self._nominates:
+            return
+        self._epoch += 1
+        message = Nominate(0, self._epoch)
+
+        def say(_: Instant) -> None:
+            if self._routes.first == path and self._engine.peers.obtain(self.key).session:
+                self._engine.emit(Send(self.key, path, message))
+
+        for after in NOMINATE_AFTER_S:
+            self._nominations.append(self._engine.timers.call_at(now.monotonic + after, say))
+
+    def _nominate_first(self, now: Instant) -> None:
+        if self._routes.first is not None:
+            self._nominate(self._routes.first, now)
+
+    def _nominated(self, path: Path, epoch: int, now: Instant) -> None:
+        if self._nominates or epoch < self._epoch:
+            return
+        self._epoch = epoch
+        if path.channel:
+            if self.state in ON_CHANNELS:
+                self._routes.prefer_channel(path, now)
+        elif path != self.path:
+            self._check_path(path, now)
 
     def _check_path(self, path: Path, now: Instant) -> None:
         """Move to where the peer's packets come from now, once it has answered there."""
         peer = self._engine.peers.obtain(self.key)
-        known = self.state is PathState.DIRECT and peer.is_validated(path, now, ALTERNATE_LIFETIME_S)
-        if known or self._check is not None or self._engine.addressing.path_to(path.remote) is None:
+        if self._check is not None or not self._engine.addressing.may_send_to(path.remote):
+            return
+        if self.state in HAVING_PATH and peer.is_validated(path, now, ALTERNATE_LIFETIME_S):
+            if not self._nominates and path.socket < PUNCH_SOCKETS_FROM:
+                self._proved(path, now)
             return
         nonce = self._engine.rng.randbytes(NONCE_LEN)
         self._check = self._requests.start(
@@ -306,11 +595,18 @@ class TrustedPeer:
             now,
             on_answer=self._check_answered,
             on_failure=self._check_failed,
+            speculative=self._routes.first is not None,
         )
 
     def _check_answered(self, answer: Answer, now: Instant) -> None:
+        """What hole punching opened is not ours before its socket is adopted."""
         self._check = None
-        self._proved(answer.path, now)
+        if answer.path.socket >= PUNCH_SOCKETS_FROM:
+            return
+        if self.state in HAVING_PATH:
+            self._proved(answer.path, now, answer.rtt)
+        else:
+            self._take_direct(answer.path, answer.rtt, now)
 
     def _check_failed(self, now: Instant) -> None:
         self._check = None
@@ -318,20 +614,36 @@ class TrustedPeer:
     # Timers and requests
 
     def _set_timer(self, when: float, callback: Callable[[Instant], None]) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        self._cancel_timer()
         self._timer = self._engine.timers.call_at(when, callback)
 
-    def _cancel_requests(self) -> None:
-        for request in (self._attempt, self._probe, self._check, self._keepalive):
-            self._requests.cancel(request)
-        self._attempt = self._probe = self._check = self._keepalive = None
-
-    def _cancel_all(self) -> None:
-        self._cancel_requests()
-        if self._search is not None:
-            self._search.cancel()
-            self._search = None
+    def _cancel_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _cancel_requests(self) -> None:
+        for request in (self._probe, self._check, self._keepalive):
+            self._requests.cancel(request)
+        self._probe = self._check = self._keepalive = None
+
+    def _cancel_all(self) -> None:
+        self._cancel_requests()
+        self._cancel_timer()
+        self._finder.stop()
+        self._mtu.stop()
+        self._puncher.cancel(self.key)
+        self._measured = self._adopting = None
+        for timer in (*self._nominations, self._channel_timer):
+            if timer is not None:
+                timer.cancel()
+        self._nominations.clear()
+        self._channel_timer = None
+
+
+def _suspect_schedule(silence_s: float) -> Schedule:
+    """Again after the time that was too long already, then with growing pauses."""
+    after = [silence_s]
+    while (following := 2 * after[-1]) < SUSPECT_FOR_S:
+        after.append(following)
+    return Schedule(tuple(each for each in after if each < SUSPECT_FOR_S), SUSPECT_FOR_S)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from wh.commands import CloseSocket
 from wh.config.model import Network, PeerKind
 from wh.endpoints import FileEndpoints
 from wh.engine import Engine
-from wh.events import Instant, Key
+from wh.events import Instant, Key, Path, SocketAdopted
+from wh.path_finder import Reachability, RecordFinder
+from wh.relay.client import Channel
 from wh.requests import Requests
-from wh.trusted import Reachability, RecordFinder, TrustedPeer
+from wh.trusted import Puncher, Relays, TrustedPeer
 
 
 class TrustedPeers:
@@ -20,12 +23,16 @@ class TrustedPeers:
         finder: RecordFinder,
         reachability: Reachability,
         endpoints: FileEndpoints,
+        relays: Relays,
+        puncher: Puncher,
     ) -> None:
         self._engine = engine
         self._requests = requests
         self._finder = finder
         self._reachability = reachability
         self._endpoints = endpoints
+        self._relays = relays
+        self._puncher = puncher
         self._by_key: dict[Key, TrustedPeer] = {}
 
     def __iter__(self) -> Iterator[TrustedPeer]:
@@ -39,11 +46,17 @@ class TrustedPeers:
         kinds = (PeerKind.TRUST, PeerKind.ROUTER)
         wanted = {peer.key for peer in network.peers if peer.kind in kinds} - {self._engine.key}
         for key in self._by_key.keys() - wanted:
-            self._by_key.pop(key).close()
+            self._by_key.pop(key).close(now)
         added = [key for key in wanted if key not in self._by_key]
         for key in sorted(added):
             self._by_key[key] = TrustedPeer(
-                key, self._engine, self._requests, self._finder, self._reachability
+                key,
+                self._engine,
+                self._requests,
+                self._finder,
+                self._reachability,
+                self._relays,
+                self._puncher,
             )
         self.endpoints_changed(now)
         for key in sorted(added):
@@ -61,5 +74,35 @@ class TrustedPeers:
     def local_changed(self, now: Instant) -> None:
         """Our own addresses changed: what failed may work now, and peers must hear where we are."""
         for peer in self._by_key.values():
-            peer.verify_path(now)
-            peer.start(now)
+            peer.links_changed(now)
+
+    # What relays and hole punching tell
+
+    def channel_opened(self, channel: Channel, now: Instant) -> None:
+        peer = self._by_key.get(channel.peer)
+        if peer is None:
+            self._relays.close(channel.path, now)
+        else:
+            peer.channel_opened(channel, now)
+
+    def channel_closed(self, key: Key, path: Path, now: Instant) -> None:
+        if (peer := self._by_key.get(key)) is not None:
+            peer.channel_closed(path, now)
+
+    def punching(self, key: Key, now: Instant) -> None:
+        if (peer := self._by_key.get(key)) is not None:
+            peer.punching(now)
+
+    def punched(self, key: Key, path: Path, rtt: float, now: Instant) -> None:
+        if (peer := self._by_key.get(key)) is not None:
+            peer.punched(path, rtt, now)
+
+    def punch_ended(self, key: Key, now: Instant) -> None:
+        if (peer := self._by_key.get(key)) is not None:
+            peer.punch_ended(now)
+
+    def socket_adopted(self, event: SocketAdopted, now: Instant) -> None:
+        """A socket that nobody wants any more is closed again."""
+        taken = [peer.socket_adopted(event.socket, event.adopted, now) for peer in self._by_key.values()]
+        if event.adopted is not None and not any(taken):
+            self._engine.emit(CloseSocket(event.adopted))

@@ -93,7 +93,8 @@ class Verbs:
         entry = self._find_other(arguments.peer)
         body = await self._result(lambda request: PingRequested(request, entry.key))
         who = {"public_key": encode_key(entry.key), "hostname": entry.hostname}
-        return msgspec.convert({**body, **who, "via": None}, schema.PingResult)
+        via = encode_key(body["via"]) if body["via"] is not None else None
+        return msgspec.convert({**body, **who, "via": via}, schema.PingResult)
 
     async def _result(
         self,

@@ -156,8 +156,9 @@ class SimNode:
                         table.pop(peer, None)
                 case SetDataPaths(peer=peer, routes=routes):
                     path = routes[0].path if routes else None
+                    if path != self.data_paths.get(peer):
+                        self.path_changes.append((self.network.time, peer, path))
                     self.data_paths[peer] = path
-                    self.path_changes.append((self.network.time, peer, path))
                 case ResolveName(host=host, port=port):
                     answer = NameResolved(host, port, self.names.get(host, ()))
                     self.network.call_later(0.02, lambda answer=answer: self.handle(answer))

@@ -59,10 +59,11 @@ def test_reachability_is_what_was_said_or_proved_and_else_what_others_saw(
 
 
 def test_a_peer_in_use_tells_path_and_traffic() -> None:
-    path = PeerStatus(B, "direct", HERE, 1.5, None, ())
+    path = PeerStatus(B, "direct", HERE, None, 1400, 1.5, None, (), "")
     now = replace(NOW, node=replace(QUIET, peers=(path,)), traffic=traffic_of_b(5 * 10**9))
     peer = describe(FACTS, now).peers[1]
     assert (peer.state, peer.endpoint, peer.rtt_ms) == ("direct", "192.0.2.5:62096", 1.5)
+    assert (peer.relay, peer.mtu, peer.why_relayed) == (None, 1400, None)
     assert (peer.last_handshake_unix, peer.received_bytes, peer.sent_bytes) == (5.0, 10, 20)
 
 

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wh.events import Path
-from wh.paths import TRANSITIONS, PathInput, PathState, PeerPath
+from wh.paths import HAVING_PATH, TRANSITIONS, PathInput, PathState, PeerPath
 
 inputs = st.sampled_from(PathInput)
 paths = st.sampled_from([PATH, OTHER_PATH])
@@ -22,11 +22,11 @@ def test_data_has_a_path_exactly_when_one_is_proved_and_not_lost(
         before = expected
         if what is PathInput.PROVED:
             expected = path
-        elif what is PathInput.LOST:
+        elif what in (PathInput.LOST, PathInput.DROPPED):
             expected = None
         assert machine.path == expected
         assert changed == (before != expected)
-        assert (machine.state is PathState.DIRECT) == (expected is not None)
+        assert (machine.state in HAVING_PATH) == (expected is not None)
 
 
 def test_every_state_can_be_reached_and_left() -> None:

@@ -105,7 +105,7 @@ def test_progress_of_a_lookup_is_passed_on() -> None:
 
 
 def test_ping_tells_who_answered_from_where() -> None:
-    daemon = FakeDaemon(Notify(1, True, {"endpoint": ENDPOINT, "rtt_ms": 1.5, "via": "direct"}))
+    daemon = FakeDaemon(Notify(1, True, {"endpoint": ENDPOINT, "rtt_ms": 1.5, "via": None}))
     answer = run(Verbs(daemon).ping(schema.PeerArguments("node_b"), ignore))
     assert daemon.events == [PingRequested(1, PEER)]
     assert answer == schema.PingResult(encode_key(PEER), "node_b", ENDPOINT, 1.5, None)

@@ -103,6 +103,11 @@ class PeerInfo(msgspec.Struct):
     received_bytes: int = 0
     sent_bytes: int = 0
     alias: bool = False
+    relay: str | None = None
+    """Key of the relay that `endpoint` is the address of; None where the path is direct."""
+    mtu: int | None = None
+    """Largest IP datagram of the path, in bytes, as measured; None where it is not known."""
+    why_relayed: str | None = None
 
 
 class Contact(msgspec.Struct):

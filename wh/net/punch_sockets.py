@@ -8,12 +8,10 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from wh.errors import SystemSetupError
+from wh.events import PUNCH_SOCKETS_FROM
 from wh.net.sockets import open_udp_socket
 from wh.wire.address import Address, ip_of, pack, port_of
 from whcore.datapath import ControlDatagram
-
-FIRST_ID = 1 << 16
-"""Above every socket id of the data plane."""
 
 SOCKETS_MAX = 512
 DATAGRAM_MAX = 2048
@@ -27,7 +25,7 @@ class PunchSockets:
     def __init__(self) -> None:
         self.receive: Callable[[ControlDatagram], None] = lambda datagram: None
         self._sockets: dict[int, socket.socket] = {}
-        self._last_id = FIRST_ID
+        self._last_id = PUNCH_SOCKETS_FROM
 
     def __contains__(self, number: int) -> bool:
         return number in self._sockets

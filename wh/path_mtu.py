@@ -1,0 +1,111 @@
+"""How large a datagram a path carries: PROBEs padded to known sizes (docs/protocol.md 7, RFC 8899)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from wh.engine import Engine
+from wh.events import Instant, Key, Path
+from wh.requests import Answer, Request, Requests, Schedule
+from wh.timers import Timer
+from wh.wire.address import is_v4
+from wh.wire.messages import Probe
+
+IP_TOTALS = (1280, 1368, 1400, 1496)
+"""Bytes of an IP datagram: IPv6's minimum, two tunnels' inside of 1,500, and our largest packet."""
+
+TRIES = Schedule((0.25, 0.6), 1.2)
+CHECK_S = 60.0
+"""A router on the way may have changed its mind without telling."""
+
+_HEADERS = {True: 20 + 8, False: 40 + 8}  # of IP and UDP, by whether it is IPv4
+_DATA_OVERHEAD = 32
+_CHANNEL_HEADER = 8
+
+
+class PathMtu:
+    """Measures one path at a time. found(path, mtu, now): each time that something new is known, mtu 0 where
+    not even the smallest size passed; the first call is at most 1.2 s after start()."""
+
+    def __init__(
+        self, key: Key, engine: Engine, requests: Requests, found: Callable[[Path, int, Instant], None]
+    ) -> None:
+        self._key = key
+        self._engine = engine
+        self._requests = requests
+        self._found = found
+        self._path: Path | None = None
+        self._waiting: dict[int, Request] = {}  # by IP total
+        self._passed = 0
+        self._known = 0
+        self._timer: Timer | None = None
+
+    @property
+    def path(self) -> Path | None:
+        """What is measured, now and each minute."""
+        return self._path
+
+    def start(self, path: Path, now: Instant) -> None:
+        self.stop()
+        self._path = path
+        self._try_all(now)
+
+    def stop(self) -> None:
+        for request in self._waiting.values():
+            self._requests.cancel(request)
+        self._waiting.clear()
+        self._path = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _try_all(self, now: Instant) -> None:
+        self._passed = self._known = 0
+        if self._path is not None:
+            for total in IP_TOTALS:
+                self._try(self._path, total, now)
+
+    def _check_again(self, now: Instant) -> None:
+        """Only what passed before; where that does not any more, everything."""
+        self._passed = 0
+        if self._path is not None:
+            self._try(self._path, self._known or IP_TOTALS[0], now)
+
+    def _try(self, path: Path, total: int, now: Instant) -> None:
+        number = int.from_bytes(self._engine.rng.randbytes(4), "little")
+
+        def answered(_: Answer, then: Instant) -> None:
+            self._passed = max(self._passed, total)
+            self._ended(total, then)
+
+        self._waiting[total] = self._requests.start(
+            self._key,
+            [path],
+            Probe(0, number, number),
+            now,
+            on_answer=answered,
+            on_failure=lambda then: self._ended(total, then),
+            schedule=TRIES,
+            pad_to=_plaintext_len(path, total),
+            speculative=True,
+        )
+
+    def _ended(self, total: int, now: Instant) -> None:
+        """What is smaller than a size that passed needs no answer of its own."""
+        self._waiting.pop(total, None)
+        for smaller in [each for each in self._waiting if each < self._passed]:
+            self._requests.cancel(self._waiting.pop(smaller))
+        if self._waiting or self._path is None:
+            return
+        if self._passed < self._known:
+            self._try_all(now)
+            return
+        news, self._known = self._passed != self._known or not self._passed, self._passed
+        self._timer = self._engine.timers.call_at(now.monotonic + CHECK_S, self._check_again)
+        if news:
+            self._found(self._path, self._passed, now)
+
+
+def _plaintext_len(path: Path, total: int) -> int:
+    channel = _CHANNEL_HEADER if path.channel else 0
+    return total - _HEADERS[is_v4(path.remote)] - _DATA_OVERHEAD - channel

@@ -1,0 +1,196 @@
+"""Which of its paths a peer's data takes: what the data plane is told, and when (docs/protocol.md 7)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from wh.commands import ClearSilence, PathMode, Route, SetDataPaths
+from wh.engine import Engine
+from wh.events import Instant, Key, Path
+from wh.rtt import RttEstimator
+from wh.timers import Timer
+
+SILENCE_MIN_S = 0.1
+SILENCE_MAX_S = 2.0
+SILENCE_UNKNOWN_S = 0.5
+"""Before the first round trip on a path was measured."""
+
+SILENCE_CHANGE = 0.25
+"""A change by less than this share is not worth telling the data plane."""
+
+OVERLAP_MIN_S = 0.2
+OVERLAP_MAX_S = 2.0
+
+
+class Routes:
+    """A direct path, if there is one, before the channels; of all these the first two carry data.
+
+    keepalive_s: WireGuard's persistent keepalive of a direct path, in seconds."""
+
+    def __init__(self, key: Key, engine: Engine, keepalive_s: Callable[[], int]) -> None:
+        self._key = key
+        self._engine = engine
+        self._keepalive_s = keepalive_s
+        self._direct: Path | None = None
+        self._channels: list[Path] = []
+        self._mtus: dict[Path, int] = {}
+        self._round_trips: dict[Path, RttEstimator] = {}
+        self._patience = 1
+        self._overlap: Timer | None = None
+        self._told = SetDataPaths(key)
+
+    @property
+    def direct(self) -> Path | None:
+        return self._direct
+
+    @property
+    def channels(self) -> tuple[Path, ...]:
+        """The one in use first."""
+        return tuple(self._channels)
+
+    @property
+    def first(self) -> Path | None:
+        """Where data goes."""
+        return next(iter(self._ordered()), None)
+
+    @property
+    def second(self) -> Path | None:
+        return next(iter(self._ordered()[1:]), None)
+
+    def mtu(self, path: Path) -> int:
+        """Bytes of an IP datagram; 0: not known."""
+        return self._mtus.get(path, 0)
+
+    def round_trip_s(self, path: Path) -> float | None:
+        """Smoothed; None before the first sample."""
+        estimator = self._round_trips.get(path)
+        return estimator.srtt if estimator is not None else None
+
+    @property
+    def silence_s(self) -> float:
+        """How long the first path may be silent while data waits for an answer: max(100 ms, 1.5 srtt + 4
+        var), doubled each time that this proved too impatient (traffic in one direction has no answers)."""
+        estimator = self._round_trips.get(self.first) if self.first is not None else None
+        if estimator is None or estimator.srtt is None:
+            return SILENCE_UNKNOWN_S * self._patience
+        expected = max(SILENCE_MIN_S, 1.5 * estimator.srtt + 4 * estimator.rttvar)
+        return min(SILENCE_MAX_S, expected * self._patience)
+
+    # What changes
+
+    def set_direct(self, path: Path | None, now: Instant, rtt: float = 0.0) -> None:
+        """Data goes to the new path, and for a moment still to what was first before. rtt: seconds of a round
+        trip on it; 0: not known."""
+        before = self.first
+        if self._direct is not None and self._direct != path:
+            self._forget(self._direct)
+        self._direct = path
+        if path is not None and rtt > 0.0:
+            self._round_trips.setdefault(path, RttEstimator()).add_sample(rtt)
+        self._switched(before, now)
+
+    def add_channel(self, path: Path, now: Instant) -> None:
+        if path not in self._channels:
+            self._channels.append(path)
+            self._tell()
+
+    def remove_channel(self, path: Path, now: Instant) -> None:
+        if path in self._channels:
+            self._channels.remove(path)
+            self._forget(path)
+            self._tell()
+
+    def prefer_channel(self, path: Path, now: Instant) -> None:
+        """Use this one before the others."""
+        if path in self._channels and self._channels[0] != path:
+            before = self.first
+            self._channels.remove(path)
+            self._channels.insert(0, path)
+            self._switched(before, now)
+
+    def demote_channel(self, path: Path, now: Instant) -> None:
+        """Use the others before this one."""
+        if path in self._channels[:-1]:
+            before = self.first
+            self._channels.remove(path)
+            self._channels.append(path)
+            self._switched(before, now)
+
+    def clear(self) -> None:
+        """There is no way to the peer."""
+        self._round_trips.clear()
+        self._mtus.clear()
+        self._direct = None
+        self._channels = []
+        self._stop_overlap()
+        self._tell()
+
+    def add_round_trip(self, path: Path, rtt: float) -> None:
+        """A request on that path was answered after rtt seconds."""
+        if path in self._ordered():
+            self._round_trips.setdefault(path, RttEstimator()).add_sample(rtt)
+            self._tell()
+
+    def set_mtu(self, path: Path, mtu: int) -> None:
+        self._mtus[path] = mtu
+        self._tell()
+
+    def heard_on_first(self) -> None:
+        """The silence that the data plane reported was none: be more patient."""
+        self._patience = min(2 * self._patience, 16)
+        self._engine.emit(ClearSilence(self._key))
+        self._tell()
+
+    def tell_again(self) -> None:
+        """The data plane asks for a path that it was told of, or the peer is new to it."""
+        self._told = SetDataPaths(self._key)
+        self._tell()
+
+    # Telling
+
+    def _ordered(self) -> list[Path]:
+        direct = [self._direct] if self._direct is not None else []
+        return direct + self._channels
+
+    def _switched(self, before: Path | None, now: Instant) -> None:
+        """The first path is another. The peer may still be on the former one, and the new one may not carry
+        everything yet: both get all data for max(2 round trips, 200 ms)."""
+        self._patience = 1
+        self._stop_overlap()
+        if before is not None and before in self._ordered()[1:] and self.first != before:
+            for_s = max(OVERLAP_MIN_S, 2 * (self.round_trip_s(before) or 0.0))
+            when = now.monotonic + min(for_s, OVERLAP_MAX_S)
+            self._overlap = self._engine.timers.call_at(when, self._overlap_over)
+        self._tell()
+
+    def _overlap_over(self, now: Instant) -> None:
+        self._overlap = None
+        self._tell()
+
+    def _stop_overlap(self) -> None:
+        if self._overlap is not None:
+            self._overlap.cancel()
+            self._overlap = None
+
+    def _forget(self, path: Path) -> None:
+        self._round_trips.pop(path, None)
+        self._mtus.pop(path, None)
+
+    def _tell(self) -> None:
+        wanted = self._wanted()
+        told = self._told
+        same = (wanted.routes, wanted.mode, wanted.keepalive_s) == (told.routes, told.mode, told.keepalive_s)
+        close = abs(wanted.silence_s - told.silence_s) <= SILENCE_CHANGE * told.silence_s
+        if not (same and close):
+            self._told = wanted
+            self._engine.emit(wanted)
+
+    def _wanted(self) -> SetDataPaths:
+        routes = tuple(Route(path, self.mtu(path)) for path in self._ordered()[:2])
+        return SetDataPaths(
+            self._key,
+            routes,
+            PathMode.DUPLICATE if self._overlap is not None and len(routes) > 1 else PathMode.PRIMARY,
+            self.silence_s if routes else 0.0,
+            self._keepalive_s() if self._direct is not None else 0,
+        )

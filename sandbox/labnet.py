@@ -23,7 +23,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
 
-from nat_rules import NAT_RULESETS
+from nat_rules import NAT_RULESETS, ruleset
 
 T = TypeVar("T")
 Argv = Sequence[str | Path]
@@ -137,6 +137,16 @@ class _Namespace:
         _ip("netns", "del", self.namespace)
 
 
+def join_devices(a: _Namespace, device_a: str, b: _Namespace, device_b: str, *, mtu: int = 1500) -> None:
+    """A cable between two new devices, both up."""
+    _ip(
+        *("link", "add", device_a, "mtu", str(mtu), "netns", a.namespace, "type", "veth"),
+        *("peer", "name", device_b, "mtu", str(mtu), "netns", b.namespace),
+    )
+    a.ip("link", "set", device_a, "up")
+    b.ip("link", "set", device_b, "up")
+
+
 class Network(_Namespace):
     """An Ethernet segment: a bridge that cables are plugged into."""
 
@@ -191,16 +201,21 @@ class Host(_Namespace):
     def attach(self, network: Network, *addresses: str, device: str = "eth0", mtu: int = 1500) -> None:
         """Plug a new device into a network and give it addresses such as 192.0.2.7/24 or 2001:db8::7/64."""
         port = network.next_port()
-        _ip(
-            *("link", "add", port, "mtu", str(mtu), "netns", network.namespace, "type", "veth"),
-            *("peer", "name", device, "mtu", str(mtu), "netns", self.namespace),
-        )
-        network.ip("link", "set", port, "master", "bridge", "up")
+        join_devices(self, device, network, port, mtu=mtu)
+        network.ip("link", "set", port, "master", "bridge")
+        self.assign(device, *addresses)
+
+    def assign(self, device: str, *addresses: str) -> None:
+        """Give a device addresses such as 192.0.2.7/24 or 2001:db8::7/64."""
         for address in addresses:
             self.ip("address", "add", address, "dev", device)
-        self.ip("link", "set", device, "up")
         addresses_of_device = ("-6", "address", "show", "dev", device)
         wait_until(lambda: "tentative" not in self.ip(*addresses_of_device), 5, f"{device} has its addresses")
+
+    def ipv4_addresses(self, device: str) -> list[str]:
+        """In the order in which they were assigned."""
+        listing = self.ip("-4", "-o", "address", "show", "dev", device)
+        return [line.split()[3].split("/")[0] for line in listing.splitlines()]
 
     def default_route(self, gateway: str) -> None:
         self.route("default", gateway)
@@ -294,15 +309,29 @@ class Host(_Namespace):
 
 
 class Router(Host):
-    """A host that forwards; nat is a kind of nat_rules.NAT_RULESETS, between its devices `lan` and `wan`."""
+    """A host that forwards. nat: a kind of nat_rules.NAT_RULESETS, from its other devices to `wan`."""
+
+    OUTSIDE = "wan"
 
     def __init__(self, lab: Lab, name: str, nat: str = "none") -> None:
         if nat not in NAT_RULESETS:
             raise ValueError(f"no NAT kind {nat!r}; there are {', '.join(NAT_RULESETS)}")
         super().__init__(lab, name)
+        self.nat = nat
         self.run(["sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"])
-        if ruleset := NAT_RULESETS[nat]("wan"):
-            self.run(["nft", "-f", "-"], input=ruleset)
+        # Where br_netfilter is loaded, a bridge in the router would show the rules what it only switches.
+        self.run(["sysctl", "-eqw", "net.bridge.bridge-nf-call-iptables=0"])
+
+    def assign(self, device: str, *addresses: str) -> None:
+        """The NAT begins when the outer device has its addresses: some kinds need them."""
+        super().assign(device, *addresses)
+        if device == self.OUTSIDE and self.nat != "none":
+            self.load_nat()
+
+    def load_nat(self, **options: int) -> None:
+        """Put the rules in force, for the addresses of now. options: as of nat_rules.ruleset()."""
+        rules = ruleset(self.nat, self.OUTSIDE, self.ipv4_addresses(self.OUTSIDE), **options)
+        self.run(["nft", "-f", "-"], input=rules)
 
 
 class Lab:

@@ -110,6 +110,7 @@ class TrustedPeer:
         self._upgrades = 0
         self._epoch = 0
         self._channels: dict[Path, Channel] = {}
+        self._channel_pings: dict[Path, Request] = {}
         self._adopting: Path | None = None  # found through a punch socket, which the data plane is to get
         self._measured: Path | None = None  # a direct path that waits for its MTU while another carries data
         self._probe: Request | None = None  # a PROBE on the path that fell silent
@@ -271,6 +272,7 @@ class TrustedPeer:
 
     def channel_closed(self, path: Path, now: Instant) -> None:
         self._channels.pop(path, None)
+        self._requests.cancel(self._channel_pings.pop(path, None))
         self._routes.remove_channel(path, now)
         if self._traffic_waits(now):
             self._open_channel(self._finder.relays, now)
@@ -290,12 +292,12 @@ class TrustedPeer:
 
     def _ping_channel(self, path: Path, now: Instant) -> None:
         def answered(answer: Answer, then: Instant) -> None:
-            if path in self._routes.channels:
-                self._routes.add_round_trip(path, answer.rtt)
-                if self._upgrades == 0:
-                    self._upgrade(then)
+            self._routes.add_round_trip(path, answer.rtt)
+            if self._upgrades == 0:
+                self._upgrade(then)
 
-        self._requests.start(
+        self._requests.cancel(self._channel_pings.get(path))
+        self._channel_pings[path] = self._requests.start(
             self.key,
             [path],
             Ping(0, PingWant.ECHO, 0, self._engine.rng.randbytes(NONCE_LEN)),
@@ -634,6 +636,9 @@ class TrustedPeer:
         self._mtu.stop()
         self._puncher.cancel(self.key)
         self._measured = self._adopting = None
+        for request in self._channel_pings.values():
+            self._requests.cancel(request)
+        self._channel_pings.clear()
         for timer in (*self._nominations, self._channel_timer):
             if timer is not None:
                 timer.cancel()

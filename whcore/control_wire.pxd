@@ -39,7 +39,9 @@ cdef enum:
     DATA_PLAINTEXT_MIN = 32
     DATAGRAM_MAX = 1200     # before CHANNEL
     INIT_PLAINTEXT_MAX = DATAGRAM_MAX - INIT_OVERHEAD
+    PROBE_DATAGRAM_MAX = 1468   # of a PROBE that tries a path's MTU: 1,496 bytes with IPv4 and UDP
     DATA_PLAINTEXT_MAX = DATAGRAM_MAX - DATA_OVERHEAD
+    DATA_PADDED_MAX = PROBE_DATAGRAM_MAX - DATA_OVERHEAD
 
 
 cdef inline void store32(uint8_t* out, uint32_t value) noexcept nogil:

@@ -27,7 +27,7 @@ cdef enum:
     VNET_HEADER_LEN = 10            # struct virtio_net_hdr
     MAX_DATAGRAM = 65535            # of one receive, which GRO may fill with many
     STAGE_LIMIT = 128               # packets waiting for a session or a path, per peer
-    CONTROL_DATA = 1280             # bytes of a control datagram at most
+    CONTROL_DATA = 1472             # bytes of a control datagram at most
     HANDSHAKE_DATA = 160
 
 cdef enum:                          # counters

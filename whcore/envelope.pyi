@@ -60,8 +60,8 @@ class ControlSessions:
     def response_capacity(self, pending: int) -> int:
         """The longest payload that respond() takes for this handle; 0 if stale."""
     def seal(self, peer: bytes, payload: bytes, *, now_ns: int, pad_to: int = 32) -> bytes | None:
-        """A DATA datagram, or None without a usable session. pad_to: least plaintext size. Raises ValueError
-        where the payload or pad_to is over the 1,168 bytes that fit."""
+        """A DATA datagram, or None without a usable session. pad_to: least plaintext size, at most 1,436.
+        Raises ValueError where that is more, or the payload is over the 1,166 bytes that fit otherwise."""
     def open(
         self, datagram: bytes, source: bytes, *, now_ns: int, wall_ns: int, under_load: bool = False
     ) -> Opened:

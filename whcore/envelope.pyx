@@ -13,10 +13,10 @@ from libc.string cimport memcpy, memset
 from whcore.aead cimport aead_open, aead_seal
 from whcore.control_wire cimport (
     COOKIE_LEN, COOKIE_NONCE_AT, COOKIE_RECEIVER_AT, COOKIE_SEALED_AT, DATA_COUNTER_AT, DATA_OVERHEAD,
-    DATA_PLAINTEXT_MAX, DATA_PLAINTEXT_MIN, DATA_RECEIVER_AT, DATA_SEALED_AT, DATAGRAM_MAX, HEADER_LEN,
+    DATA_PADDED_MAX, DATA_PLAINTEXT_MAX, DATA_PLAINTEXT_MIN, DATA_RECEIVER_AT, DATA_SEALED_AT, DATAGRAM_MAX, HEADER_LEN,
     INIT_NOISE_AT, INIT_OVERHEAD, INIT_PAYLOAD_AT, INIT_PLAINTEXT_MAX, INIT_SENDER_AT, LENGTH_LEN, MACS_LEN,
     RESP_NOISE_AT, RESP_OVERHEAD, RESP_RECEIVER_AT, RESP_SENDER_AT, TIMESTAMP_LEN, TYPE_COOKIE, TYPE_DATA,
-    TYPE_INIT, TYPE_RESP, header_type, load32, load64, pad, padded_len, store32, store64, unpad_untrusted,
+    PROBE_DATAGRAM_MAX, TYPE_INIT, TYPE_RESP, header_type, load32, load64, pad, padded_len, store32, store64, unpad_untrusted,
     write_header,
 )
 from whcore.cookie cimport (
@@ -241,8 +241,9 @@ cdef class ControlSessions:
         cdef Session session = self.sessions.by_peer.get(peer)
         cdef Keypair keypair
         cdef uint8_t* out
-        require_room("DATA", len(payload), pad_to, DATA_PLAINTEXT_MAX)
-        cdef size_t n = padded_len(len(payload), max(pad_to, <size_t>DATA_PLAINTEXT_MIN))
+        require_room("DATA", len(payload), 0, DATA_PLAINTEXT_MAX)
+        require_room("padded DATA", 0, pad_to, DATA_PADDED_MAX)
+        cdef size_t n = max(padded_len(len(payload), DATA_PLAINTEXT_MIN), pad_to)
         if session is None or session.current is None:
             return None
         keypair = session.current
@@ -270,9 +271,9 @@ cdef class ControlSessions:
         if self.closed:
             return self.dropped(WH_E_STATE)
         self.secret_key.check_open()
-        if n < HEADER_LEN or n > DATAGRAM_MAX:
-            return self.dropped(WH_E_LENGTH)
         cdef int kind = header_type(data, n)
+        if n < HEADER_LEN or n > <size_t>(PROBE_DATAGRAM_MAX if kind == TYPE_DATA else DATAGRAM_MAX):
+            return self.dropped(WH_E_LENGTH)
         if kind == TYPE_DATA:
             return self.open_data_untrusted(data, n, now_ns)
         if kind == TYPE_INIT:
@@ -400,7 +401,7 @@ cdef class ControlSessions:
         return COOKIE_TAKEN, initiation.peer, stamped
 
     cdef tuple open_data_untrusted(self, const uint8_t* data, size_t n, int64_t now_ns):
-        cdef uint8_t[DATAGRAM_MAX] plaintext
+        cdef uint8_t[PROBE_DATAGRAM_MAX] plaintext
         cdef uint64_t counter
         cdef int rc
         if n < DATA_OVERHEAD + DATA_PLAINTEXT_MIN:

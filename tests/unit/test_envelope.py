@@ -240,6 +240,17 @@ class TestHandshake:
         connect(a, b)
         with pytest.raises(ValueError, match="1168"):
             a.seal(b, bytes(1167))
+        with pytest.raises(ValueError, match="1436"):
+            a.seal(b, b"", pad_to=1437)
+
+
+def test_padding_makes_a_datagram_as_long_as_the_path_that_it_tries() -> None:
+    a, b = pair()
+    connect(a, b)
+    for pad_to in (33, 1220, 1436):
+        datagram = a.seal(b, b"probe", pad_to=pad_to)
+        assert len(datagram) == 32 + pad_to
+        assert b.open(datagram) == (DATA, a.key, b"probe", False)
 
 
 def oracle(seed: int, network_secret: bytes | None, remote_static: bytes | None = None) -> NoiseConnection:

@@ -36,7 +36,14 @@ def test_the_light_view_has_the_original_s_look() -> None:
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({"state": "relayed"}, "  ○  node_b: 10.0.42.3, at 192.0.2.9:7, relayed, rtt 12.3 ms"),
+        (
+            {"state": "relayed", "relay": "R" * 43},
+            "  ○  node_b: 10.0.42.3, relayed by RRRRRRRRRR at 192.0.2.9:7, rtt 12.3 ms",
+        ),
+        (
+            {"state": "relayed", "relay": "R" * 43, "why_relayed": "UDP is blocked", "rtt_ms": None},
+            "  ○  node_b: 10.0.42.3, relayed by RRRRRRRRRR at 192.0.2.9:7, not direct: UDP is blocked",
+        ),
         ({"state": "punching", "rtt_ms": None}, "  ◒  node_b: 10.0.42.3, at 192.0.2.9:7, punching"),
         ({"state": "idle", "endpoint": None, "rtt_ms": None}, "     node_b: 10.0.42.3"),
         ({"alias": True, "state": "idle", "endpoint": None, "rtt_ms": None}, "  ◌  node_b: 10.0.42.3"),

@@ -95,12 +95,18 @@ class Renderer:
     def _facts(self, peer: PeerInfo) -> Iterator[str]:
         if peer.address:
             yield printable(peer.address)
-        if peer.endpoint:
+        if peer.relay:
+            yield f"relayed by {printable(peer.relay[:KEY_PREFIX_LEN])} at {printable(peer.endpoint or '')}"
+        elif peer.endpoint:
             yield f"at {printable(peer.endpoint)}"
-        if peer.state not in ("direct", "idle"):
+        if peer.state not in ("direct", "idle", "relayed"):
             yield peer.state
+        if peer.why_relayed:
+            yield f"not direct: {printable(peer.why_relayed)}"
         if peer.rtt_ms is not None:
             yield f"rtt {peer.rtt_ms:.1f} ms"
+        if self._everything and peer.mtu:
+            yield f"path MTU {peer.mtu}"
         if peer.last_handshake_unix is not None:
             yield f"handshake {duration(self._now_unix - peer.last_handshake_unix)} ago"
         if peer.received_bytes or peer.sent_bytes:

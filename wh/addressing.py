@@ -79,6 +79,18 @@ class Addressing:
         """Our own addresses that mean something to others, in a stable order."""
         return sorted(address for address in self._local if self.is_acceptable_as_own(address))
 
+    def offerable(self) -> list[Address]:
+        """Our own addresses for a peer that may be in a network with us: first those that anybody may reach,
+        then private ones, IPv6 before IPv4. No link-local ones: they mean nothing without an interface."""
+        usable = [
+            address
+            for address in self._local
+            if is_usable(address, allow_loopback=self.allow_loopback)
+            and not self._in_overlay(address)
+            and not ip_of(address).is_link_local
+        ]
+        return sorted(usable, key=lambda address: (is_private(address), is_v4(address), address))
+
     def is_acceptable_as_own(self, address: Address) -> bool:
         usable = is_usable(address, allow_loopback=self.allow_loopback) and not self._in_overlay(address)
         return usable and (self.private_network or not is_private(address))

@@ -53,7 +53,7 @@ from wh.server import Server
 from wh.status import CandidateStatus, ContactStatus, NodeStatus, PeerStatus
 from wh.trusted import TrustedPeer
 from wh.trusted_peers import TrustedPeers
-from wh.wire.candidates import CandidateFlag, NatProfile
+from wh.wire.candidates import CandidateFlag
 from wh.wire.fields import NONCE_LEN
 from wh.wire.messages import Challenge, Find, Leaving, Ping
 from wh.wire.records import RecordFlag, Sign, Verify
@@ -116,7 +116,7 @@ class Node:
             allowed=lambda peer: self._trusted.get(peer) is not None,
             observed=self._seen_by_relays,
             found=lambda peer, path, rtt_s, now: self._trusted.punched(peer, path, rtt_s, now),
-            ended=lambda peer, succeeded, now: self._trusted.punch_ended(peer, now),
+            ended=self._punch_ended,
         )
         self._trusted: TrustedPeers = TrustedPeers(
             engine,
@@ -238,9 +238,15 @@ class Node:
             return
         if trusted is not None:
             trusted.heard(event, now)
-        elif not event.first_contact and not peer.is_validated(event.path, now):
+        elif self._is_elsewhere(event, peer, now):
             self._challenge(event, now)
         self._server.handle(event, now)
+
+    def _is_elsewhere(self, event: MessageReceived, peer: Peer, now: Instant) -> bool:
+        """Whether a message in a session shows that the peer may have moved. What comes to a socket that we
+        only measure with shows nothing."""
+        known = event.first_contact or peer.is_validated(event.path, now)
+        return not known and self._engine.addressing.is_main_socket(event.path.socket)
 
     def _left(self, event: MessageReceived, trusted: TrustedPeer | None, now: Instant) -> None:
         self._discovery.left(event.peer)
@@ -283,6 +289,9 @@ class Node:
         self._engine.addressing.set_network(network)
         self._reachability.bootstrap = any(
             peer.key == self._engine.key and peer.kind is PeerKind.BOOT for peer in network.peers
+        )
+        self._reachability.file_servers = frozenset(
+            peer.key for peer in network.peers if peer.kind is PeerKind.BOOT
         )
         self._endpoints.set_network(network, now)
         self._reachability.file_addresses = self._endpoints.addresses_of(self._engine.key)
@@ -398,14 +407,17 @@ class Node:
     def _reachability_changed(self, now: Instant) -> None:
         self._publisher.content_changed(now)
 
+    def _punch_ended(self, peer: Key, succeeded: bool, now: Instant) -> None:
+        if not succeeded:
+            self._reachability.punch_failed(now)
+        self._trusted.punch_ended(peer, now)
+
     def _looked_up_ourselves(self, result: LookupResult, now: Instant) -> None:
         self._discovery.found_servers(result, now)
 
     def _record_content(self) -> Content:
-        behaviours = self._reachability.behaviours()
-        nat = NatProfile(behaviours[0].mapping, behaviours[0].filtering) if behaviours else NatProfile()
         flags = int(RecordFlag.SERVER) if self._reachability.proved else 0
-        return Content(self._reachability.candidates(), nat, flags)
+        return Content(self._reachability.candidates(), self._reachability.profile, flags)
 
     def _peer_status(self, peer: TrustedPeer) -> PeerStatus:
         known, first = self._engine.peers.obtain(peer.key), peer.routes.first

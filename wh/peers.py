@@ -40,6 +40,9 @@ class Peer:
         at = self.validated.get(path)
         return at is not None and now.monotonic - at < lifetime_s
 
+    def invalidate(self, path: Path) -> None:
+        self.validated.pop(path, None)
+
     @property
     def last_path(self) -> Path | None:
         """The path that was validated last, however long ago."""

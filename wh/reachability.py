@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from enum import StrEnum
 
 from wh.engine import Engine
@@ -11,13 +11,23 @@ from wh.events import Instant, Key, KnockReceived, PortMapping
 from wh.kademlia import Kademlia
 from wh.limits import RecentlySeen
 from wh.mapped_ports import MappedPorts
-from wh.nat.behavior import WITNESSES_MAX, NatBehaviour, Observations, network_of
-from wh.nat.candidates import own_candidates
+from wh.nat.behavior import (
+    ANSWERS_WANTED,
+    ENDPOINT_DEPENDENT,
+    WITNESSES_MAX,
+    NatBehaviour,
+    Observations,
+    PortUse,
+    network_of,
+)
+from wh.nat.candidates import offered_candidates, own_candidates
 from wh.randomness import jittered
 from wh.requests import Answer, Requests, Schedule
+from wh.second_socket import SecondSocket
+from wh.silence import UdpSilence
 from wh.timers import Timer
-from wh.wire.address import Address, is_v4, port_of
-from wh.wire.candidates import Candidate, Filtering, Mapping
+from wh.wire.address import Address, is_private, is_v4, port_of
+from wh.wire.candidates import Candidate, Filtering, Mapping, NatProfile
 from wh.wire.fields import NONCE_LEN
 from wh.wire.messages import Capability, Ping, PingWant, Pong
 
@@ -31,6 +41,12 @@ WRITTEN_LIFETIME_S = 600.0
 
 PROOF_LIFETIME_S = 3600.0
 KNOCKS_EXPECTED_MAX = 16
+KNOCK_PATIENCE_S = 3.0
+PUNCH_CHECK_S = 60.0
+COMPARE_AFTER_S = 0.2
+REFLEXIVE_MAX = 2
+"""Of one family: more than one only while the mapping is unknown, or endpoint-dependent."""
+
 PROOFS_MAX = 16
 
 
@@ -56,6 +72,7 @@ class OwnReachability:
         self.mode = mode
         self.bootstrap = False  # the network file calls us one
         self.file_addresses: tuple[Address, ...] = ()  # our own endpoint, as the network file says
+        self.file_servers: frozenset[Key] = frozenset()  # its bootstraps
         self._engine = engine
         self._requests = requests
         self._kademlia = kademlia
@@ -67,8 +84,13 @@ class OwnReachability:
         )  # nonce -> address that is to be knocked at
         self._written = RecentlySeen(WRITTEN_LIFETIME_S)
         self._mapped = MappedPorts()
+        self._second = SecondSocket(engine, requests, self._measured)
+        self._silence = UdpSilence()
+        self._unknocked: set[Key] = set()  # servers whose dial-back never arrived
         self._timer: Timer | None = None
+        self._checked_at = float("-inf")
         requests.answer_listeners.append(self._answered)
+        requests.silence_listeners.append(self._unanswered)
 
     # What is known
 
@@ -105,18 +127,54 @@ class OwnReachability:
         """Where a KNOCK came through a gateway's mapping."""
         return tuple(address for address in self._mapped_addresses() if address in self._proofs)
 
+    @property
+    def udp_blocked(self) -> bool:
+        """Servers were asked over UDP, and none answers."""
+        return self._silence.blocked
+
     def behaviours(self) -> list[NatBehaviour]:
         """One for each address family that somebody saw us on."""
-        local = self._engine.addressing.local
         found = []
-        for observations in self._observations.values():
+        for family, observations in self._observations.items():
             observed = tuple(observations.addresses())
             if observed:
-                reached = any(address in self._proofs for address in observed)
-                filtering = Filtering.ENDPOINT_INDEPENDENT if reached else Filtering.UNKNOWN
-                mapping = observations.mapping(local)
-                found.append(NatBehaviour(mapping, filtering, observed))
+                use = self._port_use(family)
+                found.append(NatBehaviour(use.mapping, self._filtering(observed), observed, use.step))
         return found
+
+    @property
+    def profile(self) -> NatProfile:
+        """Of IPv4 where anybody saw us there: that is where NATs are."""
+        behaviours = self.behaviours()
+        return behaviours[0].profile if behaviours else NatProfile()
+
+    def reflexive(self) -> tuple[Address, ...]:
+        """Where servers see the node's own sockets behind translations."""
+        found = [each.observed for each in self.behaviours() if each.mapping is not Mapping.NONE]
+        return tuple(address for observed in found for address in observed[:REFLEXIVE_MAX])
+
+    def offered(self, reflexive: Iterable[Address], *, lan: bool) -> tuple[Candidate, ...]:
+        """The candidates of an OFFER. lan: with private addresses, for the first round."""
+        local = self._engine.addressing.offerable()
+        proved = [*self._proofs, *(self.file_addresses if self.proved else ())]
+        return offered_candidates(
+            proved, reflexive, [address for address in local if lan or not is_private(address)]
+        )
+
+    def _port_use(self, family: int) -> PortUse:
+        """A second socket's verdict holds where the first one's answers differ, and where they are too few: a
+        NAT that gives each server another port also forgets them one by one."""
+        mapping = self._observations[family].mapping(self._engine.addressing.local)
+        verdict = self._second.verdict(family)
+        if verdict is not None and mapping in (Mapping.RANDOM, Mapping.UNKNOWN):
+            return verdict
+        return PortUse(mapping)
+
+    def _filtering(self, observed: Collection[Address]) -> Filtering:
+        if any(address in self._proofs for address in observed):
+            return Filtering.ENDPOINT_INDEPENDENT
+        filtered = len(self._unknocked) >= ANSWERS_WANTED
+        return Filtering.ADDRESS_DEPENDENT if filtered else Filtering.UNKNOWN
 
     def __str__(self) -> str:
         return "; ".join(map(str, self.behaviours()))
@@ -128,6 +186,9 @@ class OwnReachability:
         for observations in self._observations.values():
             observations.clear()
         self._proofs.clear()
+        self._second.clear()
+        self._silence.restart()
+        self._unknocked.clear()
         self._mapped.restart()
         self._changed(now)
         self.check_soon(now)
@@ -150,7 +211,12 @@ class OwnReachability:
 
     def servers_changed(self, now: Instant) -> None:
         """There are new witnesses; they matter while there are too few."""
-        if any(behaviour.mapping is Mapping.UNKNOWN for behaviour in self.behaviours()):
+        if any(0 < len(each) < ANSWERS_WANTED for each in self._observations.values()):
+            self.check_soon(now)
+
+    def punch_failed(self, now: Instant) -> None:
+        """What we believe of our NAT may be wrong, or old. Looked at once a minute at most."""
+        if now.monotonic - self._checked_at >= PUNCH_CHECK_S:
             self.check_soon(now)
 
     def wrote_to(self, address: Address, now: Instant) -> None:
@@ -159,7 +225,10 @@ class OwnReachability:
     def knocked(self, event: KnockReceived, now: Instant) -> None:
         """A third node's KNOCK arrived, at the address that a server saw us at."""
         address = self._expected.pop(event.nonce, None)
-        if address is None or not self._proves(event.source, address, now):
+        if address is None:
+            return
+        self._unknocked.clear()
+        if not self._proves(event.source, address, now):
             return
         if len(self._proofs) < PROOFS_MAX or address in self._proofs:
             self._proofs[address] = now.monotonic
@@ -178,14 +247,18 @@ class OwnReachability:
 
     def _answered(self, key: Key, answer: Answer, now: Instant) -> None:
         """Each PONG of a server says where it sees us."""
-        pong = answer.message
-        if not isinstance(pong, Pong) or not self._is_witness(key, answer.path.remote, pong):
+        pong, path = answer.message, answer.path
+        if path.channel or not self._engine.addressing.is_main_socket(path.socket):
+            return
+        if self._is_server(key):
+            self._silence.answered()
+        if not isinstance(pong, Pong) or not self._is_witness(key, path.remote, pong):
             return
         if not self._engine.addressing.is_acceptable_as_own(pong.observed):
             return
         before = self.behaviours()
         family = 4 if is_v4(pong.observed) else 6
-        moved = self._observations[family].add(answer.path.remote, pong.observed, now.monotonic)
+        moved = self._observations[family].add(path.remote, pong.observed, now.monotonic)
         if moved:
             still = {*self._mapped.addresses([pong.observed])}
             self._proofs = {
@@ -193,9 +266,34 @@ class OwnReachability:
                 for address, at in self._proofs.items()
                 if is_v4(address) != (family == 4) or address in still
             }
-            self.check_soon(now)
+            self._unknocked.clear()
+            if self._port_use(family).mapping not in ENDPOINT_DEPENDENT:
+                self.check_soon(now)
+        self._compare(family, now)
         if moved or self.behaviours() != before:
             self._changed(now)
+
+    def _unanswered(self, key: Key, now: Instant) -> None:
+        if self._is_server(key):
+            self._silence.unanswered()
+
+    def _is_server(self, key: Key) -> bool:
+        return key in self._kademlia.table or key in self.file_servers
+
+    def _compare(self, family: int, now: Instant) -> None:
+        """A second socket is worth its packets only where the answers of the first differ. It waits a moment,
+        in which more servers may answer the first one."""
+        mapping = self._observations[family].mapping(self._engine.addressing.local)
+        if mapping in (Mapping.ENDPOINT_INDEPENDENT, Mapping.NONE):
+            self._second.forget(family)
+        elif mapping is Mapping.RANDOM and self._second.verdict(family) is None:
+            self._engine.timers.call_at(
+                now.monotonic + COMPARE_AFTER_S,
+                lambda then: self._second.measure(family, self.witnesses(family), then),
+            )
+
+    def _measured(self, now: Instant) -> None:
+        self._changed(now)
 
     def _is_witness(self, key: Key, address: Address, pong: Pong) -> bool:
         """A server, or a node at an endpoint of the network file: others may sit behind our own NAT."""
@@ -212,6 +310,7 @@ class OwnReachability:
         self._timer = self._engine.timers.call_at(when, self._check)
 
     def _check(self, now: Instant) -> None:
+        self._checked_at = now.monotonic
         self._schedule(now.monotonic + jittered(self._engine.rng, CHECK_S))
         expired = [address for address, at in self._proofs.items() if now.monotonic - at > PROOF_LIFETIME_S]
         for address in expired:
@@ -220,20 +319,22 @@ class OwnReachability:
             self._changed(now)
         for observations in self._observations.values():
             observations.expire(now.monotonic)
-        for key, address in self._witnesses():
-            self._ask(key, address, now)
+        for family in self._observations:
+            witnesses = self.witnesses(family)
+            for key, address in witnesses:
+                self._ask(key, address, now)
+            if self._port_use(family).mapping in ENDPOINT_DEPENDENT:
+                self._second.measure(family, witnesses, now)
 
-    def _witnesses(self) -> list[tuple[Key, Address]]:
-        """Up to four live servers of each family, in different networks."""
-        contacts = [contact for contact in self._kademlia.table if not contact.dead]
+    def witnesses(self, family: int) -> list[tuple[Key, Address]]:
+        """Up to four live servers, in different networks, in random order."""
+        contacts = [
+            each for each in self._kademlia.table if not each.dead and is_v4(each.address) == (family == 4)
+        ]
         chosen: dict[bytes, tuple[Key, Address]] = {}
-        asked = {4: 0, 6: 0}
         for contact in self._engine.rng.sample(contacts, len(contacts)):
-            family, network = 4 if is_v4(contact.address) else 6, network_of(contact.address)
-            if network not in chosen and asked[family] < WITNESSES_MAX:
-                asked[family] += 1
-                chosen[network] = contact.key, contact.address
-        return list(chosen.values())
+            chosen.setdefault(network_of(contact.address), (contact.key, contact.address))
+        return list(chosen.values())[:WITNESSES_MAX]
 
     def _ask(self, key: Key, address: Address, now: Instant) -> None:
         path = self._engine.addressing.path_to(address)
@@ -267,11 +368,27 @@ class OwnReachability:
             self._expected.popitem(last=False)
         port = 0 if target == observed else port_of(target)
         self._requests.start(
-            key, [answer.path], Ping(0, PingWant.DIALBACK, port, nonce, self.capabilities), now
+            key,
+            [answer.path],
+            Ping(0, PingWant.DIALBACK, port, nonce, self.capabilities),
+            now,
+            on_answer=lambda _, then: self._await_knock(key, nonce, observed, then),
         )
         unproved = [each for each in self._mapped.addresses([observed]) if each not in self._proofs]
         if self._mapped.wants_more(unproved):
             self._schedule(now.monotonic + MAPPING_CHECK_S)
+
+    def _await_knock(self, key: Key, nonce: bytes, observed: Address, now: Instant) -> None:
+        """A server has asked a third node: what does not arrive, our NAT has kept out."""
+
+        def judge(then: Instant) -> None:
+            if self._expected.get(nonce) == observed and len(self._unknocked) < ANSWERS_WANTED:
+                before = self.behaviours()
+                self._unknocked.add(key)
+                if self.behaviours() != before:
+                    self._changed(then)
+
+        self._engine.timers.call_at(now.monotonic + KNOCK_PATIENCE_S, judge)
 
     def _targets(self, observed: Address) -> list[Address]:
         """Mapped addresses first: they are the likelier ones."""

@@ -130,7 +130,8 @@ class Requests:
     ) -> Request:
         """Send a request on all `paths` and repeat it until it is answered or given up; exactly one of
         on_answer and on_failure follows, later, unless it is cancelled. Its request id is filled in here.
-        Where too many are in flight, on_failure is all that happens. pad_to: plaintext size of a PROBE.
+        Where too many are in flight, on_failure is all that happens. pad_to: plaintext size of a PROBE or a
+        PING.
         speculative: no answer says something of the path, nothing of the peer or the session."""
         known = self._engine.peers.obtain(peer)
         self._last_id = self._last_id % 0xFFFF_FFFF + 1  # never 0, which means unsolicited

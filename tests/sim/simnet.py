@@ -5,9 +5,9 @@ from __future__ import annotations
 import heapq
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
+from simnat import Nat
 from wh.events import Instant
 from wh.wire.address import Address, pack
 
@@ -18,39 +18,10 @@ Receiver = Callable[[Address, Any], None]
 """(source, datagram)"""
 
 
-FILTER_LIFETIME_S = 300.0
+CORE_HOPS = 6
+"""Routers between any two networks, beside the NATs."""
 
-
-@dataclass
-class Nat:
-    """A translator with endpoint-independent mapping. open_to_all: also endpoint-independent filtering; else
-    address- and port-dependent (RFC 4787 5), open for five minutes after the last packet out. Mappings
-    stay."""
-
-    public_ip: str
-    open_to_all: bool = False
-    mappings: dict[Address, Address] = field(default_factory=dict)  # inside -> outside
-    contacted: dict[tuple[Address, Address], float] = field(default_factory=dict)  # outside, remote -> when
-    next_port: int = 40_000
-
-    def outbound(self, inside: Address, remote: Address, time: float) -> Address:
-        if inside not in self.mappings:
-            self.next_port += 1
-            self.mappings[inside] = pack(self.public_ip, self.next_port)
-        outside = self.mappings[inside]
-        self.contacted[outside, remote] = time
-        return outside
-
-    def inbound(self, outside: Address, remote: Address, time: float) -> Address | None:
-        contacted_at = self.contacted.get((outside, remote), float("-inf"))
-        if not self.open_to_all and time - contacted_at > FILTER_LIFETIME_S:
-            return None
-        return next((inside for inside, mapped in self.mappings.items() if mapped == outside), None)
-
-    def rebind(self) -> None:
-        """Forget every mapping, as a router does that restarts."""
-        self.mappings.clear()
-        self.contacted.clear()
+LAN_LATENCY_S = 0.0005
 
 
 class SimNetwork:
@@ -65,41 +36,86 @@ class SimNetwork:
         self.dropped_if: Callable[[Address, Address], bool] = lambda source, target: False
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._order = 0
-        self._receivers: dict[Address, Receiver] = {}
+        self._receivers: dict[tuple[int, Address], Receiver] = {}  # realm, address
         self._nat_of: dict[Address, Nat] = {}  # inside address -> its NAT
-        self._nats: dict[bytes, Nat] = {}  # public IP -> NAT
+        self._nats: dict[tuple[int, bytes], Nat] = {}  # realm, public IP -> NAT
+        self.channels: dict[tuple[Address, int], Callable[[Any], None]] = {}
 
     @property
     def now(self) -> Instant:
         return Instant(MONOTONIC_START + self.time, UNIX_START + self.time)
 
     def attach(self, address: Address, receive: Receiver, nat: Nat | None = None) -> None:
-        self._receivers[address] = receive
+        self._receivers[_realm(nat), address] = receive
         if nat is not None:
             self._nat_of[address] = nat
-            self._nats[pack(nat.public_ip, 0)[:16]] = nat
+            self._add_nat(nat)
 
-    def detach(self, address: Address) -> None:
-        self._receivers.pop(address, None)
+    def detach(self, address: Address, nat: Nat | None = None) -> None:
+        self._receivers.pop((_realm(nat), address), None)
 
     def call_later(self, delay: float, callback: Callable[[], None]) -> None:
         self._order += 1
         heapq.heappush(self._heap, (self.time + max(0.0, delay), self._order, callback))
 
-    def send(self, source: Address, target: Address, datagram: Any) -> None:
+    def send(
+        self,
+        source: Address,
+        target: Address,
+        datagram: Any,
+        *,
+        nat: Nat | None = None,
+        ttl: int = 64,
+    ) -> None:
+        """nat: what the sender is behind; by default the last one that an address like `source` came with."""
         self.sent += 1
-        nat = self._nat_of.get(source)
-        if nat is not None:
+        nat = nat or self._nat_of.get(source)
+        while nat is not None:
+            if (_realm(nat), target) in self._receivers:
+                self._later(LAN_LATENCY_S, source, target, datagram, nat)
+                return
+            ttl -= 1
+            if ttl <= 0:
+                return
             source = nat.outbound(source, target, self.time)
+            if self._nats.get((_realm(nat.outer), target[:16])) is nat:
+                if nat.hairpin:
+                    self._later(LAN_LATENCY_S, source, target, datagram, nat.outer)
+                return
+            nat = nat.outer
+        if ttl > CORE_HOPS:
+            self._later(self.latency_s, source, target, datagram, None)
+
+    def send_through_channel(self, relay: Address, channel: int, datagram: Any) -> None:
+        """To whoever is at the other end: two ways through the core, and no NAT matters."""
+        deliver = self.channels.get((relay, channel))
+        self.sent += 1
+        if deliver is not None and self.rng.random() >= self.loss:
+            delay = 2 * self.latency_s * self.rng.uniform(0.9, 1.1)
+            self.call_later(delay, lambda: deliver(datagram))
+
+    def _add_nat(self, nat: Nat) -> None:
+        for public_ip in nat.public_ips:
+            self._nats[_realm(nat.outer), pack(public_ip, 0)[:16]] = nat
+        if nat.outer is not None:
+            self._add_nat(nat.outer)
+
+    def _later(
+        self, latency_s: float, source: Address, target: Address, datagram: Any, realm: Nat | None
+    ) -> None:
         if self.rng.random() < self.loss or self.dropped_if(source, target):
             return
-        delay = self.latency_s * self.rng.uniform(0.8, 1.2)
-        self.call_later(delay, lambda: self._deliver(source, target, datagram))
+        delay = latency_s * self.rng.uniform(0.8, 1.2)
+        self.call_later(delay, lambda: self._deliver(source, target, datagram, realm))
 
-    def _deliver(self, source: Address, target: Address, datagram: Any) -> None:
-        nat = self._nats.get(target[:16])
-        inside = nat.inbound(target, source, self.time) if nat is not None else target
-        receive = self._receivers.get(inside) if inside is not None else None
+    def _deliver(self, source: Address, target: Address, datagram: Any, realm: Nat | None) -> None:
+        """In the network behind `realm`, or the public one, and through further NATs inwards."""
+        while (nat := self._nats.get((_realm(realm), target[:16]))) is not None:
+            inside = nat.inbound(target, source, self.time)
+            if inside is None:
+                return
+            target, realm = inside, nat
+        receive = self._receivers.get((_realm(realm), target))
         if receive is not None:
             receive(source, datagram)
 
@@ -125,5 +141,10 @@ class SimNetwork:
             if octets[0] in (10, 100, 127, 169, 172, 192):
                 continue
             address = pack(".".join(map(str, octets)), port)
-            if address not in self._receivers:
+            if (_realm(None), address) not in self._receivers:
                 return address
+
+
+def _realm(nat: Nat | None) -> int:
+    """Names the network behind a NAT; 0: the public one. Private addresses may occur in many of them."""
+    return id(nat) if nat is not None else 0

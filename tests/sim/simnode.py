@@ -7,8 +7,21 @@ import hashlib
 import random
 from dataclasses import dataclass, field
 
-from simnet import Nat, SimNetwork
-from wh.commands import Command, Knock, Notify, Reply, ResetSession, ResolveName, Send, SetDataPaths
+from simnat import Nat
+from simnet import SimNetwork
+from wh.commands import (
+    AdoptSocket,
+    CloseSocket,
+    Command,
+    Knock,
+    Notify,
+    OpenSocket,
+    Reply,
+    ResetSession,
+    ResolveName,
+    Send,
+    SetDataPaths,
+)
 from wh.config.model import Endpoint, Network, Peer, PeerKind
 from wh.events import (
     Event,
@@ -22,13 +35,18 @@ from wh.events import (
     ReplyToken,
     SendFailed,
     SessionOpened,
+    SocketAdopted,
+    SocketOpened,
 )
 from wh.node import Node
-from wh.wire.address import Address, ip_of, port_of
+from wh.wire.address import Address, ip_of, pack, port_of
 from wh.wire.codec import decode_untrusted, encode
 from wh.wire.messages import Find, Message, Ping, Response
 
 SOCKET = 7
+FIRST_ADOPTED = 8
+FIRST_EXTRA = 1 << 16
+EXTRA_PORT = 50_000
 INIT_OVERHEAD, RESP_OVERHEAD, LENGTH_LEN = 148, 92, 2
 SESSION_CAPACITY = 1_166
 
@@ -105,6 +123,8 @@ class SimNode:
         self.path_changes: list[tuple[float, Key, Path | None]] = []
         self.notifications: list[Notify] = []
         self.received: list[MessageReceived] = []
+        self.sockets: dict[int, Address] = {}  # id -> local address
+        self.opened = 0
         self._wakeup = float("inf")
 
     # Life
@@ -112,16 +132,47 @@ class SimNode:
     def start(self, config: Network) -> None:
         self._reset()
         self.running = True
-        self.network.attach(self.address, self._receive, self.nat)
+        self._attach(SOCKET, self.address)
         self.handle(LocalAddresses(((SOCKET, 4),), (self.address,)))
         self.handle(NetworkLoaded(config))
 
     def stop(self) -> None:
         self.running = False
-        self.network.detach(self.address)
+        for address in self.sockets.values():
+            self.network.detach(address, self.nat)
 
     def has_path(self, other: SimNode) -> bool:
         return self.data_paths.get(other.key) is not None
+
+    # Sockets
+
+    def _attach(self, socket: int, address: Address) -> None:
+        self.sockets[socket] = address
+        self.network.attach(
+            address, lambda source, datagram: self._receive(Path(socket, source), datagram), self.nat
+        )
+
+    def _close(self, socket: int) -> Address | None:
+        address = self.sockets.pop(socket, None)
+        if address is not None:
+            self.network.detach(address, self.nat)
+        return address
+
+    def _change_sockets(self, command: OpenSocket | CloseSocket | AdoptSocket) -> None:
+        match command:
+            case OpenSocket(request=request):
+                self.opened += 1
+                socket, port = FIRST_EXTRA + self.opened, EXTRA_PORT + self.opened
+                self._attach(socket, pack(ip_of(self.address), port))
+                self.network.call_later(0, lambda: self.handle(SocketOpened(request, socket, port)))
+            case CloseSocket(socket=socket):
+                self._close(socket)
+            case AdoptSocket(socket=socket):
+                address, adopted = self._close(socket), None
+                if address is not None:
+                    adopted = next(i for i in range(FIRST_ADOPTED, FIRST_EXTRA) if i not in self.sockets)
+                    self._attach(adopted, address)
+                self.network.call_later(0, lambda: self.handle(SocketAdopted(socket, adopted)))
 
     # Driving the node
 
@@ -150,7 +201,8 @@ class SimNode:
                 case Reply():
                     self._reply(command)
                 case Knock(to=to, nonce=nonce):
-                    self.network.send(self.address, to, Datagram("knock", payload=nonce, size=12))
+                    knock = Datagram("knock", payload=nonce, size=12)
+                    self.network.send(self.address, to, knock, nat=self.nat)
                 case ResetSession(peer=peer):
                     for table in (self.sessions, self.current, self.next, self.handshakes):
                         table.pop(peer, None)
@@ -162,15 +214,24 @@ class SimNode:
                 case ResolveName(host=host, port=port):
                     answer = NameResolved(host, port, self.names.get(host, ()))
                     self.network.call_later(0.02, lambda answer=answer: self.handle(answer))
+                case OpenSocket() | CloseSocket() | AdoptSocket():
+                    self._change_sockets(command)
                 case Notify():
                     self.notifications.append(command)
         self._schedule()
 
     # Sessions
 
-    def _transmit(self, path: Path, datagram: Datagram) -> None:
-        assert path.socket == SOCKET
-        self.network.send(self.address, path.remote, datagram)
+    def _transmit(self, path: Path, datagram: Datagram, ttl: int = 0) -> bool:
+        """False where the socket was closed."""
+        source = self.sockets.get(path.socket)
+        if source is None:
+            return False
+        if path.channel:
+            self.network.send_through_channel(path.remote, path.channel, datagram)
+        else:
+            self.network.send(source, path.remote, datagram, nat=self.nat, ttl=ttl or 64)
+        return True
 
     def _send(self, send: Send) -> None:
         if send.peer in self.current:
@@ -210,7 +271,10 @@ class SimNode:
     def _send_data(self, send: Send) -> None:
         payload = encode(send.message)
         session = self.current[send.peer]
-        self._transmit(send.path, Datagram("data", self.key, send.peer, session, payload, padded(payload)))
+        size = max(send.pad_to, padded(payload))
+        datagram = Datagram("data", self.key, send.peer, session, payload, size)
+        if not self._transmit(send.path, datagram, send.ttl):
+            self._fail(send)
 
     def _reply(self, reply: Reply) -> None:
         payload, token = encode(reply.message), reply.to
@@ -225,10 +289,9 @@ class SimNode:
                 token.path, Datagram("data", self.key, token.peer, session, payload, padded(payload))
             )
 
-    def _receive(self, source: Address, datagram: Datagram) -> None:
-        path = Path(SOCKET, source)
+    def _receive(self, path: Path, datagram: Datagram) -> None:
         if datagram.kind == "knock":
-            self.handle(KnockReceived(source, datagram.payload))
+            self.handle(KnockReceived(path.remote, datagram.payload))
         elif datagram.receiver != self.key:
             return
         elif datagram.kind == "init":
@@ -272,7 +335,7 @@ class SimNode:
                 for send in (handshake.first, *handshake.waiting):
                     self._send_data(send)
         known = (datagram.sender, path) in self.validated
-        capacity = SESSION_CAPACITY if known else padded(datagram.payload) - LENGTH_LEN
+        capacity = SESSION_CAPACITY if known else datagram.size - LENGTH_LEN
         if datagram.payload:
             self._deliver(datagram, path, ReplyToken(datagram.sender, path, None), False, capacity)
 
@@ -304,3 +367,12 @@ def network_file(boots: list[SimNode], trusted: list[SimNode]) -> Network:
     """A file with the bootstraps' endpoints, and trusted peers known by key only."""
     lines = [peer_line(PeerKind.BOOT, node, endpoint=True) for node in boots]
     return Network(namespace="sim", peers=(*lines, *(peer_line(PeerKind.TRUST, node) for node in trusted)))
+
+
+def connect_by_channel(network: SimNetwork, a: SimNode, b: SimNode, relay: Address) -> tuple[Path, Path]:
+    """A channel through a relay that is not there itself; the paths of a and b through it."""
+    first = 1 + len(network.channels)
+    paths = Path(SOCKET, relay, first), Path(SOCKET, relay, first + 1)
+    network.channels[relay, first] = lambda datagram: b._receive(paths[1], datagram)
+    network.channels[relay, first + 1] = lambda datagram: a._receive(paths[0], datagram)
+    return paths

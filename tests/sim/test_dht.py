@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from simnet import Nat, SimNetwork
+from simnat import Nat
+from simnet import SimNetwork
 from simnode import SimNode, network_file
 from wh.events import LookupRequested
 from wh.wire.address import pack

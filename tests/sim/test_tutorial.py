@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from simnet import Nat, SimNetwork
+from simnat import Nat
+from simnet import SimNetwork
 from simnode import SimNode, make_key, network_file, peer_line
 from wh.config.model import Endpoint, Network, Peer, PeerKind
 from wh.events import (

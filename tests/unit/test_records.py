@@ -83,7 +83,7 @@ records = st.builds(
         st.builds(Relay, st.just(OTHER_KEY), addresses, st.integers(0, 65535), st.integers(0, 255)),
         max_size=3,
     ).map(tuple),
-    nat=st.builds(NatProfile, st.integers(0, 255), st.integers(0, 255)),
+    nat=st.builds(NatProfile, st.integers(0, 255), st.integers(0, 255), st.integers(0, 255)),
 )
 
 
@@ -100,7 +100,7 @@ def test_what_is_signed_is_read_back(record):
 
 def test_the_layout_is_that_of_the_protocol():
     data = signed(make_record(candidates=(), relays=(), nat=NatProfile()))
-    body = b"\x93\x90\x90\x92\x00\x00"
+    body = b"\x93\x90\x90\x93\x00\x00\x00"
     unsigned = (
         b"WHR2"
         + KEY

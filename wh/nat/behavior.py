@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
 
-from wh.wire.address import Address, is_v4, prefix, to_text
-from wh.wire.candidates import Filtering, Mapping
+from wh.wire.address import Address, is_v4, port_of, prefix, to_text
+from wh.wire.candidates import Filtering, Mapping, NatProfile
 
 WITNESSES_MAX = 4
 ANSWERS_WANTED = 3
-"""Three of four equal answers make an endpoint-independent mapping; fewer decide nothing."""
+"""Three of four equal answers make an endpoint-independent mapping."""
+
+STEP_MAX = 16
+SPREAD_MAX = 100
+"""A mapping is sequential up to these (docs/protocol.md section 6)."""
+
+ENDPOINT_DEPENDENT = frozenset({Mapping.SEQUENTIAL, Mapping.RANDOM})
 
 OBSERVATION_LIFETIME_S = 900.0
 """Three rounds of asking."""
@@ -61,26 +69,63 @@ class Observations:
         """Where we were seen, most often seen first."""
         return [address for address, _ in self._votes().most_common()]
 
+    def __len__(self) -> int:
+        return len(self._by_network)
+
     def mapping(self, local: Collection[Address]) -> Mapping:
-        """local: our interfaces' addresses with our port. One socket cannot tell sequential from RANDOM."""
+        """local: our interfaces' addresses with our port. One socket cannot tell sequential from RANDOM. Two
+        witnesses that differ are enough to see that the endpoint matters, two that agree prove nothing."""
         votes = self._votes()
         if any(address in local for address in votes):
             return Mapping.NONE
-        if votes.total() < ANSWERS_WANTED:
-            return Mapping.UNKNOWN
-        return Mapping.ENDPOINT_INDEPENDENT if max(votes.values()) >= ANSWERS_WANTED else Mapping.RANDOM
+        if max(votes.values(), default=0) >= ANSWERS_WANTED:
+            return Mapping.ENDPOINT_INDEPENDENT
+        return Mapping.RANDOM if len(votes) > 1 else Mapping.UNKNOWN
 
     def _votes(self) -> Counter[Address]:
         return Counter(word.observed for word in self._by_network.values())
 
 
+class PortUse(NamedTuple):
+    """step: between the ports of a SEQUENTIAL mapping; else 0."""
+
+    mapping: Mapping
+    step: int = 0
+
+
+def judge_fresh_socket(observed: Sequence[Address]) -> PortUse:
+    """What several witnesses saw of one new socket within a moment, where those of the first did not agree.
+
+    Fewer than two answers leave the worst case. With several public addresses there is no port to predict."""
+    if len(observed) < 2 or len({address[:16] for address in observed}) > 1:
+        return PortUse(Mapping.RANDOM)
+    ports = sorted({port_of(address) for address in observed})
+    if len(ports) == 1:
+        enough = len(observed) >= ANSWERS_WANTED
+        return PortUse(Mapping.ENDPOINT_INDEPENDENT if enough else Mapping.UNKNOWN)
+    steps = [after - before for before, after in pairwise(ports)]
+    if max(steps) <= STEP_MAX and ports[-1] - ports[0] <= SPREAD_MAX:
+        return PortUse(Mapping.SEQUENTIAL, min(steps))
+    return PortUse(Mapping.RANDOM)
+
+
 @dataclass(frozen=True, slots=True)
 class NatBehaviour:
-    """Mapping and filtering of one address family; observed: best known first."""
+    """Mapping and filtering of one address family; observed: best known first. step: as in PortUse."""
 
     mapping: Mapping
     filtering: Filtering
     observed: tuple[Address, ...]
+    step: int = 0
+
+    @property
+    def pool(self) -> bool:
+        """Whether the NAT has several public addresses and gives us now this, now that one."""
+        return self.mapping in ENDPOINT_DEPENDENT and len({address[:16] for address in self.observed}) > 1
+
+    @property
+    def profile(self) -> NatProfile:
+        return NatProfile(self.mapping, self.filtering, self.step)
 
     def __str__(self) -> str:
         if not self.observed:
@@ -89,18 +134,19 @@ class NatBehaviour:
         seen = ", ".join(map(to_text, self.observed))
         if self.mapping is Mapping.NONE:
             return f"{family}: no translation, seen as {seen}, {_FILTERING_TEXT[self.filtering]}"
-        return f"{family}: {_MAPPING_TEXT[self.mapping]}, seen as {seen}, {_FILTERING_TEXT[self.filtering]}"
+        mapping = _MAPPING_TEXT[self.mapping] + (" in a pool of addresses" if self.pool else "")
+        return f"{family}: {mapping}, seen as {seen}, {_FILTERING_TEXT[self.filtering]}"
 
 
 _MAPPING_TEXT = {
     Mapping.UNKNOWN: "mapping unknown",
     Mapping.ENDPOINT_INDEPENDENT: "endpoint-independent mapping",
     Mapping.SEQUENTIAL: "endpoint-dependent mapping, sequential",
-    Mapping.RANDOM: "endpoint-dependent mapping",
+    Mapping.RANDOM: "endpoint-dependent mapping, random",
 }
 _FILTERING_TEXT = {
     Filtering.UNKNOWN: "filtering unknown",
     Filtering.ENDPOINT_INDEPENDENT: "reachable by anybody",
-    Filtering.ADDRESS_DEPENDENT: "address-dependent filtering",
+    Filtering.ADDRESS_DEPENDENT: "address-dependent filtering or stricter",
     Filtering.ADDRESS_AND_PORT_DEPENDENT: "address- and port-dependent filtering",
 }

@@ -1,4 +1,4 @@
-"""Which of our addresses are worth publishing, and which of them are proved (docs/protocol.md 4, 6)."""
+"""Which of our addresses others are told, and which of them are proved (docs/protocol.md 4, 6, 7)."""
 
 from __future__ import annotations
 
@@ -40,3 +40,16 @@ def own_candidates(
         Candidate(address, CandidateFlag.CONFIRMED if addresses[address] else 0)
         for address in ordered[:MAX_CANDIDATES]
     )
+
+
+def offered_candidates(
+    proved: Iterable[Address], reflexive: Iterable[Address], local: Iterable[Address]
+) -> tuple[Candidate, ...]:
+    """For OFFER and ANSWER, at most 8, the most promising first. reflexive: where servers see the socket that
+    will be used. local: our interfaces' addresses, private ones too: a peer may be in the same network."""
+    flags: dict[Address, int] = {address: int(CandidateFlag.CONFIRMED) for address in proved}
+    for address in reflexive:
+        flags[address] = flags.get(address, 0) | CandidateFlag.REFLEXIVE
+    for address in local:
+        flags.setdefault(address, 0)
+    return tuple(Candidate(address, flags[address]) for address in list(flags)[:MAX_CANDIDATES])

@@ -43,6 +43,7 @@ KNOCK_LEN = 12
 PLAINTEXT_BLOCK = 16
 DATA_PLAINTEXT_MIN = 32
 LENGTH_LEN = 2
+DATA_OVERHEAD = 32
 DATA_PAYLOAD_MAX = (1200 - 32) // PLAINTEXT_BLOCK * PLAINTEXT_BLOCK - LENGTH_LEN
 FIND_PAD = 400
 FIND_RECORD_PAD = 1052
@@ -165,7 +166,8 @@ class ControlChannel:
 
     def _send_data(self, command: Send, now: Instant) -> list[Event]:
         payload = codec.encode(command.message)
-        pad_to = command.pad_to if isinstance(command.message, Probe) else DATA_PLAINTEXT_MIN
+        padded = isinstance(command.message, Probe | Ping)
+        pad_to = max(command.pad_to if padded else 0, DATA_PLAINTEXT_MIN)
         datagram = self._sessions.seal(command.peer, payload, now_ns=_ns(now.monotonic), pad_to=pad_to)
         if datagram is None or not self._put(command.path, datagram, command.ttl):
             return [_failed(command)]
@@ -247,9 +249,9 @@ class ControlChannel:
             case (envelope.REQUEST, peer, pending, payload):
                 return self._on_request(peer, path, pending, payload)
             case (envelope.RESPONSE, peer, payload):
-                return self._on_response(peer, path, payload, now)
+                return self._on_response(peer, path, payload, len(data), now)
             case (envelope.DATA, peer, payload, confirmed):
-                return self._on_data(peer, path, payload, confirmed, now)
+                return self._on_data(peer, path, payload, confirmed, len(data), now)
             case (envelope.COOKIE_REPLY, answer):
                 self._put(path, answer)
             case (envelope.COOKIE_TAKEN, _, again):
@@ -264,13 +266,19 @@ class ControlChannel:
         capacity = self._sessions.response_capacity(pending)
         return [MessageReceived(peer, path, message, token, first_contact=True, capacity=capacity)]
 
-    def _on_response(self, peer: Key, path: Path, payload: bytes, now: Instant) -> list[Event]:
+    def _on_response(
+        self, peer: Key, path: Path, payload: bytes, datagram_len: int, now: Instant
+    ) -> list[Event]:
         events: list[Event] = self._session_up(peer, path, now, initiator=True)
-        return events + self._on_message(peer, path, payload)
+        return events + self._on_message(peer, path, payload, datagram_len)
 
-    def _on_data(self, peer: Key, path: Path, payload: bytes, confirmed: bool, now: Instant) -> list[Event]:
+    def _on_data(
+        self, peer: Key, path: Path, payload: bytes, confirmed: bool, datagram_len: int, now: Instant
+    ) -> list[Event]:
         events = self._session_up(peer, path, now, initiator=False) if confirmed else []
-        return events if payload == CONFIRMATION else events + self._on_message(peer, path, payload)
+        if payload == CONFIRMATION:
+            return events
+        return events + self._on_message(peer, path, payload, datagram_len)
 
     def _session_up(self, peer: Key, path: Path, now: Instant, *, initiator: bool) -> list[Event]:
         """Keys are confirmed: send what waited for them. An initiator owes the responder a DATA in any case;
@@ -290,13 +298,13 @@ class ControlChannel:
                 self._put(path, confirmation)
         return events
 
-    def _on_message(self, peer: Key, path: Path, payload: bytes) -> list[Event]:
+    def _on_message(self, peer: Key, path: Path, payload: bytes, datagram_len: int) -> list[Event]:
         message = self._decode(payload)
         if message is None:
             return []
         if isinstance(message, Response):
             self._validated.challenge_answered(peer, path, message.nonce)
-        capacity = DATA_PAYLOAD_MAX if (peer, path) in self._validated else _capacity_of(len(payload))
+        capacity = DATA_PAYLOAD_MAX if (peer, path) in self._validated else _capacity_of(datagram_len)
         token = ReplyToken(peer, path, None)
         return [MessageReceived(peer, path, message, token, first_contact=False, capacity=capacity)]
 
@@ -339,7 +347,6 @@ def _pad_of(message: Message) -> int:
     return FIND_RECORD_PAD if message.want & FindWant.RECORD else FIND_PAD
 
 
-def _capacity_of(request_len: int) -> int:
-    """The longest payload of an answer that is not longer than a DATA with request_len bytes."""
-    padded = -(-(request_len + LENGTH_LEN) // PLAINTEXT_BLOCK) * PLAINTEXT_BLOCK
-    return max(padded, DATA_PLAINTEXT_MIN) - LENGTH_LEN
+def _capacity_of(datagram_len: int) -> int:
+    """The longest payload of an answer that is not longer than a DATA of this length."""
+    return (datagram_len - DATA_OVERHEAD) // PLAINTEXT_BLOCK * PLAINTEXT_BLOCK - LENGTH_LEN

@@ -27,7 +27,8 @@ class Mapping(IntEnum):
 
 
 class Filtering(IntEnum):
-    """What a NAT lets in (RFC 4787 5)."""
+    """What a NAT lets in (RFC 4787 5). ADDRESS_DEPENDENT as a node tells it of itself: at least that; whether
+    ports count too, nobody who only talks to WireHub nodes can find out."""
 
     UNKNOWN = 0
     ENDPOINT_INDEPENDENT = 1
@@ -43,7 +44,9 @@ class Candidate(msgspec.Struct, array_like=True, frozen=True):
 
 
 class NatProfile(msgspec.Struct, array_like=True, frozen=True):
-    """mapping: a Mapping. filtering: a Filtering. Plain ints, for values that a later version may add."""
+    """mapping: a Mapping. filtering: a Filtering. Plain ints, for values that a later version may add. step:
+    between the ports that a SEQUENTIAL mapping takes one after the other; else 0."""
 
     mapping: Uint8 = Mapping.UNKNOWN
     filtering: Uint8 = Filtering.UNKNOWN
+    step: Uint8 = 0

@@ -1,0 +1,129 @@
+"""What a node finds out of its NAT, from servers' answers alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from simnat import Dependence, Nat, Ports
+from simnet import SimNetwork
+from simnode import SOCKET, SimNode, network_file
+from wh.events import Event, KnockReceived
+from wh.nat.behavior import NatBehaviour
+from wh.wire.address import pack
+from wh.wire.candidates import Filtering, Mapping
+
+EACH_PORT = Dependence.ADDRESS_AND_PORT_DEPENDENT
+EACH_ADDRESS = Dependence.ADDRESS_DEPENDENT
+
+
+def measured(nat: Nat | None, *, servers: int = 4, seed: int = 1, seconds: float = 15.0) -> SimNode:
+    network = SimNetwork(seed)
+    boots = [SimNode(network, pack(f"198.{18 + i}.0.1", 62096), mode="direct") for i in range(servers)]
+    inside = pack("10.1.2.3" if nat is not None else "192.0.2.77", 62096)
+    node = SimNode(network, inside, nat=nat)
+    config = network_file(boots, [])
+    for each in (*boots, node):
+        each.start(config)
+    network.run(seconds)
+    return node
+
+
+def behaviour(node: SimNode) -> NatBehaviour:
+    (found,) = node.node._reachability.behaviours()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("nat", "mapping", "step"),
+    [
+        (None, Mapping.NONE, 0),
+        (Nat("203.0.113.9"), Mapping.ENDPOINT_INDEPENDENT, 0),
+        (Nat("203.0.113.9", ports=Ports.RANDOM), Mapping.ENDPOINT_INDEPENDENT, 0),
+        (Nat("203.0.113.9", mapping=EACH_PORT), Mapping.SEQUENTIAL, 1),
+        (Nat("203.0.113.9", mapping=EACH_ADDRESS), Mapping.SEQUENTIAL, 1),
+        (Nat("203.0.113.9", mapping=EACH_PORT, ports=Ports.RANDOM), Mapping.RANDOM, 0),
+    ],
+)
+def test_the_mapping_is_told_apart(nat: Nat | None, mapping: Mapping, step: int) -> None:
+    found = behaviour(measured(nat))
+    assert (found.mapping, found.step) == (mapping, step)
+    assert not found.pool
+
+
+def test_several_public_addresses_are_a_pool() -> None:
+    nat = Nat("203.0.113.9", mapping=EACH_PORT, ports=Ports.RANDOM, pool=("203.0.113.10", "203.0.113.11"))
+    found = behaviour(measured(nat))
+    assert found.mapping is Mapping.RANDOM
+    assert found.pool
+    assert "in a pool of addresses" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("servers", "ports", "mapping"),
+    [
+        (1, Ports.RANDOM, Mapping.UNKNOWN),
+        (2, Ports.RANDOM, Mapping.RANDOM),
+        (2, Ports.SEQUENTIAL, Mapping.SEQUENTIAL),
+    ],
+)
+def test_two_witnesses_that_differ_are_enough(servers: int, ports: Ports, mapping: Mapping) -> None:
+    nat = Nat("203.0.113.9", mapping=EACH_PORT, ports=ports)
+    assert behaviour(measured(nat, servers=servers)).mapping is mapping
+
+
+def test_the_second_socket_is_closed_again() -> None:
+    node = measured(Nat("203.0.113.9", mapping=EACH_PORT))
+    assert node.opened >= 1
+    assert list(node.sockets) == [SOCKET]
+
+
+def test_a_nat_that_maps_alike_for_all_costs_no_second_socket() -> None:
+    assert measured(Nat("203.0.113.9"), seconds=900).opened == 0
+
+
+def test_the_verdict_stays_where_the_nat_forgets_its_mappings_one_by_one() -> None:
+    nat = Nat("203.0.113.9", mapping=EACH_PORT)
+    node = measured(nat)
+    for _ in range(4):
+        nat.mappings.clear()
+        for _ in range(300):
+            node.network.run(1)
+            assert behaviour(node).mapping is Mapping.SEQUENTIAL
+
+
+class UnknockedNode(SimNode):
+    """Every third node's KNOCK is lost, as behind a NAT in a network of strangers."""
+
+    def handle(self, event: Event) -> None:
+        if not isinstance(event, KnockReceived):
+            super().handle(event)
+
+
+def test_knocks_that_never_come_show_filtering_at_least_by_address() -> None:
+    network = SimNetwork(1)
+    boots = [SimNode(network, pack(f"198.{18 + i}.0.1", 62096), mode="direct") for i in range(4)]
+    node = UnknockedNode(network, pack("10.1.2.3", 62096), nat=Nat("203.0.113.9"))
+    for each in (*boots, node):
+        each.start(network_file(boots, []))
+    network.run(10)
+    assert behaviour(node).filtering == Filtering.ADDRESS_DEPENDENT
+    assert "address-dependent filtering or stricter" in str(behaviour(node))
+
+
+def test_a_knock_from_a_node_that_we_wrote_to_shows_nothing() -> None:
+    assert behaviour(measured(Nat("203.0.113.9"))).filtering == Filtering.UNKNOWN
+
+
+def test_udp_that_is_blocked_is_noticed_within_two_seconds_and_so_is_its_return() -> None:
+    network = SimNetwork(1)
+    boot = SimNode(network, pack("198.18.0.1", 62096), mode="direct")
+    node = SimNode(network, pack("10.1.2.3", 62096), nat=Nat("203.0.113.9"))
+    network.dropped_if = lambda source, target: True
+    for each in (boot, node):
+        each.start(network_file([boot], []))
+    reachability = node.node._reachability
+    network.run_until(lambda: reachability.udp_blocked, 2.0)
+    network.dropped_if = lambda source, target: False
+    network.run_until(lambda: not reachability.udp_blocked, 70.0)
+    network.dropped_if = lambda source, target: True
+    network.run_until(lambda: reachability.udp_blocked, 300.0)

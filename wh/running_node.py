@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import logging
 import os
 import random
@@ -39,12 +38,12 @@ from wh.net.uapi_server import OverlayControl, UapiServer, open_uapi_socket
 from wh.node import Node
 from wh.state import StateFile, state_path
 from wh.verbs import Verbs
-from wh.wire.address import pack
+from wh.wire.address import ip_of, pack
 from wh.wire.fields import NONCE_LEN
 from wh.wire.messages import Ping, PingWant
 from whcore.datapath import Datapath
 from whcore.envelope import ControlSessions
-from whcore.keys import SecretKey, encode_key, verify
+from whcore.keys import SecretKey, decode_key, encode_key, verify
 
 log = logging.getLogger(__name__)
 
@@ -193,9 +192,17 @@ class RunningNode:
             sessions,
             _transmitter(datapath, punch_sockets),
             lambda: Ping(0, PingWant.ECHO, 0, rng.randbytes(NONCE_LEN)),
+            allow_loopback=_on_one_host(self._network),
         )
         node = Node(self.own_key, rng=rng, sign=self._secret_key.sign, verify=verify, mode=self._options.mode)
-        runner = Runner(node, datapath, channel, punch_sockets, on_tun_gone=self._on_tun_gone)
+        runner = Runner(
+            node,
+            datapath,
+            channel,
+            punch_sockets,
+            on_tun_gone=self._on_tun_gone,
+            allow_loopback=_on_one_host(self._network),
+        )
         if self._has_interface and self._options.sockets and self._options.namespace is None:
             self._serve_wg(datapath, sockets, host)
         return Parts(host, links, datapath, sessions, node, runner, sockets.numbers())
@@ -226,7 +233,7 @@ class RunningNode:
         sessions = ControlSessions(
             self._secret_key,
             self._network.namespace.encode(),
-            network_secret=None if secret is None else base64.b64decode(secret),
+            network_secret=None if secret is None else decode_key(secret),
             workbit=self._network.workbit,
             last_timestamp_ns=last_timestamp_ns,
         )
@@ -355,6 +362,12 @@ class RunningNode:
     def _load_network(self) -> None:
         self.parts.sessions.set_exempt_keys(peer.key for peer in self._network.peers)
         self.dispatch(NetworkLoaded(self._network))
+
+
+def _on_one_host(network: Network) -> bool:
+    """The file names a loopback endpoint: then loopback addresses are addresses like others."""
+    addresses = (peer.endpoint.address for peer in network.peers if peer.endpoint is not None)
+    return any(ip_of(address).is_loopback for address in addresses if address is not None)
 
 
 def _transmitter(datapath: Datapath, punch_sockets: PunchSockets) -> Transmit:

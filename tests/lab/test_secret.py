@@ -21,7 +21,10 @@ def secret(tutorial: Tutorial) -> str:
 
 
 def test_members_with_the_secret_reach_each_other(tutorial: Tutorial, secret: str) -> None:
+    """In whichever of its two forms each of them wrote it."""
     write_files(tutorial, secret)
+    other_form = secret.rstrip("=").translate(str.maketrans("+/", "-_"))
+    (tutorial.node_b.directory / "config").write_text(f"{tutorial.network_file()}secret {other_form}\n")
     for host in tutorial.nodes:
         tutorial.up(host)
     assert answers_within(tutorial.node_a, "node_b", 5)

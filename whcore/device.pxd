@@ -174,6 +174,7 @@ cdef struct wh_worker:              # also the context of the handshake thread, 
     int number
     int tun_fd
     bint vnet                       # reads and writes of tun_fd carry a virtio_net header
+    uint16_t link_len               # and an Ethernet header behind it: 14, where tun_fd is a packet socket
     unsigned int tun_offloads       # TUN_F_* that the kernel granted
     int epoll_fd
     uint32_t running

@@ -20,7 +20,7 @@ from whcore.kernel cimport (
     sockaddr_storage, wh_add_u64, wh_le32, wh_le64, wh_load_ptr, wh_load_u64, wh_now_ns, wh_spin_lock, wh_spin_unlock,
     wh_wall_ns, wh_wire_address, write, writev,
 )
-from whcore.offload cimport COALESCE_TCP, COALESCE_UDP, coalescer_add, coalescer_next, coalescer_reset
+from whcore.offload cimport COALESCE_TCP, COALESCE_UDP, coalescer_add, coalescer_next, coalescer_reset, link_header_on
 from whcore.replay cimport replay_accept
 from whcore.sodium cimport sodium_is_zero
 from whcore.tunnel cimport (
@@ -281,6 +281,8 @@ cdef void write_groups(wh_worker* w, scratch* s) noexcept nogil:
     while n:
         fd = queue_of(w, <const uint8_t*>vectors[1].iov_base)
         w.counters[COUNT_TUN_WRITES] += 1
+        if w.link_len:
+            link_header_on(vectors)
         # Without offloads every group is one packet, and the TUN expects no header before it.
         if (writev(fd, vectors, n) if w.vnet else writev(fd, vectors + 1, n - 1)) < 0:
             w.counters[DROP_TUN_WRITE] += 1

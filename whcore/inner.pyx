@@ -7,6 +7,7 @@ from whcore.allowedips cimport allowedips_lookup
 from whcore.device cimport DROP_TOO_BIG, DROP_TUN_WRITE, MAX_PACKET, VNET_HEADER_LEN, wh_device, wh_path, wh_worker
 from whcore.forwarder cimport CHANNEL_HEADER_LEN
 from whcore.kernel cimport AF_INET, wh_le32, write
+from whcore.offload cimport LINK_HEADER_LEN, virtio_net_hdr, write_link_header
 from whcore.tunnel cimport DATA_OVERHEAD
 
 cdef enum:
@@ -122,8 +123,8 @@ cdef inline void put_word(uint8_t* out, uint32_t word) noexcept nogil:
 
 
 cdef bint answer_too_big(wh_worker* w, const wh_path* path, const uint8_t* packet, size_t n) noexcept nogil:
-    cdef uint8_t room[16 + IP6_HEADER_LEN + ICMP_HEADER_LEN + ICMP6_QUOTE]
-    cdef uint8_t* reply = room + VNET_HEADER_LEN
+    cdef uint8_t room[16 + LINK_HEADER_LEN + IP6_HEADER_LEN + ICMP_HEADER_LEN + ICMP6_QUOTE]
+    cdef uint8_t* reply = room + VNET_HEADER_LEN + w.link_len
     cdef size_t length
     if packet[0] >> 4 == 4 and not packet[6] & 0x40:
         return False
@@ -133,10 +134,12 @@ cdef bint answer_too_big(wh_worker* w, const wh_path* path, const uint8_t* packe
     else:
         length = too_big6(reply, inner_limit(path), packet, n)
     w.counters[DROP_TOO_BIG] += 1
+    if w.link_len:
+        write_link_header(<virtio_net_hdr*>room, reply)
     if not w.vnet:
         if write(w.tun_fd, reply, length) < 0:
             w.counters[DROP_TUN_WRITE] += 1
-    elif write(w.tun_fd, room, VNET_HEADER_LEN + length) < 0:
+    elif write(w.tun_fd, room, VNET_HEADER_LEN + w.link_len + length) < 0:
         w.counters[DROP_TUN_WRITE] += 1
     return True
 

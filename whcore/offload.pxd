@@ -27,6 +27,18 @@ cdef struct virtio_net_hdr:         # 10 bytes, the machine's byte order
     uint16_t csum_offset            # from csum_start to the checksum field
 
 
+# --- Ethernet, where a veth pair stands in for a TUN ---------------------------------------------------------
+
+cdef enum:
+    LINK_HEADER_LEN = 14            # Ethernet: destination 6, source 6, type 2
+
+# Count from the IP header on what the kernel counts from the link header on: csum_start and hdr_len.
+cdef inline void link_header_off(virtio_net_hdr* header, uint16_t link_len) noexcept nogil:
+    if header.flags & VNET_NEEDS_CSUM:
+        header.csum_start -= link_len
+    if header.gso_type != VNET_GSO_NONE:
+        header.hdr_len -= link_len
+
 # --- from the TUN -------------------------------------------------------------------------------------------
 
 cdef struct split_plan:
@@ -65,6 +77,7 @@ cdef enum:
 
 cdef struct coalesce_group:
     virtio_net_hdr header
+    uint8_t link[LINK_HEADER_LEN]   # follows the header without a gap; written by link_header_on
     uint8_t protocol                # 6 or 17
     bint verified                   # the first packet's checksums were found right
     uint16_t next_id                # IPv4
@@ -92,3 +105,7 @@ cdef bint coalescer_add(coalescer* c, uint8_t* packet, size_t n) noexcept nogil
 # packet and payloads; valid until the next coalescer_add) and total (bytes of all, what writev returns).
 # Returns how many vectors, 0 at the end: then the coalescer is empty again.
 cdef int coalescer_next(coalescer* c, iovec** vectors, size_t* total) noexcept nogil
+# Let the first vector of a taken group hold the virtio header and an Ethernet header.
+cdef void link_header_on(iovec* vectors) noexcept nogil
+# Put the Ethernet header of a packet behind its virtio header, where room for it must be, and count it there.
+cdef void write_link_header(virtio_net_hdr* header, const uint8_t* packet) noexcept nogil

@@ -393,6 +393,24 @@ cdef int coalescer_next(coalescer* c, iovec** vectors, size_t* total) noexcept n
     return <int>group.packets + 1
 
 
+cdef void link_header_on(iovec* vectors) noexcept nogil:
+    cdef virtio_net_hdr* header = <virtio_net_hdr*>vectors[0].iov_base
+    write_link_header(header, <const uint8_t*>vectors[1].iov_base)
+    vectors[0].iov_len = sizeof(virtio_net_hdr) + LINK_HEADER_LEN
+
+
+cdef void write_link_header(virtio_net_hdr* header, const uint8_t* packet) noexcept nogil:
+    cdef uint8_t* link = <uint8_t*>header + sizeof(virtio_net_hdr)
+    memset(link, 0, LINK_HEADER_LEN)
+    link[0] = 0x02                  # locally administered: 02:00:00:00:00:01, as wh/net/packet_interface.py has it
+    link[5] = 0x01
+    store_be16(link + 12, 0x0800 if packet[0] >> 4 == 4 else 0x86DD)
+    if header.flags & VNET_NEEDS_CSUM:
+        header.csum_start += LINK_HEADER_LEN
+    if header.gso_type != VNET_GSO_NONE:
+        header.hdr_len += LINK_HEADER_LEN
+
+
 cdef void finish_group(coalesce_group* group) noexcept nogil:
     """Make the first packet's header that of the whole. Its checksum field gets the sum of the pseudo-header,
     not complemented: what NEEDS_CSUM means."""

@@ -21,7 +21,7 @@ from whcore.kernel cimport (
     EBADF, EBADFD, EIO, EMSGSIZE, EPOLL_CTL_DEL, MSG_DONTWAIT, epoll_ctl, epoll_event, errno, eventfd_write, iovec, mmsghdr,
     msghdr, readv, sendmmsg, wh_add_u64, wh_load_i64, wh_load_ptr, wh_load_u32, wh_now_ns, wh_store_i64, wh_store_u32,
 )
-from whcore.offload cimport packet_ecn, split_begin, split_len, split_plan, split_write, virtio_net_hdr
+from whcore.offload cimport link_header_off, packet_ecn, split_begin, split_len, split_plan, split_write, virtio_net_hdr
 from whcore.tunnel cimport (
     DATA_HEADER_LEN, TAG_LEN, TRAFFIC_DATA, keypair, tunnel_claim, tunnel_rekey_after_send, tunnel_sent,
 )
@@ -60,17 +60,20 @@ cdef void outgoing(wh_worker* w) noexcept nogil:
 
 cdef ssize_t read_frame(wh_worker* w, scratch* s) noexcept nogil:
     """One frame of the TUN, its offload header apart. Negative: nothing waits."""
-    cdef iovec vectors[2]
+    cdef iovec vectors[3]
     cdef ssize_t length
     vectors[0].iov_base = s.tun_header
     vectors[0].iov_len = VNET_HEADER_LEN
-    vectors[1].iov_base = s.tun_frame
-    vectors[1].iov_len = MAX_DATAGRAM
+    vectors[1].iov_base = s.link_header
+    vectors[1].iov_len = w.link_len
+    vectors[2].iov_base = s.tun_frame
+    vectors[2].iov_len = MAX_DATAGRAM
     if w.vnet:
-        length = readv(w.tun_fd, vectors, 2) - VNET_HEADER_LEN
+        length = readv(w.tun_fd, vectors, 3) - VNET_HEADER_LEN - w.link_len
+        link_header_off(<virtio_net_hdr*>s.tun_header, w.link_len)
     else:
         memset(s.tun_header, 0, VNET_HEADER_LEN)
-        length = readv(w.tun_fd, &vectors[1], 1)
+        length = readv(w.tun_fd, &vectors[2], 1)
     if length < 0:
         if errno == EBADFD or errno == EBADF:
             tun_gone(w)     # EAGAIN: drained; EIO: the interface is down

@@ -4,6 +4,7 @@
 
 #include "kernel.h"
 
+#include <linux/if_packet.h>
 #include <netinet/ip.h>
 #include <netinet/ip6.h>
 
@@ -139,6 +140,17 @@ static inline void wh_udp_control(struct msghdr *message, void *buffer, int fami
 #define TUN_F_USO6 0x40
 #endif
 
+/* Whether this is a packet socket (packet(7)) with PACKET_VNET_HDR, at one end of a veth pair, in place of a TUN:
+ * frames have an Ethernet header between virtio_net header and packet. */
+static inline int wh_is_packet_socket(int fd)
+{
+	int domain = 0, header = 0;
+	socklen_t domain_len = sizeof(domain), header_len = sizeof(header);
+
+	return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &domain_len) == 0 && domain == AF_PACKET &&
+	       getsockopt(fd, SOL_PACKET, PACKET_VNET_HDR, &header, &header_len) == 0 && header;
+}
+
 static inline unsigned int wh_tun_offloads(int fd)
 {
 	static const unsigned int wanted[] = {
@@ -150,6 +162,8 @@ static inline unsigned int wh_tun_offloads(int fd)
 	int header_len = 10;
 	size_t i;
 
+	if (wh_is_packet_socket(fd)) /* a veth takes any; whether the kernel knows USO cannot be seen */
+		return TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6;
 	memset(&request, 0, sizeof(request));
 	if (ioctl(fd, TUNGETIFF, &request) != 0 || !(request.ifr_flags & IFF_VNET_HDR))
 		return 0;
@@ -160,13 +174,13 @@ static inline unsigned int wh_tun_offloads(int fd)
 	return 0;
 }
 
-/* Whether reads and writes of this fd carry a virtio_net header. False for what is no TUN. */
+/* Whether reads and writes of this fd carry a virtio_net header. False for what is neither. */
 static inline int wh_tun_has_header(int fd)
 {
 	struct ifreq request;
 
 	memset(&request, 0, sizeof(request));
-	return ioctl(fd, TUNGETIFF, &request) == 0 && (request.ifr_flags & IFF_VNET_HDR) != 0;
+	return wh_is_packet_socket(fd) || ioctl(fd, TUNGETIFF, &request) == 0 && (request.ifr_flags & IFF_VNET_HDR) != 0;
 }
 
 #endif

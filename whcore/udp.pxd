@@ -29,3 +29,4 @@ cdef extern from "udp.h" nogil:
                         const wh_source* source)
     unsigned int wh_tun_offloads(int fd)
     bint wh_tun_has_header(int fd)
+    bint wh_is_packet_socket(int fd)

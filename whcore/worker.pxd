@@ -45,6 +45,7 @@ cdef struct scratch:
     uint8_t controls[MAX_FRAMES][WH_CONTROL_LEN]
     # outgoing
     uint8_t tun_header[16]
+    uint8_t link_header[16]
     uint8_t tun_frame[MAX_DATAGRAM + 1]
     frame frames[MAX_FRAMES]
     uint8_t room[FRAME_ROOM + SPLIT_ROOM]

@@ -16,7 +16,8 @@ from whcore.kernel cimport (
     wh_fence, wh_load_u32, wh_load_u64, wh_store_u64, wh_thread_start,
 )
 from whcore.outgoing cimport outgoing
-from whcore.udp cimport wh_tun_has_header, wh_tun_offloads
+from whcore.offload cimport LINK_HEADER_LEN
+from whcore.udp cimport wh_is_packet_socket, wh_tun_has_header, wh_tun_offloads
 
 cdef enum:
     EVENTS = 16
@@ -36,6 +37,7 @@ cdef int worker_init(wh_worker* w, wh_device* dev, int number, int tun_fd) noexc
     w.vnet = tun_fd >= 0 and wh_tun_has_header(tun_fd)
     if w.vnet:
         w.tun_offloads = wh_tun_offloads(tun_fd)
+        w.link_len = LINK_HEADER_LEN if wh_is_packet_socket(tun_fd) else 0
     w.epoch = UINT64_MAX
     w.epoll_fd = epoll_create1(EPOLL_CLOEXEC)
     region = mmap(NULL, sizeof(scratch), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)

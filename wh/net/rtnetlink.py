@@ -55,6 +55,14 @@ class LinkAddress(NamedTuple):
     usable: bool  # duplicate address detection passed, not deprecated
 
 
+class Gateway(NamedTuple):
+    """The next hop on the way out of this host, and the address of ours that it sees."""
+
+    address: IPAddress
+    source: IPAddress
+    ifindex: int  # of the link between
+
+
 class RtnetlinkError(SystemSetupError):
     """The kernel refused a request; error_number is its errno."""
 
@@ -170,7 +178,7 @@ class Rtnetlink:
                 family = _FAMILIES[destination.version]
                 message = self._ip.route("get", family=family, dst=str(destination))[0]
         except RtnetlinkError as error:
-            if error.error_number in _NO_ROUTE:
+            if error.error_number in NO_ROUTE:
                 return None
             raise
         ifindex = message.get_attr("RTA_OIF")
@@ -178,7 +186,7 @@ class Rtnetlink:
 
 
 # No route at all, and the routes of type unreachable, prohibit and blackhole.
-_NO_ROUTE = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL})
+NO_ROUTE = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL})
 
 _FAMILIES = {4: 2, 6: 10}  # IP version to address family (AF_INET, AF_INET6 of Linux)
 

@@ -1,0 +1,130 @@
+"""UPnP Internet gateways (IGD 1 and 2): found here, spoken to by wh.net.igd_worker.
+
+Nothing that a gateway does can hold up the caller for longer than DEADLINE_S, or stays behind after that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import math
+import sys
+
+import msgspec
+
+from wh.nat.port_mapping import Granted
+from wh.net import ssdp
+from wh.net.gateway import GatewaySilent, Refused
+from wh.net.igd_worker import Answer, Question
+from wh.net.rtnetlink import Gateway
+from wh.wire.address import Address, is_usable, pack, port_of
+
+DEADLINE_S = 8.0
+ANSWER_LEN_MAX = 4096
+ANSWER_TEXT_MAX = 120
+
+
+class IgdClient:
+    """All raise GatewayError. look() comes first, and again after a failure."""
+
+    def __init__(self, gateway: Gateway, *, ssdp_port: int = ssdp.PORT) -> None:
+        self._gateway = gateway
+        self._ssdp_port = ssdp_port
+        self._location = ""
+        self._one_at_a_time = asyncio.Lock()
+
+    async def look(self) -> Address:
+        """The gateway's external address, as it says, with port 0."""
+        self._location = await ssdp.find_description(self._gateway, port=self._ssdp_port)
+        answer = await self._ask(self._question("look"))
+        return _external(answer, 0)
+
+    async def map(self, transport: str, internal_port: int, suggested: Address, lifetime_s: int) -> Granted:
+        """A renewal too, where it exists."""
+        question = self._question("map", transport, internal_port, port_of(suggested), lifetime_s)
+        answer = await self._ask(question)
+        external = _external(answer, answer.external_port)
+        if not is_usable(external):
+            raise Refused("granted nothing that can be used")
+        return Granted(external, answer.lease_s or math.inf)
+
+    async def unmap(self, transport: str, internal_port: int, external: Address) -> None:
+        await self._ask(self._question("unmap", transport, internal_port, port_of(external)))
+
+    def _question(
+        self,
+        action: str,
+        transport: str = "udp",
+        internal_port: int = 0,
+        external_port: int = 0,
+        lease_s: int = 0,
+    ) -> Question:
+        return msgspec.convert(
+            {
+                "action": action,
+                "location": self._location,
+                "gateway": str(self._gateway.address),
+                "transport": transport,
+                "internal_port": internal_port,
+                "external_port": external_port,
+                "lease_s": lease_s,
+            },
+            Question,
+        )
+
+    async def _ask(self, question: Question) -> Answer:
+        async with self._one_at_a_time:
+            answer = _decode_untrusted(await _run_worker(msgspec.json.encode(question)))
+        if answer.trouble:
+            raise Refused(_printable(answer.trouble))
+        return answer
+
+
+async def _run_worker(question: bytes) -> bytes:
+    """What it printed, at most ANSWER_LEN_MAX. Raises GatewaySilent at the deadline."""
+    try:
+        worker = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-m", "wh.net.igd_worker"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+    except OSError as error:
+        raise GatewaySilent(f"cannot be asked: {error.strerror}") from None
+    assert worker.stdin is not None
+    assert worker.stdout is not None
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            worker.stdin.write(question)
+            worker.stdin.close()
+            printed = b""
+            while chunk := await worker.stdout.read(ANSWER_LEN_MAX + 1 - len(printed)):
+                printed += chunk
+            return printed
+    except (TimeoutError, ConnectionError):
+        raise GatewaySilent("does not come to an end") from None
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            worker.kill()
+        await worker.wait()
+
+
+def _decode_untrusted(printed: bytes) -> Answer:
+    """The worker may have been taken over by what it read. Raises GatewaySilent."""
+    try:
+        return msgspec.json.decode(printed, type=Answer)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise GatewaySilent("answers what is not understood") from None
+
+
+def _external(answer: Answer, port: int) -> Address:
+    """Raises Refused."""
+    try:
+        return pack(ipaddress.IPv4Address(answer.external_address), port)
+    except ValueError:
+        raise Refused("does not know its external address") from None
+
+
+def _printable(text: str) -> str:
+    return "".join(character if character.isprintable() else "?" for character in text)[:ANSWER_TEXT_MAX]

@@ -1,0 +1,124 @@
+"""Finding the default gateway's UPnP description (UPnP Device Architecture 1.1, section 1.3)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import socket
+
+from wh.net.gateway import BadReply, GatewaySilent
+from wh.net.gateway_url import is_url_at
+from wh.net.rtnetlink import Gateway
+
+GROUP = "239.255.255.250"
+PORT = 1900
+TARGETS = (
+    "urn:schemas-upnp-org:device:InternetGatewayDevice:1",
+    "urn:schemas-upnp-org:device:InternetGatewayDevice:2",
+)
+ANSWERS_WITHIN_S = 1
+"""MX: a device waits for a random part of it."""
+SENDS_AT = (0.0, 0.5)
+GIVE_UP_AFTER_S = 2.0
+TTL = 2
+REPLY_LEN_MAX = 2048
+LOCATION_LEN_MAX = 256
+DATAGRAMS_MAX = 256
+"""Other devices answer too where they do not read what is searched for."""
+
+
+def encode_search(target: str) -> bytes:
+    lines = (
+        "M-SEARCH * HTTP/1.1",
+        f"HOST: {GROUP}:{PORT}",
+        'MAN: "ssdp:discover"',
+        f"MX: {ANSWERS_WITHIN_S}",
+        f"ST: {target}",
+    )
+    return "\r\n".join((*lines, "", "")).encode()
+
+
+def decode_reply_untrusted(data: bytes, gateway: ipaddress.IPv4Address) -> str:
+    """The URL of an Internet gateway's description, at that address itself. Raises BadReply."""
+    if len(data) > REPLY_LEN_MAX:
+        raise BadReply("length")
+    try:
+        status, *lines = data.decode("ascii").split("\r\n")
+    except UnicodeDecodeError:
+        raise BadReply("not ASCII") from None
+    if status.split(" ")[:2] != ["HTTP/1.1", "200"]:
+        raise BadReply("not a success")
+    headers = {
+        name.strip().lower(): value.strip() for name, _, value in (one.partition(":") for one in lines)
+    }
+    location = headers.get("location", "")
+    if "InternetGatewayDevice" not in headers.get("st", ""):
+        raise BadReply("another kind of device")
+    if len(location) > LOCATION_LEN_MAX or not is_url_at(location, gateway):
+        raise BadReply("a description somewhere else")
+    return location
+
+
+async def find_description(gateway: Gateway, *, port: int = PORT) -> str:
+    """Raises GatewaySilent. The group is asked, and the gateway itself, in case multicast is filtered."""
+    assert isinstance(gateway.address, ipaddress.IPv4Address)
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[str] = loop.create_future()
+    try:
+        bound = _open_socket(gateway)
+    except OSError as error:
+        raise GatewaySilent(f"cannot be looked for: {error.strerror}") from None
+    searching = _Searching(answer, gateway.address)
+    transport, _ = await loop.create_datagram_endpoint(lambda: searching, sock=bound)
+
+    def send() -> None:
+        for target in TARGETS:
+            for address in (GROUP, str(gateway.address)):
+                with contextlib.suppress(OSError):
+                    transport.sendto(encode_search(target), (address, port))
+
+    timers = [loop.call_later(after, send) for after in SENDS_AT]
+    try:
+        async with asyncio.timeout(GIVE_UP_AFTER_S):
+            return await answer
+    except TimeoutError:
+        raise GatewaySilent("does not answer") from None
+    finally:
+        for timer in timers:
+            timer.cancel()
+        transport.close()
+
+
+def _open_socket(gateway: Gateway) -> socket.socket:
+    bound = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        bound.setblocking(False)
+        source = ipaddress.IPv4Address(gateway.source).packed
+        bound.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, source)
+        bound.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, TTL)
+        bound.bind((str(gateway.source), 0))
+    except BaseException:
+        bound.close()
+        raise
+    return bound
+
+
+class _Searching(asyncio.DatagramProtocol):
+    def __init__(self, answer: asyncio.Future[str], gateway: ipaddress.IPv4Address) -> None:
+        self._answer = answer
+        self._gateway = gateway
+        self._left = DATAGRAMS_MAX
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        if self._answer.done():
+            return
+        self._left -= 1
+        if self._left == 0:
+            self._answer.set_exception(GatewaySilent("cannot be found among so many answers"))
+        elif addr[0] == str(self._gateway):
+            with contextlib.suppress(BadReply):
+                self._answer.set_result(decode_reply_untrusted(data, self._gateway))
+
+    def error_received(self, exc: Exception) -> None:
+        """That the gateway has nothing on that port is no news: the group may answer."""

@@ -227,7 +227,8 @@ class OwnReachability:
         address = self._expected.pop(event.nonce, None)
         if address is None:
             return
-        self._unknocked.clear()
+        if address in self._observed():
+            self._unknocked.clear()
         if not self._proves(event.source, address, now):
             return
         if len(self._proofs) < PROOFS_MAX or address in self._proofs:

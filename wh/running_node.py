@@ -20,7 +20,7 @@ from wh.commands import Notify
 from wh.config import parser
 from wh.config.model import IPAddress, Network
 from wh.errors import Code, ConfigError, IpcError, SystemSetupError
-from wh.events import Event, Key, LocalAddresses, NetworkLoaded, Stopping
+from wh.events import Event, Key, LocalAddresses, MappingsChanged, NetworkLoaded, Stopping, Woke
 from wh.host import Host
 from wh.inspection import Facts, Snapshot, describe
 from wh.ipc.paths import socket_path
@@ -31,6 +31,8 @@ from wh.net.control import ControlChannel, Transmit
 from wh.net.device_sockets import DeviceSockets
 from wh.net.link_monitor import LinkMonitor, open_change_socket
 from wh.net.namespaces import HostNamespace, Links, Namespace
+from wh.net.netlink_socket import host_gateways
+from wh.net.port_mapper import PortMapper
 from wh.net.punch_sockets import PunchSockets
 from wh.net.runner import Runner
 from wh.net.tun import check_interface_name
@@ -80,6 +82,7 @@ class Parts:
     sessions: ControlSessions
     node: Node
     runner: Runner
+    mapper: PortMapper
     sockets: Sockets
 
 
@@ -132,6 +135,8 @@ class RunningNode:
         self._tell_local_addresses(await local)
         self._load_network()
         self._watch_addresses()
+        if self._options.mode != "direct":  # then others reach it already
+            parts.mapper.start()
         self._started.set()
         return self._ready(warnings)
 
@@ -201,11 +206,24 @@ class RunningNode:
             channel,
             punch_sockets,
             on_tun_gone=self._on_tun_gone,
+            on_woke=self._on_woke,
             allow_loopback=_on_one_host(self._network),
         )
+        mapper = self._make_mapper(state.mapping_seed(), runner)
         if self._has_interface and self._options.sockets and self._options.namespace is None:
             self._serve_wg(datapath, sockets, host)
-        return Parts(host, links, datapath, sessions, node, runner, sockets.numbers())
+        return Parts(host, links, datapath, sessions, node, runner, mapper, sockets.numbers())
+
+    def _make_mapper(self, seed: bytes, runner: Runner) -> PortMapper:
+        mapper = PortMapper(
+            host_gateways,
+            lambda mappings: runner.dispatch(MappingsChanged(mappings)),
+            [("udp", self._listen_port)],
+            seed=seed,
+            rng=random.SystemRandom(),
+        )
+        self._undo.push_async_callback(mapper.close)
+        return mapper
 
     def _make_datapath(self) -> Datapath:
         """One TUN queue: packets of a flow stay in order whichever peer they came from."""
@@ -280,6 +298,12 @@ class RunningNode:
         log.warning("the interface %s was deleted; stopping", self._interface)
         self.request_stop()
 
+    def _on_woke(self) -> None:
+        log.info("this machine has slept; finding out where it is now")
+        self.parts.datapath.forget_sources()
+        self.dispatch(Woke())
+        self.parts.mapper.restart()
+
     def _watch_addresses(self) -> None:
         changed = asyncio.Event()
         try:
@@ -296,6 +320,7 @@ class RunningNode:
         while True:
             await changed.wait()
             changed.clear()
+            self.parts.mapper.network_changed()
             try:
                 addresses = await self._read_local_addresses(self.parts.links)
             except SystemSetupError as error:

@@ -1,4 +1,5 @@
-"""What a node remembers over a restart: the last timestamp that it used in a control handshake, and its port.
+"""What a node remembers over a restart: the last timestamp that it used in a control handshake, its port, and
+what its port mappings are recognised by.
 
 Its peers refuse a timestamp that is not later (docs/protocol.md section 2), whatever our clock says. It is
 not written at each use: a ceiling well above it is, and the next start goes on from there. A node that comes
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +21,7 @@ DEFAULT_STATE_DIR = "/var/lib/wirehub"
 STATE_LEN_MAX = 4096
 """Bytes; a longer file is not ours."""
 
+SEED_LEN = 16
 NS = 10**9
 CEILING_AHEAD_NS = 600 * NS
 CEILING_REFRESH_NS = 300 * NS
@@ -28,10 +31,11 @@ log = logging.getLogger(__name__)
 
 class SavedState(msgspec.Struct, frozen=True):
     """The file's content. timestamp_ceiling_ns: Unix time; nothing later has been used. listen_port: 0:
-    unknown."""
+    unknown. mapping_seed: random; empty: not made yet."""
 
     timestamp_ceiling_ns: int = 0
     listen_port: Annotated[int, msgspec.Meta(ge=0, le=0xFFFF)] = 0
+    mapping_seed: Annotated[bytes, msgspec.Meta(max_length=SEED_LEN)] = b""
 
 
 def state_path(key_text: str) -> Path:
@@ -63,6 +67,14 @@ class StateFile:
     def remember_port(self, listen_port: int) -> None:
         if listen_port != self._saved.listen_port:
             self._write(replace(self._saved, listen_port=listen_port))
+
+    def mapping_seed(self) -> bytes:
+        """SEED_LEN bytes that nobody else knows, made at first use."""
+        if len(self._saved.mapping_seed) != SEED_LEN:
+            fresh = replace(self._saved, mapping_seed=secrets.token_bytes(SEED_LEN))
+            self._write(fresh)
+            return fresh.mapping_seed
+        return self._saved.mapping_seed
 
     def keep_ahead(self, last_timestamp_ns: int, wall_ns: int) -> None:
         """Raise the ceiling on disk where what is in use, or will soon be, comes near to it."""

@@ -90,10 +90,20 @@ class Bench:
             lambda: Ping(0, 0, 0, NONCE),
         )
         self.tun_gone = 0
+        self.woke = 0
         datapath = cast(core.Datapath, self.datapath)
         self.runner = Runner(
-            self.engine, datapath, self.channel, PunchSockets(), on_tun_gone=self._on_tun_gone
+            self.engine,
+            datapath,
+            self.channel,
+            PunchSockets(),
+            on_tun_gone=self._on_tun_gone,
+            on_woke=self._on_woke,
         )
+
+    def _on_woke(self) -> None:
+        self.woke += 1
+        self.engine.happened.set()
 
     def _on_tun_gone(self) -> None:
         self.tun_gone += 1
@@ -328,3 +338,27 @@ def test_stopping_ends_open_requests_and_takes_no_more_events() -> None:
         assert len(it.engine.events) == 1
 
     run(test)
+
+
+def test_a_sleep_is_noticed_once_and_a_short_one_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    readings = [100.0, 100.0, 104.0, 104.0, 164.0, 164.0, 164.0]
+    read = 0
+
+    async def test(it: Bench) -> None:
+        def seconds_slept() -> float:
+            nonlocal read
+            read += 1
+            it.engine.happened.set()
+            return readings[min(read, len(readings)) - 1]
+
+        monkeypatch.setattr(runner_module, "seconds_slept", seconds_slept)
+        await it.engine.wait_for(lambda: read > len(readings))
+        assert it.woke == 1
+
+    monkeypatch.setattr(runner_module, "PERIOD_S", 0.01)
+    run(test)
+
+
+def test_a_machine_that_never_slept_has_slept_for_no_time() -> None:
+    first = runner_module.seconds_slept()
+    assert abs(runner_module.seconds_slept() - first) < 1

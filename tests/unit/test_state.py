@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wh.state import CEILING_AHEAD_NS, NS, StateFile, state_path
+from wh.state import CEILING_AHEAD_NS, NS, SEED_LEN, StateFile, state_path
 
 START = 1_800_000_000 * NS
 
@@ -107,3 +107,15 @@ def test_an_ephemeral_key_leaves_no_file(tmp_path: Path, monkeypatch: pytest.Mon
 def test_the_directory_can_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WH_STATEDIR", "/elsewhere")
     assert state_path("-key") == Path("/elsewhere/-key.state")
+
+
+def test_the_seed_of_port_mappings_is_made_once_and_kept(tmp_path: Path) -> None:
+    path = tmp_path / "state"
+    first = StateFile(path)
+    seed = first.mapping_seed()
+    assert len(seed) == SEED_LEN
+    first.keep_ahead(START, START)
+    again = StateFile(path)
+    again.load()
+    assert again.mapping_seed() == seed
+    assert StateFile(None).mapping_seed() != seed

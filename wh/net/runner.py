@@ -63,6 +63,8 @@ CONTROL_BATCH = 64
 """Datagrams judged before the loop sees to other things: at most 25 ms of handshakes."""
 PERIOD_S = 5.0
 """Between two traffic reports, and two removals of idle sessions."""
+SLEPT_MIN_S = 5.0
+"""A suspended machine's NAT mappings live on for this long at least."""
 TICK_MIN_S = 0.001
 FAILED_TICK_PAUSE_S = 1.0
 """A timer that fails may be due again at once, for ever."""
@@ -93,6 +95,11 @@ def read_clocks() -> Instant:
     return Instant(time.monotonic(), time.time())
 
 
+def seconds_slept() -> float:
+    """How long this machine was suspended since it started (or by what its boot time was shifted)."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
+
+
 class Runner:
     """start() needs a running loop; stop() comes before the data plane is closed."""
 
@@ -104,6 +111,7 @@ class Runner:
         punch_sockets: PunchSockets,
         *,
         on_tun_gone: Callable[[], None],
+        on_woke: Callable[[], None],
         allow_loopback: bool = False,
     ) -> None:
         self._node = node
@@ -112,6 +120,7 @@ class Runner:
         self._punch_sockets = punch_sockets
         punch_sockets.receive = self._on_punch_datagram
         self._on_tun_gone = on_tun_gone
+        self._on_woke = on_woke
         self._names = NameResolver(allow_loopback=allow_loopback)
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -238,8 +247,13 @@ class Runner:
         return None if due is None else max(due, self._tick_not_before)
 
     async def _periodically(self) -> None:
+        slept_before = seconds_slept()
         while True:
             await asyncio.sleep(PERIOD_S)
+            slept = seconds_slept()
+            if slept - slept_before > SLEPT_MIN_S:
+                self._on_woke()
+            slept_before = slept
             now = read_clocks()
             self._guarded(self._channel.remove_idle, now)
             self.dispatch(*self._traffic_report(), *self._expire_relays())

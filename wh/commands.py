@@ -158,6 +158,15 @@ class AdoptSocket:
 
 
 @dataclass(frozen=True, slots=True)
+class BindAlias:
+    """Make the alias's place in the network the claimant's, for good: its proof holds, and it was the first.
+    AliasBound follows, once that would survive a crash."""
+
+    alias: Key
+    claimant: Key
+
+
+@dataclass(frozen=True, slots=True)
 class ResolveName:
     host: str
     port: int
@@ -188,6 +197,7 @@ Command = (
     | OpenSocket
     | CloseSocket
     | AdoptSocket
+    | BindAlias
     | ResolveName
     | Notify
 )

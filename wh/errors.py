@@ -54,6 +54,10 @@ class Code(StrEnum):
     INVITATION_OWN = "WH145", "an invitation is for the node that made it"
     INVITATION_USED = "WH146", "somebody else has used the invitation"
     INVITATION_REFUSED = "WH147", "the node that invited does not know the invitation, or no longer"
+    INVITATION_FAILED = (
+        "WH148",
+        "the node that invited could not let the newcomer in",
+    )
 
     BAD_PACKET = "WH201", "bytes from the network do not verify"
     NOT_PERMITTED = "WH210", "no permission to configure the network"

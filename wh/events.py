@@ -218,6 +218,33 @@ class PingRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class ClaimRequested:
+    """`wh authenticate`, `wh join`: claim an alias at a peer. endpoints: where it may be, besides what is
+    known. The runner has the alias's secret."""
+
+    request: int
+    peer: Key
+    alias: Key
+    endpoints: tuple[Address, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AliasBound:
+    """Answer to BindAlias: an AuthStatus. With OK, NetworkLoaded came before."""
+
+    alias: Key
+    claimant: Key
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
+class AliasesClaimed:
+    """Who has claimed which alias, from before the start: the file does not name these aliases any more."""
+
+    claims: tuple[tuple[Key, Key], ...]  # alias, claimant; oldest first
+
+
+@dataclass(frozen=True, slots=True)
 class RequestCancelled:
     request: int
 
@@ -255,6 +282,9 @@ Event = (
     | NameResolved
     | LookupRequested
     | PingRequested
+    | ClaimRequested
+    | AliasBound
+    | AliasesClaimed
     | RequestCancelled
     | ForgetRequested
     | Stopping

@@ -3,6 +3,7 @@ themselves."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv6Address
 from typing import cast, get_args
@@ -44,6 +45,7 @@ class Snapshot:
     traffic: dict[Key, TrafficStatus]
     data: dict[str, int]
     control: dict[str, int]
+    check_words: Callable[[Key], tuple[str, ...] | None]
 
 
 def describe(facts: Facts, now: Snapshot) -> schema.Status:
@@ -127,6 +129,7 @@ def _peer(
         relay=encode_key(path.relay) if path and path.relay else None,
         mtu=(path.mtu or None) if path else None,
         why_relayed=(path.why_relayed or None) if path else None,
+        check_words=list((now.check_words(key) if peer and peer.trusted else None) or ()),
     )
 
 

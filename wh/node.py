@@ -6,6 +6,7 @@ the DHT), reachability (NAT), publisher (our record), trusted (paths to peers), 
 
 from __future__ import annotations
 
+from wh.authentication import Authentication, ClaimInquiry
 from wh.commands import Command, Knock, Reply, ResetSession, Send
 from wh.config.model import Network, PeerKind
 from wh.dht.lookup import LookupResult
@@ -13,6 +14,9 @@ from wh.discovery import Discovery
 from wh.endpoints import FileEndpoints
 from wh.engine import Engine
 from wh.events import (
+    AliasBound,
+    AliasesClaimed,
+    ClaimRequested,
     DataOnNewPath,
     DataSession,
     DataTraffic,
@@ -39,7 +43,7 @@ from wh.events import (
     Stopping,
     Woke,
 )
-from wh.inquiries import Inquiries, LookupInquiry, PingInquiry
+from wh.inquiries import Finish, Inquiries, Inquiry, LookupInquiry, PingInquiry, Progress
 from wh.kademlia import Kademlia
 from wh.peers import Peer
 from wh.publisher import Content, Publisher
@@ -51,11 +55,13 @@ from wh.requests import Requests
 from wh.searches import Searches
 from wh.server import Server
 from wh.status import CandidateStatus, ContactStatus, NodeStatus, PeerStatus
+from wh.trust.alias import CheckClaim, no_claim_holds
 from wh.trusted import TrustedPeer
 from wh.trusted_peers import TrustedPeers
+from wh.wire.address import Address
 from wh.wire.candidates import CandidateFlag
 from wh.wire.fields import NONCE_LEN
-from wh.wire.messages import Challenge, Find, Leaving, Ping
+from wh.wire.messages import Auth, Challenge, Find, Leaving, Ping
 from wh.wire.records import RecordFlag, Sign, Verify
 
 
@@ -67,11 +73,19 @@ class Node:
     anything that came from the network.
 
     key: our 32-byte public key. sign(message) -> 64-byte XEdDSA signature with our secret key;
-    verify(key, message, signature) -> bool. mode: a Mode.
+    verify(key, message, signature) -> bool. mode: a Mode. check_claim(claimant, alias, proof) -> bool:
+    whether an AUTH proves what it says in the session that it came in; without, no alias can be claimed here.
     """
 
     def __init__(
-        self, key: Key, *, rng: Randomness, sign: Sign, verify: Verify, mode: str = Mode.UNKNOWN
+        self,
+        key: Key,
+        *,
+        rng: Randomness,
+        sign: Sign,
+        verify: Verify,
+        mode: str = Mode.UNKNOWN,
+        check_claim: CheckClaim = no_claim_holds,
     ) -> None:
         self._engine = engine = Engine(key, rng)
         self._kademlia = Kademlia.of(engine, sign, verify)
@@ -136,6 +150,7 @@ class Node:
             record_sequence=lambda: self._publisher.sequence,
         )
         self._inquiries = Inquiries(engine)
+        self._authentication = Authentication(engine, check_claim)
 
     def handle(self, event: Event, now: Instant) -> list[Command]:
         """Take in one event."""
@@ -163,8 +178,12 @@ class Node:
                 self._reachability.mappings_changed(mappings, now)
             case NameResolved():
                 self._endpoints.resolved(event, now)
-            case LookupRequested() | PingRequested():
+            case LookupRequested() | PingRequested() | ClaimRequested():
                 self._inquire(event, now)
+            case AliasBound():
+                self._authentication.bound(event)
+            case AliasesClaimed(claims=claims):
+                self._authentication.remember(claims)
             case RequestCancelled(request=request):
                 self._inquiries.cancel(request)
             case ForgetRequested(peer=key):
@@ -240,7 +259,10 @@ class Node:
             trusted.heard(event, now)
         elif self._is_elsewhere(event, peer, now):
             self._challenge(event, now)
-        self._server.handle(event, now)
+        if isinstance(event.message, Auth):
+            self._authentication.claimed(event, event.message, now)
+        else:
+            self._server.handle(event, now)
 
     def _is_elsewhere(self, event: MessageReceived, peer: Peer, now: Instant) -> bool:
         """Whether a message in a session shows that the peer may have moved. What comes to a socket that we
@@ -297,6 +319,7 @@ class Node:
         self._reachability.file_addresses = self._endpoints.addresses_of(self._engine.key)
         self._discovery.set_network(network, now)
         self._trusted.set_network(network, now)
+        self._authentication.set_network(network)
         self._publisher.content_changed(now)
 
     def _surroundings_changed(self, now: Instant) -> None:
@@ -331,28 +354,36 @@ class Node:
             case PathSilent():
                 trusted.silent(now)
 
-    def _inquire(self, event: LookupRequested | PingRequested, now: Instant) -> None:
-        key = event.peer
-        if isinstance(event, LookupRequested):
-            self._inquiries.run(
-                event.request,
-                lambda progress, finish: LookupInquiry(key, self._searches, progress, finish),
-                now,
-            )
-        else:
-            self._inquiries.run(
-                event.request,
-                lambda _, finish: PingInquiry(
-                    key,
-                    self._engine,
-                    self._requests,
-                    self._searches,
-                    self._known_paths(key),
-                    self._relay_of,
-                    finish,
-                ),
-                now,
-            )
+    def _inquire(self, event: LookupRequested | PingRequested | ClaimRequested, now: Instant) -> None:
+        def make(progress: Progress, finish: Finish) -> Inquiry:
+            match event:
+                case LookupRequested(peer=key):
+                    return LookupInquiry(key, self._searches, progress, finish)
+                case PingRequested(peer=key):
+                    return self._ping_inquiry(key, (), finish)
+                case ClaimRequested(peer=key, alias=alias, endpoints=endpoints):
+                    return ClaimInquiry(
+                        key,
+                        alias,
+                        self._engine,
+                        self._requests,
+                        lambda reached: self._ping_inquiry(key, endpoints, reached),
+                        finish,
+                    )
+
+        self._inquiries.run(event.request, make, now)
+
+    def _ping_inquiry(self, key: Key, endpoints: tuple[Address, ...], finish: Finish) -> PingInquiry:
+        told = [path for path in map(self._engine.addressing.path_to, endpoints) if path is not None]
+        return PingInquiry(
+            key,
+            self._engine,
+            self._requests,
+            self._searches,
+            [*self._known_paths(key), *told],
+            self._relay_of,
+            finish,
+        )
 
     def _known_paths(self, key: Key) -> list[Path]:
         """Where a node is, without looking it up; the path in use alone if there is one."""

@@ -7,8 +7,8 @@ import logging
 import os
 import random
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import AsyncExitStack, suppress
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,17 +16,31 @@ from typing import Any
 import msgspec
 
 from wh import events, overlay
-from wh.commands import Notify
+from wh.claim_log import ClaimLog
+from wh.commands import BindAlias, Notify
 from wh.config import parser
 from wh.config.model import IPAddress, Network
 from wh.errors import Code, ConfigError, IpcError, SystemSetupError
-from wh.events import Event, Key, LocalAddresses, MappingsChanged, NetworkLoaded, Stopping, Woke
+from wh.events import (
+    AliasBound,
+    AliasesClaimed,
+    ClaimRequested,
+    Event,
+    Key,
+    LocalAddresses,
+    MappingsChanged,
+    NetworkLoaded,
+    Stopping,
+    Woke,
+)
 from wh.host import Host
 from wh.inspection import Facts, Snapshot, describe
 from wh.ipc.paths import socket_path
 from wh.ipc.schema import Ready, Reloaded, Status
 from wh.ipc.server import Handler, IpcServer, Progress
+from wh.membership import Membership
 from wh.naming.table import NameTable
+from wh.net.alias_proofs import AliasProofs
 from wh.net.control import ControlChannel, Transmit
 from wh.net.device_sockets import DeviceSockets
 from wh.net.link_monitor import LinkMonitor, open_change_socket
@@ -39,10 +53,11 @@ from wh.net.tun import check_interface_name
 from wh.net.uapi_server import OverlayControl, UapiServer, open_uapi_socket
 from wh.node import Node
 from wh.state import StateFile, state_path
+from wh.trust.invitation import Invitation
 from wh.verbs import Verbs
-from wh.wire.address import ip_of, pack
+from wh.wire.address import Address, ip_of, pack
 from wh.wire.fields import NONCE_LEN
-from wh.wire.messages import Ping, PingWant
+from wh.wire.messages import AuthStatus, Ping, PingWant
 from whcore.datapath import Datapath
 from whcore.envelope import ControlSessions
 from whcore.keys import SecretKey, decode_key, encode_key, verify
@@ -83,6 +98,7 @@ class Parts:
     node: Node
     runner: Runner
     mapper: PortMapper
+    proofs: AliasProofs
     sockets: Sockets
 
 
@@ -103,6 +119,9 @@ class RunningNode:
         self._stopping = asyncio.Event()
         self._reloading = asyncio.Lock()
         self._local: LocalAddresses | None = None
+        self._claims: set[asyncio.Task[None]] = set()  # being written down
+        claim_log = ClaimLog(None if options.ephemeral else state_path(encode_key(self.own_key), ".claims"))
+        self._membership = Membership(self, options.config_path, claim_log)
         self._undo = AsyncExitStack()
 
     @property
@@ -132,6 +151,7 @@ class RunningNode:
         self._undo.callback(local.cancel)
         warnings = await parts.host.set_up(overlay.plan_overlay(self._network, self.own_key))
         self._start_engine(parts)
+        self.dispatch(AliasesClaimed(await asyncio.to_thread(self._membership.former_claims)))
         self._tell_local_addresses(await local)
         self._load_network()
         self._watch_addresses()
@@ -149,6 +169,7 @@ class RunningNode:
     async def close(self) -> None:
         """Say goodbye and remove everything. Idempotent."""
         self._stopping.set()
+        await asyncio.gather(*self._claims, return_exceptions=True)
         async with self._reloading:
             await self._undo.aclose()
 
@@ -193,13 +214,22 @@ class RunningNode:
         sessions = self._make_sessions(state, saved.timestamp_ceiling_ns)
         punch_sockets = PunchSockets()
         self._undo.callback(punch_sockets.close_all)
+        proofs = AliasProofs(self._secret_key, sessions)
         channel = ControlChannel(
             sessions,
             _transmitter(datapath, punch_sockets),
             lambda: Ping(0, PingWant.ECHO, 0, rng.randbytes(NONCE_LEN)),
+            prove=proofs.prove,
             allow_loopback=_on_one_host(self._network),
         )
-        node = Node(self.own_key, rng=rng, sign=self._secret_key.sign, verify=verify, mode=self._options.mode)
+        node = Node(
+            self.own_key,
+            rng=rng,
+            sign=self._secret_key.sign,
+            verify=verify,
+            mode=self._options.mode,
+            check_claim=proofs.check,
+        )
         runner = Runner(
             node,
             datapath,
@@ -207,12 +237,13 @@ class RunningNode:
             punch_sockets,
             on_tun_gone=self._on_tun_gone,
             on_woke=self._on_woke,
+            on_bind=self._on_bind,
             allow_loopback=_on_one_host(self._network),
         )
         mapper = self._make_mapper(state.mapping_seed(), runner)
         if self._has_interface and self._options.sockets and self._options.namespace is None:
             self._serve_wg(datapath, sockets, host)
-        return Parts(host, links, datapath, sessions, node, runner, mapper, sockets.numbers())
+        return Parts(host, links, datapath, sessions, node, runner, mapper, proofs, sockets.numbers())
 
     def _make_mapper(self, seed: bytes, runner: Runner) -> PortMapper:
         mapper = PortMapper(
@@ -367,6 +398,7 @@ class RunningNode:
             traffic={peer.public_key: peer for peer in parts.datapath.peers()},
             data=parts.datapath.counters(),
             control=parts.runner.counters(),
+            check_words=self._membership.check_words,
         )
         return describe(facts, snapshot)
 
@@ -376,13 +408,57 @@ class RunningNode:
         if path is None:
             raise ConfigError("there is no network file to read again", code=Code.FILE_UNREADABLE)
         async with self._reloading:
-            network = await asyncio.to_thread(parser.load, path)
-            _refuse_unreloadable(self._network, network)
-            for warning in await self.parts.host.change(overlay.plan_overlay(network, self.own_key)):
-                log.warning("%s", warning)
-            before, self._network = self._network, network
-            self._load_network()
-            return _difference(before, network)
+            return await self._adopt(await asyncio.to_thread(parser.load, path))
+
+    async def adopt(self, network: Network) -> Reloaded:
+        """To a network that no file holds. Raises as reload() does."""
+        async with self._reloading:
+            return await self._adopt(network)
+
+    def accept(self, network: Network) -> None:
+        """Raises ConfigError for a network that only a new start could go over to."""
+        _refuse_unreloadable(self._network, network)
+
+    async def _adopt(self, network: Network) -> Reloaded:
+        self.accept(network)
+        for warning in await self.parts.host.change(overlay.plan_overlay(network, self.own_key)):
+            log.warning("%s", warning)
+        before, self._network = self._network, network
+        self._load_network()
+        return _difference(before, network)
+
+    # Claims of aliases.
+
+    def _on_bind(self, command: BindAlias) -> None:
+        task = asyncio.ensure_future(self._bind(command))
+        self._claims.add(task)
+        task.add_done_callback(self._claims.discard)
+
+    async def _bind(self, command: BindAlias) -> None:
+        status = AuthStatus.FAILED
+        try:
+            status = await self._membership.bind(command.alias, command.claimant)
+        finally:
+            self.dispatch(AliasBound(command.alias, command.claimant, status))
+
+    async def invite(self, name: str, expires_s: int | None) -> Invitation:
+        return await self._membership.invite(name, expires_s, self.parts.node.snapshot())
+
+    async def revoke(self, key: Key) -> None:
+        await self._membership.revoke(key)
+
+    async def claim(self, server: Key, alias: SecretKey, endpoints: Sequence[Address]) -> Mapping[str, Any]:
+        """Claim an alias at another node; the secret is closed at the end. Returns the body of the engine's
+        notice."""
+        key = alias.public_key
+        with self.parts.proofs.holding(alias):
+            async with aclosing(
+                self.ask(lambda request: ClaimRequested(request, server, key, tuple(endpoints)))
+            ) as notices:
+                async for notice in notices:
+                    if notice.final:
+                        return notice.body
+        raise RuntimeError("the engine gave no result")
 
     def _load_network(self) -> None:
         self.parts.sessions.set_exempt_keys(peer.key for peer in self._network.peers)

@@ -38,9 +38,9 @@ class SavedState(msgspec.Struct, frozen=True):
     mapping_seed: Annotated[bytes, msgspec.Meta(max_length=SEED_LEN)] = b""
 
 
-def state_path(key_text: str) -> Path:
+def state_path(key_text: str, suffix: str = ".state") -> Path:
     """One file a key, named by it: 43 URL-safe characters. WH_STATEDIR overrides the directory."""
-    return Path(os.environ.get("WH_STATEDIR") or DEFAULT_STATE_DIR) / f"{key_text}.state"
+    return Path(os.environ.get("WH_STATEDIR") or DEFAULT_STATE_DIR) / f"{key_text}{suffix}"
 
 
 class StateFile:
@@ -91,7 +91,7 @@ class StateFile:
             return
         self._saved = state
         try:
-            _replace_file(self._path, msgspec.json.encode(state))
+            replace_file(self._path, msgspec.json.encode(state))
             self._write_failed = False
         except OSError as error:
             if not self._write_failed:
@@ -99,7 +99,7 @@ class StateFile:
             self._write_failed = True
 
 
-def _replace_file(path: Path, content: bytes) -> None:
+def replace_file(path: Path, content: bytes) -> None:
     """Atomic, and on disk when it returns; mode 0600."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     fresh = path.with_name(path.name + ".new")

@@ -6,7 +6,10 @@ service's.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping
+import asyncio
+import os
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Protocol
 
@@ -14,12 +17,15 @@ import msgspec
 
 from wh.commands import Notify
 from wh.config.model import Network
-from wh.errors import Code, IpcError
+from wh.errors import Code, IpcError, SystemSetupError
 from wh.events import Event, ForgetRequested, Key, LookupRequested, PingRequested
 from wh.ipc import schema
 from wh.ipc.server import Handler, Progress
 from wh.naming.table import NameEntry, NameTable
-from whcore.keys import encode_key
+from wh.trust.invitation import Invitation, decode_untrusted, encode
+from wh.trust.words import check_words
+from wh.wire.address import Address
+from whcore.keys import SecretKey, encode_key
 
 
 class Daemon(Protocol):
@@ -41,6 +47,14 @@ class Daemon(Protocol):
 
     def ask(self, make_event: Callable[[int], Event]) -> AsyncGenerator[Notify, None]: ...
 
+    async def invite(self, name: str, expires_s: int | None) -> Invitation: ...
+
+    async def claim(
+        self, server: Key, alias: SecretKey, endpoints: Sequence[Address]
+    ) -> Mapping[str, Any]: ...
+
+    async def revoke(self, key: Key) -> None: ...
+
 
 class Verbs:
     def __init__(self, daemon: Daemon) -> None:
@@ -55,6 +69,10 @@ class Verbs:
             "down": self.down,
             "reload": self.reload,
             "forget": self.forget,
+            "invite": self.invite,
+            "authenticate": self.authenticate,
+            "claim": self.claim,
+            "revoke": self.revoke,
         }
 
     async def status(self, _: schema.NoArguments, __: Progress) -> schema.Status:
@@ -96,6 +114,49 @@ class Verbs:
         via = encode_key(body["via"]) if body["via"] is not None else None
         return msgspec.convert({**body, **who, "via": via}, schema.PingResult)
 
+    # Who comes and who goes.
+
+    async def invite(self, arguments: schema.InviteArguments, _: Progress) -> schema.Invited:
+        invited = await self._daemon.invite(arguments.name, arguments.expires_s)
+        entry = self._find(arguments.name)
+        return schema.Invited(
+            invitation=encode(invited),
+            name=arguments.name,
+            alias=encode_key(entry.key),
+            address=str(entry.addresses[0]) if entry.addresses else None,
+            expires_unix=invited.expiry or None,
+        )
+
+    async def authenticate(
+        self, arguments: schema.AuthenticateArguments, _: Progress
+    ) -> schema.Authenticated:
+        """As the original: an alias whose private half is in a file."""
+        server = self._find_other(arguments.peer).key
+        return await self._claim(server, await asyncio.to_thread(_read_alias, arguments.key_file), ())
+
+    async def claim(self, arguments: schema.ClaimArguments, _: Progress) -> schema.Authenticated:
+        invited = decode_untrusted(arguments.invitation)
+        invited.check_usable(now_unix=time.time(), own_key=self._daemon.own_key)
+        alias = await asyncio.to_thread(invited.alias_secret)
+        return await self._claim(invited.server_key, alias, invited.endpoints)
+
+    async def _claim(
+        self, server: Key, alias: SecretKey, endpoints: Sequence[Address]
+    ) -> schema.Authenticated:
+        words = check_words(self._daemon.own_key, server, alias.public_key)
+        body = _checked(await self._daemon.claim(server, alias, endpoints))
+        facts = {**body, "public_key": encode_key(server), "check_words": words}
+        return msgspec.convert(facts, schema.Authenticated)
+
+    async def revoke(self, arguments: schema.PeerArguments, _: Progress) -> schema.Revoked:
+        """The data plane forgets the peer with the reload, the engine its session and path after it."""
+        entry = self._find_other(arguments.peer)
+        peer = self._daemon.network.peer(entry.key)
+        await self._daemon.revoke(entry.key)
+        self._daemon.dispatch(ForgetRequested(entry.key))
+        kind = peer.kind.value if peer is not None else ""
+        return schema.Revoked(encode_key(entry.key), entry.hostname, kind)
+
     async def _result(
         self,
         make_event: Callable[[int], Event],
@@ -124,6 +185,24 @@ class Verbs:
         if entry.key == self._daemon.own_key:
             raise IpcError(f"{entry.label} is this node itself", code=Code.UNKNOWN_PEER)
         return entry
+
+
+def _read_alias(path: str) -> SecretKey:
+    """Raises SystemSetupError, InvalidKey."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise SystemSetupError(
+            f"cannot read the private key file {path}: {error.strerror}", code=Code.KEY_FILE_UNREADABLE
+        ) from None
+    try:
+        return SecretKey.read_fd(descriptor)
+    except OSError as error:
+        raise SystemSetupError(
+            f"cannot read the private key file {path}: {error.strerror}", code=Code.KEY_FILE_UNREADABLE
+        ) from None
+    finally:
+        os.close(descriptor)
 
 
 def _checked(body: Mapping[str, Any]) -> Mapping[str, Any]:

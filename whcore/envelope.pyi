@@ -52,6 +52,9 @@ class ControlSessions:
     def in_flight(self, peer: bytes) -> bool: ...
     def has_session(self, peer: bytes) -> bool:
         """Whether seal() would work now."""
+    def handshake_hashes(self, peer: bytes) -> tuple[bytes, ...]:
+        """Of the session's keys in use, 32 bytes, and of those that they replaced, while these still open.
+        Both ends have the same: a proof over one counts in this session only (docs/protocol.md section 9)."""
     def needs_rekey(self, peer: bytes, now_ns: int) -> bool:
         """We initiated the session and it is due for a new INIT (30 min or 2^60 messages)."""
     def respond(self, pending: int, payload: bytes, *, now_ns: int) -> bytes | None:

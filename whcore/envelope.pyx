@@ -216,6 +216,7 @@ cdef class ControlSessions:
     cdef void install(self, noise_handshake* handshake, bytes peer, uint32_t local_index,
                       uint32_t remote_index, bint initiator, int64_t now_ns):
         cdef Keypair keypair = self.sessions.new_keypair(peer, local_index, remote_index, initiator, now_ns)
+        memcpy(keypair.handshake_hash, handshake.hash, KEY_LEN)
         if initiator:
             noise_split(handshake, keypair.keys.sending, keypair.keys.receiving)
             self.sessions.install_initiated(keypair, now_ns)
@@ -228,6 +229,16 @@ cdef class ControlSessions:
     def has_session(self, bytes peer not None):
         cdef Session session = self.sessions.by_peer.get(peer)
         return session is not None and session.current is not None
+
+    def handshake_hashes(self, bytes peer not None):
+        cdef Session session = self.sessions.by_peer.get(peer)
+        cdef Keypair keypair
+        hashes = []
+        if session is not None:
+            for keypair in (session.current, session.previous):
+                if keypair is not None:
+                    hashes.append(PyBytes_FromStringAndSize(<char*>keypair.handshake_hash, KEY_LEN))
+        return tuple(hashes)
 
     def needs_rekey(self, bytes peer not None, int64_t now_ns):
         cdef Session session = self.sessions.by_peer.get(peer)

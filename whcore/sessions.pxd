@@ -31,6 +31,7 @@ cdef struct transport_keys:
 cdef class Keypair:
     cdef bytes peer
     cdef transport_keys* keys       # NULL once discarded
+    cdef uint8_t[32] handshake_hash # no secret: what claims of aliases are bound to
     cdef uint32_t local_index
     cdef uint32_t remote_index
     cdef bint initiator             # we were

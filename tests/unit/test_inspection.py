@@ -21,7 +21,10 @@ NETWORK = parse(
 FACTS = Facts("wh0", True, 62096, "2", 1, 1.0, "/net")
 HERE = pack("192.0.2.5", 62096)
 QUIET = NodeStatus(OWN, "unknown", False, False, "", None, (), False, (), (), 0, 0)
-NOW = Snapshot(NETWORK, QUIET, {}, {"rx_data": 1}, {"sessions": 2})
+WORDS = ("acid", "barn", "cactus")
+NOW = Snapshot(
+    NETWORK, QUIET, {}, {"rx_data": 1}, {"sessions": 2}, check_words=lambda key: WORDS if key == B else None
+)
 
 
 def traffic_of_b(handshake_ns: int) -> dict[bytes, core.PeerStatus]:
@@ -36,6 +39,7 @@ def test_a_quiet_node_tells_what_its_file_says() -> None:
         (None, "boot", "idle"),
         ("b", "trust", "idle"),
     ]
+    assert [peer.check_words for peer in told.peers] == [[], list(WORDS)]
     assert (told.data, told.control) == ({"rx_data": 1}, {"sessions": 2})
 
 

@@ -21,6 +21,8 @@ from whcore.errors import WireHubError
 REQUEST_LEN_MAX = 64 * 1024
 """Bytes of a request line."""
 
+EXPIRES_MAX_S = 10 * 366 * 24 * 3600
+
 PeerText = Annotated[str, msgspec.Meta(min_length=1, max_length=253)]
 """A key in either base64 form, or a peer's host name."""
 
@@ -83,12 +85,31 @@ class ResolveArguments(msgspec.Struct, forbid_unknown_fields=True):
     """A host name, a key, or an overlay address (for the reverse question)."""
 
 
+class InviteArguments(msgspec.Struct, forbid_unknown_fields=True):
+    """name: the host name that the newcomer will have. expires_s: from now; None: never."""
+
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=63)]
+    expires_s: Annotated[int, msgspec.Meta(ge=1, le=EXPIRES_MAX_S)] | None = None
+
+
+class AuthenticateArguments(msgspec.Struct, forbid_unknown_fields=True):
+    """key_file: absolute path of the alias's private key, which the daemon reads itself."""
+
+    peer: PeerText
+    key_file: Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
+
+
+class ClaimArguments(msgspec.Struct, forbid_unknown_fields=True):
+    invitation: Annotated[str, msgspec.Meta(max_length=4096)]
+
+
 class Nothing(msgspec.Struct):
     """The result of a verb that only succeeds."""
 
 
 class PeerInfo(msgspec.Struct):
-    """A peer of the network file, or one that a path exists to."""
+    """A peer of the network file, or one that a path exists to. check_words: of one that came in by an alias
+    of ours."""
 
     public_key: str
     hostname: str | None
@@ -108,6 +129,7 @@ class PeerInfo(msgspec.Struct):
     mtu: int | None = None
     """Largest IP datagram of the path, in bytes, as measured; None where it is not known."""
     why_relayed: str | None = None
+    check_words: list[str] = []
 
 
 class Contact(msgspec.Struct):
@@ -194,6 +216,38 @@ class PingResult(msgspec.Struct):
     via: str | None
 
 
+class Invited(msgspec.Struct):
+    """invitation: a secret. alias: its public key, as the network file has it now."""
+
+    invitation: str
+    name: str
+    alias: str
+    address: str | None
+    expires_unix: int | None
+
+
+class Authenticated(msgspec.Struct):
+    """A claim that was accepted. public_key: the server's. name, addresses: our own there. endpoint: where
+    the server answered; None where that was through a relay. check_words: the server shows the same."""
+
+    public_key: str
+    name: str
+    addresses: list[str]
+    subnet: str | None
+    server_name: str
+    server_addresses: list[str]
+    endpoint: str | None
+    check_words: list[str]
+
+
+class Revoked(msgspec.Struct):
+    """kind: what its line was: trust, router or alias."""
+
+    public_key: str
+    hostname: str | None
+    kind: str
+
+
 class ResolveResult(msgspec.Struct):
     name: str
     public_key: str
@@ -228,9 +282,26 @@ PING = Verb("ping", Access.USE, PeerArguments, PingResult)
 DOWN = Verb("down", Access.ADMIN, NoArguments, Nothing)
 RELOAD = Verb("reload", Access.ADMIN, NoArguments, Reloaded)
 FORGET = Verb("forget", Access.ADMIN, PeerArguments, Nothing)
+INVITE = Verb("invite", Access.ADMIN, InviteArguments, Invited)
+AUTHENTICATE = Verb("authenticate", Access.ADMIN, AuthenticateArguments, Authenticated)
+CLAIM = Verb("claim", Access.ADMIN, ClaimArguments, Authenticated)
+REVOKE = Verb("revoke", Access.ADMIN, PeerArguments, Revoked)
 
 VERBS: dict[str, Verb[Any, Any]] = {
-    verb.name: verb for verb in (STATUS, RESOLVE, LOOKUP, PING, DOWN, RELOAD, FORGET)
+    verb.name: verb
+    for verb in (
+        STATUS,
+        RESOLVE,
+        LOOKUP,
+        PING,
+        DOWN,
+        RELOAD,
+        FORGET,
+        INVITE,
+        AUTHENTICATE,
+        CLAIM,
+        REVOKE,
+    )
 }
 
 

@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Callable
 from hashlib import blake2s
 
+from msgspec.structs import replace
+
 from wh.commands import Reply, Send
 from wh.events import (
     Event,
@@ -29,7 +31,7 @@ from wh.net.validation import ValidatedPaths
 from wh.wire import codec
 from wh.wire.address import is_usable
 from wh.wire.errors import BadMessage
-from wh.wire.messages import Challenge, Find, FindWant, Message, Ping, Probe, Response
+from wh.wire.messages import Auth, Challenge, Find, FindWant, Message, Ping, Probe, Response
 from whcore import envelope
 from whcore.channels import encode_channel
 from whcore.datapath import ControlDatagram
@@ -65,6 +67,9 @@ NS = 10**9
 Transmit = Callable[[Path, bytes, int], bool]
 """Send one datagram now, with that hop limit (0: the system's); False where the socket refused it."""
 
+Prove = Callable[[Key, Key], bytes | None]
+"""(peer, alias) -> the proof of an AUTH in the session with that peer; None without the alias's secret."""
+
 PingFactory = Callable[[], Ping]
 """A PING of the channel's own, for rekeying: its answer interests nobody."""
 
@@ -94,9 +99,11 @@ class ControlChannel:
         transmit: Transmit,
         make_ping: PingFactory,
         *,
+        prove: Prove = lambda peer, alias: None,
         allow_loopback: bool = False,
     ) -> None:
         self._sessions = sessions
+        self._prove = prove
         self._transmit = transmit
         self._make_ping = make_ping
         self._allow_loopback = allow_loopback
@@ -165,7 +172,13 @@ class ControlChannel:
         }
 
     def _send_data(self, command: Send, now: Instant) -> list[Event]:
-        payload = codec.encode(command.message)
+        message = command.message
+        if isinstance(message, Auth):
+            proof = self._prove(command.peer, message.alias)
+            if proof is None:
+                return [_failed(command)]
+            message = replace(message, proof=proof)
+        payload = codec.encode(message)
         padded = isinstance(command.message, Probe | Ping)
         pad_to = max(command.pad_to if padded else 0, DATA_PLAINTEXT_MIN)
         datagram = self._sessions.seal(command.peer, payload, now_ns=_ns(now.monotonic), pad_to=pad_to)

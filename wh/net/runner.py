@@ -17,6 +17,7 @@ from typing import Any, Protocol, TypeVar
 from wh.commands import (
     AdmitChannel,
     AdoptSocket,
+    BindAlias,
     ClearSilence,
     CloseRelay,
     CloseSocket,
@@ -36,6 +37,7 @@ from wh.commands import (
 )
 from wh.errors import Code, IpcError
 from wh.events import (
+    AliasBound,
     DataOnNewPath,
     DataSession,
     DataTraffic,
@@ -54,6 +56,7 @@ from wh.events import (
 from wh.net.control import KNOCK_HEADER, ControlChannel
 from wh.net.names import NameResolver
 from wh.net.punch_sockets import PunchSockets
+from wh.wire.messages import AuthStatus
 from whcore import datapath as core
 from whcore.errors import SystemFailure
 
@@ -112,9 +115,11 @@ class Runner:
         *,
         on_tun_gone: Callable[[], None],
         on_woke: Callable[[], None],
+        on_bind: Callable[[BindAlias], None] | None = None,
         allow_loopback: bool = False,
     ) -> None:
         self._node = node
+        self._on_bind = on_bind
         self._datapath = datapath
         self._channel = channel
         self._punch_sockets = punch_sockets
@@ -313,11 +318,20 @@ class Runner:
                 return self._relay(command)
             case OpenSocket() | CloseSocket() | AdoptSocket():
                 return self._change_sockets(command)
+            case BindAlias():
+                return self._bind(command)
             case ResolveName(host, port):
                 self._spawn(self._resolve(host, port))
             case Notify(request):
                 if request in self._requests:
                     self._requests[request].put_nowait(command)
+        return []
+
+    def _bind(self, command: BindAlias) -> list[Event]:
+        """on_bind sees to it that AliasBound follows; without, no claim can be written down."""
+        if self._on_bind is None:
+            return [AliasBound(command.alias, command.claimant, AuthStatus.FAILED)]
+        self._on_bind(command)
         return []
 
     def _set_data_paths(self, command: SetDataPaths) -> None:

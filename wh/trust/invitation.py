@@ -14,7 +14,6 @@ import binascii
 import re
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
-from itertools import count
 from typing import TypeVar
 
 from wh.config import fields
@@ -22,9 +21,9 @@ from wh.config.model import DEFAULT_NAMESPACE, DEFAULT_WORKBIT, MAX_WORKBIT
 from wh.errors import Code, ConfigError, InvitationError
 from wh.wire.address import Address, is_usable, is_v4
 from wh.wire.public_key import KEY_LEN, Key, is_public_key
-from whcore.blake2s import digest, hmac
-from whcore.keys import SecretKey, encode_key
-from whcore.keys import workbit as workbit_of
+from whcore import alias
+from whcore.blake2s import digest
+from whcore.keys import SecretKey
 
 PREFIX = "wh2"
 VERSION = 1
@@ -45,7 +44,6 @@ ALIAS_WORKBIT_MAX = 12
 read, at about 20 us a try, and is nobody's node id."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,62}")
-_ALIAS_INFO = b"wirehub alias key"
 _VERSION_SHIFT = 4
 _FLAGS_MASK = 0x0F
 _V4_PREFIX = bytes(10) + b"\xff\xff"
@@ -120,14 +118,7 @@ class Invitation:
 def derive_alias(seed: bytes, namespace: str, workbit: int) -> SecretKey:
     """The alias's secret key (docs/protocol.md section 9): HKDF of the seed with the first counter that
     gives the public key enough workbits."""
-    extracted = hmac(bytes(KEY_LEN), seed)
-    for counter in count():
-        raw = hmac(extracted, _ALIAS_INFO + counter.to_bytes(4, "little") + b"\x01")
-        alias = SecretKey.from_text(encode_key(raw))
-        if workbit_of(alias.public_key, namespace.encode()) >= min(workbit, ALIAS_WORKBIT_MAX):
-            return alias
-        alias.close()
-    raise AssertionError("count() does not end")
+    return alias.derive_alias(seed, namespace.encode(), min(workbit, ALIAS_WORKBIT_MAX))
 
 
 def encode(invitation: Invitation) -> str:

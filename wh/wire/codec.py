@@ -9,7 +9,19 @@ import msgspec
 from wh.wire import address
 from wh.wire.errors import BadMessage
 from wh.wire.fields import Uint32
-from wh.wire.messages import Answer, Contact, Dialback, Message, Nodes, Offer, Open, Opened, Pong, RelayStatus
+from wh.wire.messages import (
+    Answer,
+    Authed,
+    Contact,
+    Dialback,
+    Message,
+    Nodes,
+    Offer,
+    Open,
+    Opened,
+    Pong,
+    RelayStatus,
+)
 from wh.wire.public_key import is_public_key
 
 MAX_MESSAGE_LEN = 1_100
@@ -77,6 +89,8 @@ def _check_addresses(message: Message, allow_loopback: bool) -> Message:
         return msgspec.structs.replace(message, candidates=candidates)
     if isinstance(message, Opened):
         return _check_opened(message, allow_loopback)
+    if isinstance(message, Authed):
+        return _check_authed(message)
     if isinstance(message, Open) and not is_public_key(message.peer):
         raise BadMessage("OPEN names no public key")
     if isinstance(message, Pong):
@@ -97,6 +111,17 @@ def _check_opened(opened: Opened, allow_loopback: bool) -> Opened:
     if address.is_usable(opened.observed, allow_loopback=allow_loopback):
         return opened
     return msgspec.structs.replace(opened, observed=bytes(len(opened.observed)))
+
+
+def _check_authed(authed: Authed) -> Authed:
+    """Overlay addresses, which no datagram is sent to: IPv4 or IPv6 is all that is asked of them."""
+    subnet = authed.subnet
+    ips = [*authed.addresses, *authed.server_addresses, *([] if subnet is None else [subnet.base])]
+    if any(len(ip) not in (4, 16) for ip in ips):
+        raise BadMessage("AUTHED names an address of a wrong length")
+    if subnet is not None and subnet.prefix_len > 8 * len(subnet.base):
+        raise BadMessage("AUTHED names a subnet that is longer than an address")
+    return authed
 
 
 def _is_usable(contact: Contact, allow_loopback: bool) -> bool:

@@ -16,3 +16,7 @@ Uint64 = Annotated[int, Meta(ge=0)]  # msgpack itself has no longer integers
 KeyBytes = Annotated[bytes, Meta(min_length=32, max_length=32)]
 AddressBytes = Annotated[bytes, Meta(min_length=18, max_length=18)]
 NonceBytes = Annotated[bytes, Meta(min_length=NONCE_LEN, max_length=NONCE_LEN)]
+ProofBytes = Annotated[bytes, Meta(min_length=32, max_length=32)]
+IpBytes = Annotated[bytes, Meta(min_length=4, max_length=16)]
+HostName = Annotated[str, Meta(max_length=63, pattern=r"\A([A-Za-z0-9_][A-Za-z0-9_-]*)?\Z")]
+"""May be empty: none."""

@@ -18,8 +18,11 @@ from wh.wire.fields import (
     NONCE_LEN,
     AddressBytes,
     ChannelId,
+    HostName,
+    IpBytes,
     KeyBytes,
     NonceBytes,
+    ProofBytes,
     Uint8,
     Uint16,
     Uint32,
@@ -30,9 +33,11 @@ MAX_CONTACTS = 16
 MAX_RECORD_LEN = 512
 MAX_TOKEN_LEN = 16
 MAX_PROBE_PADDING = 1_024
+MAX_OVERLAY_ADDRESSES = 4
 
 TokenBytes = Annotated[bytes, Meta(max_length=MAX_TOKEN_LEN)]
 RecordBytes = Annotated[bytes, Meta(max_length=MAX_RECORD_LEN)]
+OverlayAddresses = Annotated[tuple[IpBytes, ...], Meta(max_length=MAX_OVERLAY_ADDRESSES)]
 PaddingBytes = Annotated[bytes, Meta(max_length=MAX_PROBE_PADDING)]
 
 
@@ -79,6 +84,14 @@ class CloseReason(IntEnum):
     SILENT = 2
     QUOTA = 3
     GONE = 4  # the other end has left the relay
+
+
+class AuthStatus(IntEnum):
+    OK = 0  # the alias is the claimant's now, or was before
+    UNKNOWN = 1  # no such alias here, or the proof does not hold
+    USED = 2  # another key has claimed it
+    EXPIRED = 3
+    FAILED = 4  # the claim could not be written down
 
 
 class Contact(Struct, array_like=True, frozen=True):
@@ -269,6 +282,36 @@ class Nominate(Struct, array_like=True, frozen=True, tag=25):
     path: Uint32 = 0
 
 
+class Subnet(Struct, array_like=True, frozen=True):
+    """base: 4 or 16 bytes of address."""
+
+    base: IpBytes
+    prefix_len: Uint8
+
+
+class Auth(Struct, array_like=True, frozen=True, tag=30):
+    """A claim of an alias, of the session that it travels in (docs/protocol.md section 9). proof: zeros in a
+    command, where the runner puts it in."""
+
+    request_id: Uint32
+    alias: KeyBytes
+    proof: ProofBytes = bytes(32)
+
+
+class Authed(Struct, array_like=True, frozen=True, tag=31):
+    """status: an AuthStatus; what follows it is there with OK only. name, addresses: of the claimant in the
+    overlay, 4 or 16 bytes each; those of the server likewise."""
+
+    request_id: Uint32
+    alias: KeyBytes
+    status: Uint8
+    name: HostName = ""
+    addresses: OverlayAddresses = ()
+    subnet: Subnet | None = None
+    server_name: HostName = ""
+    server_addresses: OverlayAddresses = ()
+
+
 class Leaving(Struct, array_like=True, frozen=True, tag=40):
     request_id: Uint32 = 0
 
@@ -294,6 +337,8 @@ Message = (
     | Probe
     | ProbeAck
     | Nominate
+    | Auth
+    | Authed
     | Leaving
 )
 
@@ -306,5 +351,6 @@ ANSWERS: dict[type[Message], type[Message]] = {
     Open: Opened,
     Offer: Answer,
     Probe: ProbeAck,
+    Auth: Authed,
 }
 """Request -> its answer. The other messages ask for none."""

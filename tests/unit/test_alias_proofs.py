@@ -1,0 +1,64 @@
+"""A claim's proof counts in one session, from one key, at one node."""
+
+import pytest
+from test_alias import connect
+
+from wh.net.alias_proofs import AliasProofs
+from whcore.envelope import ControlSessions
+from whcore.keys import SecretKey
+
+S = 10**9
+
+
+class End:
+    def __init__(self) -> None:
+        self.secret = SecretKey.generate()
+        self.key = self.secret.public_key
+        self.sessions = ControlSessions(self.secret, b"public")
+        self.proofs = AliasProofs(self.secret, self.sessions)
+
+    def connect(self, other: "End", now: int = S) -> None:
+        connect(self.sessions, other.sessions, self.key, other.key, now)
+
+
+@pytest.fixture
+def ends() -> tuple[End, End]:
+    claimant, server = End(), End()
+    claimant.connect(server)
+    return claimant, server
+
+
+def test_the_holder_of_the_secret_proves_it(ends: tuple[End, End]):
+    claimant, server = ends
+    alias = SecretKey.generate()
+    with claimant.proofs.holding(alias):
+        proof = claimant.proofs.prove(server.key, alias.public_key)
+    assert proof is not None
+    assert server.proofs.check(claimant.key, alias.public_key, proof)
+    assert claimant.proofs.prove(server.key, alias.public_key) is None
+
+
+def test_a_proof_is_worth_nothing_elsewhere(ends: tuple[End, End]):
+    """Neither from another key, nor at another node, nor in a later session."""
+    claimant, server = ends
+    thief, other = End(), End()
+    thief.connect(server)
+    claimant.connect(other)
+    alias = SecretKey.generate()
+    with claimant.proofs.holding(alias):
+        proof = claimant.proofs.prove(server.key, alias.public_key)
+    assert proof is not None
+    assert not server.proofs.check(thief.key, alias.public_key, proof)
+    assert not other.proofs.check(claimant.key, alias.public_key, proof)
+    claimant.connect(server, 2 * S)
+    assert server.proofs.check(claimant.key, alias.public_key, proof)  # under way at the change of keys
+    claimant.connect(server, 3 * S)
+    assert not server.proofs.check(claimant.key, alias.public_key, proof)
+
+
+def test_without_a_session_nothing_is_proved(ends: tuple[End, End]):
+    claimant, _ = ends
+    alias = SecretKey.generate()
+    with claimant.proofs.holding(alias):
+        assert claimant.proofs.prove(End().key, alias.public_key) is None
+    assert not claimant.proofs.check(End().key, alias.public_key, bytes(32))

@@ -1,0 +1,397 @@
+"""Claims of aliases: who is let in, what the others hear, how many wrong ones are looked at; and our own."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+from engine_parts import OWN_ADDRESS, OWN_KEY, PATH, PEER_ADDRESS, PEER_KEY, Driver, at, received
+
+from wh.authentication import GIVE_UP_AFTER_S, ClaimInquiry
+from wh.commands import BindAlias, Command, Notify, Reply, Send
+from wh.config.edits import claim_alias
+from wh.config.model import Network
+from wh.config.parser import parse
+from wh.events import (
+    AliasBound,
+    AliasesClaimed,
+    ClaimRequested,
+    Key,
+    LocalAddresses,
+    MessageReceived,
+    NetworkLoaded,
+    Path,
+    ReplyToken,
+    SendFailed,
+    SessionOpened,
+)
+from wh.inquiries import Finish
+from wh.node import Node
+from wh.trust.alias import ALL_CHECKS_BURST, CHECKS_BURST, REMEMBERED_MAX, Aliases, Verdict
+from wh.wire.address import pack
+from wh.wire.messages import Auth, Authed, AuthStatus, Ping, Pong, Subnet
+from whcore.keys import encode_key
+
+ALIAS = bytes(31) + b"\x07"
+OTHER_ALIAS = bytes(31) + b"\x08"
+STRANGER = bytes(31) + b"\x09"
+GOOD, BAD = b"g" * 32, b"b" * 32
+FILE = f"""
+subnet 10.0.42.0/24
+trust server {encode_key(OWN_KEY)}
+alias guest {encode_key(ALIAS)}
+"""
+ELSEWHERE = pack("203.0.113.9", 1)
+
+
+class Proofs:
+    """Takes GOOD for a proof, and counts how often it was asked."""
+
+    def __init__(self) -> None:
+        self.checked = 0
+
+    def check(self, claimant: Key, alias: Key, proof: bytes) -> bool:
+        self.checked += 1
+        return proof == GOOD
+
+
+def make_aliases(text: str = FILE) -> tuple[Aliases, Proofs]:
+    proofs = Proofs()
+    aliases = Aliases(OWN_KEY, proofs.check)
+    aliases.set_network(parse(text))
+    return aliases, proofs
+
+
+# The judgement
+
+
+def test_the_first_valid_claim_is_bound_and_no_other_is_heard_meanwhile():
+    aliases, proofs = make_aliases()
+    assert aliases.judge(PEER_KEY, ALIAS, GOOD, PEER_ADDRESS, at(0)) is Verdict.BIND
+    assert aliases.judge(STRANGER, ALIAS, GOOD, ELSEWHERE, at(0)) is Verdict.SILENCE
+    assert aliases.judge(PEER_KEY, ALIAS, GOOD, PEER_ADDRESS, at(0)) is Verdict.SILENCE
+    assert proofs.checked == 1
+
+
+def test_after_it_the_claimant_is_a_member_and_others_hear_that_it_is_used():
+    aliases, _ = make_aliases()
+    aliases.judge(PEER_KEY, ALIAS, GOOD, PEER_ADDRESS, at(0))
+    aliases.set_network(parse(claim_alias(FILE, ALIAS, PEER_KEY)))
+    aliases.bound(ALIAS, PEER_KEY, AuthStatus.OK)
+    assert aliases.judge(PEER_KEY, ALIAS, BAD, PEER_ADDRESS, at(1)) is AuthStatus.OK
+    assert aliases.judge(STRANGER, ALIAS, GOOD, ELSEWHERE, at(1)) is AuthStatus.USED
+
+
+def test_a_claim_that_could_not_be_written_down_leaves_the_alias_open():
+    aliases, _ = make_aliases()
+    aliases.judge(PEER_KEY, ALIAS, GOOD, PEER_ADDRESS, at(0))
+    aliases.bound(ALIAS, PEER_KEY, AuthStatus.FAILED)
+    assert aliases.judge(STRANGER, ALIAS, GOOD, ELSEWHERE, at(1)) is Verdict.BIND
+
+
+@pytest.mark.parametrize(
+    ("clauses", "proof", "verdict"),
+    [
+        ("", BAD, AuthStatus.UNKNOWN),
+        ("at server", GOOD, Verdict.BIND),
+        ("at other", GOOD, AuthStatus.UNKNOWN),
+        (f"expires {int(at(0).unix) + 2}", GOOD, Verdict.BIND),
+        (f"expires {int(at(0).unix) + 1}", GOOD, AuthStatus.EXPIRED),
+    ],
+)
+def test_what_a_claim_is_worth(clauses: str, proof: bytes, verdict: AuthStatus | Verdict):
+    aliases, _ = make_aliases(f"{FILE.rstrip()} {clauses}\ntrust other {encode_key(OTHER_ALIAS)}\n")
+    assert aliases.judge(PEER_KEY, ALIAS, proof, PEER_ADDRESS, at(1)) is verdict
+
+
+def test_an_unknown_alias_costs_no_check():
+    aliases, proofs = make_aliases()
+    assert aliases.judge(PEER_KEY, OTHER_ALIAS, GOOD, PEER_ADDRESS, at(0)) is AuthStatus.UNKNOWN
+    assert proofs.checked == 0
+
+
+def test_whom_the_file_has_lost_since_its_claim_is_unknown():
+    aliases, _ = make_aliases("")
+    aliases.remember(ALIAS, PEER_KEY)
+    assert aliases.judge(PEER_KEY, ALIAS, GOOD, PEER_ADDRESS, at(0)) is AuthStatus.UNKNOWN
+    assert aliases.judge(STRANGER, ALIAS, GOOD, ELSEWHERE, at(0)) is AuthStatus.USED
+
+
+def test_claims_remembered_are_bounded():
+    aliases, _ = make_aliases("")
+    for number in range(REMEMBERED_MAX + 1):
+        aliases.remember(number.to_bytes(32, "little"), PEER_KEY)
+    judged = [
+        aliases.judge(STRANGER, number.to_bytes(32, "little"), GOOD, ELSEWHERE, at(0)) for number in range(2)
+    ]
+    assert judged == [AuthStatus.UNKNOWN, AuthStatus.USED]
+
+
+def test_wrong_claims_of_one_network_are_looked_at_rarely():
+    aliases, proofs = make_aliases()
+    for number in range(1000):
+        source = pack(f"198.51.100.{number % 250}", 1 + number)
+        aliases.judge(number.to_bytes(32, "little"), ALIAS, BAD, source, at(number / 1000))
+    assert proofs.checked <= CHECKS_BURST + 1
+    assert aliases.judge(PEER_KEY, ALIAS, GOOD, ELSEWHERE, at(1)) is Verdict.BIND
+
+
+def test_wrong_claims_of_all_networks_are_looked_at_rarely():
+    aliases, proofs = make_aliases()
+    for number in range(1000):
+        source = pack(f"10.{number // 250}.{number % 250}.1", 1)
+        aliases.judge(number.to_bytes(32, "little"), ALIAS, BAD, source, at(number / 1000))
+    assert proofs.checked <= ALL_CHECKS_BURST + 20
+
+
+# Answering
+
+
+def make_node(text: str = FILE) -> Node:
+    node = Node(
+        OWN_KEY,
+        rng=random.Random(1),
+        sign=lambda message: bytes(64),
+        verify=lambda key, message, signature: False,
+        check_claim=Proofs().check,
+    )
+    node.handle(LocalAddresses(((0, 4),), (OWN_ADDRESS,)), at(0))
+    node.handle(NetworkLoaded(parse(text)), at(0))
+    return node
+
+
+def claim(
+    node: Node,
+    proof: bytes = GOOD,
+    *,
+    peer: Key = PEER_KEY,
+    alias: Key = ALIAS,
+    number: int = 5,
+    **changes: Any,
+) -> list[Command]:
+    event = MessageReceived(
+        peer,
+        PATH,
+        Auth(number, alias, proof),
+        ReplyToken(peer, PATH, None),
+        **{"first_contact": False, "capacity": 1000, **changes},
+    )
+    return node.handle(event, at(1))
+
+
+def answers(commands: list[Command]) -> list[Authed]:
+    replies = [command.message for command in commands if isinstance(command, Reply)]
+    return [message for message in replies if isinstance(message, Authed)]
+
+
+def test_a_claim_is_answered_once_it_is_written_down():
+    node = make_node()
+    commands = claim(node)
+    assert BindAlias(ALIAS, PEER_KEY) in commands
+    assert answers(commands) == []
+    assert answers(claim(node, number=6)) == []
+    node.handle(NetworkLoaded(parse(claim_alias(FILE, ALIAS, PEER_KEY))), at(2))
+    assert answers(node.handle(AliasBound(ALIAS, PEER_KEY, AuthStatus.OK), at(2))) == [
+        Authed(
+            6,
+            ALIAS,
+            AuthStatus.OK,
+            "guest",
+            (bytes([10, 0, 42, 3]),),
+            Subnet(bytes([10, 0, 42, 0]), 24),
+            "server",
+            (bytes([10, 0, 42, 2]),),
+        )
+    ]
+    assert len(answers(claim(node, BAD))) == 1
+    assert answers(claim(node, peer=STRANGER)) == [Authed(5, ALIAS, AuthStatus.USED)]
+
+
+def test_a_claimant_hears_of_a_failure():
+    node = make_node()
+    claim(node)
+    commands = node.handle(AliasBound(ALIAS, PEER_KEY, AuthStatus.FAILED), at(2))
+    assert answers(commands) == [Authed(5, ALIAS, AuthStatus.FAILED)]
+
+
+def test_claims_from_before_the_start_are_remembered():
+    node = make_node("")
+    node.handle(AliasesClaimed(((ALIAS, PEER_KEY),)), at(1))
+    assert answers(claim(node, peer=STRANGER)) == [Authed(5, ALIAS, AuthStatus.USED)]
+
+
+def test_a_claim_in_an_init_is_no_claim():
+    node = make_node()
+    assert not any(isinstance(command, BindAlias) for command in claim(node, first_contact=True))
+
+
+def test_an_answer_is_not_longer_than_may_be():
+    assert answers(claim(make_node(), BAD, capacity=20)) == []
+
+
+def test_a_node_that_can_check_nothing_lets_nobody_in():
+    node = Node(OWN_KEY, rng=random.Random(1), sign=lambda message: bytes(64), verify=lambda *_: False)
+    node.handle(NetworkLoaded(parse(FILE)), at(0))
+    assert answers(claim(node)) == [Authed(5, ALIAS, AuthStatus.UNKNOWN)]
+
+
+# Claiming
+
+
+class FakePing:
+    """An inquiry that ends as the test says."""
+
+    def __init__(self, finish: Finish) -> None:
+        self.finish = finish
+        self.started = self.cancelled = False
+
+    def start(self, now: object) -> None:
+        self.started = True
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+class Claiming:
+    def __init__(self) -> None:
+        self.driver = Driver()
+        self.pings: list[FakePing] = []
+        self.results: list[dict[str, Any]] = []
+        self.inquiry = ClaimInquiry(
+            PEER_KEY,
+            ALIAS,
+            self.driver.engine,
+            self.driver.requests,
+            self._make_ping,
+            self.results.append,
+        )
+        self.inquiry.start(at(0))
+
+    def _make_ping(self, finish: Finish) -> FakePing:
+        self.pings.append(FakePing(finish))
+        return self.pings[-1]
+
+    def reach(self, seconds: float = 0.0) -> None:
+        peer = self.driver.engine.peers.obtain(PEER_KEY)
+        peer.validate(PATH, at(seconds))
+        peer.session = True
+        self.pings[-1].finish({"endpoint": "198.51.100.2:62096", "rtt_ms": 1.0, "via": "direct"})
+        self.driver.run_to(seconds)
+
+    def sent(self) -> list[Auth]:
+        sends = [command for _, command in self.driver.log if isinstance(command, Send)]
+        return [send.message for send in sends if isinstance(send.message, Auth)]
+
+    def answer(self, authed: Authed, seconds: float) -> None:
+        self.driver.requests.take_answer(received(authed), at(seconds))
+        self.driver.run_to(seconds)
+
+
+def test_a_claim_is_sent_once_the_server_answers_and_repeated_until_it_is_heard():
+    claiming = Claiming()
+    claiming.driver.run_to(0)
+    assert claiming.sent() == []
+    claiming.reach()
+    (first,) = claiming.sent()
+    assert (first.alias, first.proof) == (ALIAS, bytes(32))
+    claiming.driver.run_to(1.0)
+    assert claiming.sent() == [first, first]
+
+
+def test_what_the_server_says_of_our_place_is_the_result():
+    claiming = Claiming()
+    claiming.reach()
+    (auth,) = claiming.sent()
+    place = ("guest", (bytes([10, 0, 42, 3]),), Subnet(bytes([10, 0, 42, 0]), 24), "server", (bytes(16),))
+    claiming.answer(Authed(auth.request_id, ALIAS, AuthStatus.OK, *place), 0.1)
+    assert claiming.results == [
+        {
+            "name": "guest",
+            "addresses": ["10.0.42.3"],
+            "subnet": "10.0.42.0/24",
+            "server_name": "server",
+            "server_addresses": ["::"],
+            "endpoint": "198.51.100.2:62096",
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (AuthStatus.UNKNOWN, "WH147"),
+        (AuthStatus.USED, "WH146"),
+        (AuthStatus.EXPIRED, "WH144"),
+        (AuthStatus.FAILED, "WH148"),
+        (200, "WH147"),
+    ],
+)
+def test_refusals_are_told_apart(status: int, code: str):
+    claiming = Claiming()
+    claiming.reach()
+    claiming.answer(Authed(claiming.sent()[0].request_id, ALIAS, status), 0.1)
+    ((result,),) = [claiming.results]
+    assert result["error"]["code"] == code
+    assert result["error"]["hint"]
+
+
+def test_a_server_that_restarts_meanwhile_is_reached_again():
+    claiming = Claiming()
+    claiming.reach()
+    claiming.driver.requests.send_failed(SendFailed(PEER_KEY, PATH, claiming.sent()[0]), at(1))
+    claiming.driver.run_to(1.1)
+    assert len(claiming.pings) == 2
+    claiming.pings[-1].finish({"error": {"code": "WH321", "message": "silence", "hint": ""}})
+    claiming.driver.run_to(3.2)
+    assert len(claiming.pings) == 3
+    first = claiming.sent()[-1]
+    claiming.reach(2.3)
+    assert claiming.sent()[-1].request_id != first.request_id
+
+
+def test_silence_has_an_end():
+    claiming = Claiming()
+    for second in range(3 * int(GIVE_UP_AFTER_S)):
+        if claiming.results:
+            break
+        claiming.pings[-1].finish({"error": {"code": "WH321", "message": "silence", "hint": ""}})
+        claiming.driver.run_to(second)
+    assert [result["error"]["code"] for result in claiming.results] == ["WH321"]
+
+
+def test_a_claim_can_be_given_up_at_any_stage():
+    claiming = Claiming()
+    claiming.inquiry.cancel()
+    assert claiming.pings[0].cancelled
+    claiming = Claiming()
+    claiming.reach()
+    claiming.inquiry.cancel()
+    claiming.driver.run_to(60)
+    assert claiming.results == []
+    assert len(claiming.sent()) == 1
+
+
+def test_a_node_pings_an_invitations_endpoint_and_claims_there():
+    node = Node(PEER_KEY, rng=random.Random(1), sign=lambda message: bytes(64), verify=lambda *_: False)
+    node.handle(LocalAddresses(((0, 4),), (PEER_ADDRESS,)), at(0))
+    node.handle(NetworkLoaded(Network()), at(0))
+    commands = node.handle(ClaimRequested(1, OWN_KEY, ALIAS, (OWN_ADDRESS,)), at(1))
+    server = Path(0, OWN_ADDRESS)
+    (ping,) = [
+        command.message for command in commands if isinstance(command, Send) and command.path == server
+    ]
+    assert isinstance(ping, Ping)
+    pong = Pong(ping.request_id, PEER_ADDRESS, 0, 0, 0, ping.nonce)
+    node.handle(SessionOpened(OWN_KEY, server, True), at(1.01))
+    token = ReplyToken(OWN_KEY, server, None)
+    node.handle(MessageReceived(OWN_KEY, server, pong, token, False, 1000), at(1.01))
+    (auth,) = [
+        each.message
+        for each in node.tick(at(1.02))
+        if isinstance(each, Send) and isinstance(each.message, Auth)
+    ]
+    authed = Authed(auth.request_id, ALIAS, AuthStatus.USED)
+    commands = node.handle(MessageReceived(OWN_KEY, server, authed, token, False, 1000), at(1.1))
+    (notice,) = [command for command in commands if isinstance(command, Notify)]
+    assert (notice.request, notice.final, notice.body["error"]["code"]) == (1, True, "WH146")

@@ -1,0 +1,216 @@
+"""Claims of aliases (docs/protocol.md section 9): answering those of others, and making our own."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from wh.commands import BindAlias, Reply
+from wh.config.model import Network, Peer
+from wh.engine import Engine
+from wh.events import AliasBound, Instant, Key, MessageReceived
+from wh.inquiries import Finish, Inquiry, error
+from wh.requests import Answer, Request, Requests, Schedule
+from wh.timers import Timer
+from wh.trust.alias import Aliases, CheckClaim, Verdict
+from wh.wire.codec import encode
+from wh.wire.messages import Auth, Authed, AuthStatus, Subnet
+
+CLAIM = Schedule((0.5, 1.5, 3.0), 5.0)
+"""The first answer may take a while: it is on the server's disk before it is sent."""
+
+GIVE_UP_AFTER_S = 20.0
+"""A server that restarts meanwhile is found again."""
+
+REACH_AGAIN_S = 1.0
+
+_REFUSALS: dict[int, tuple[str, str, str]] = {
+    AuthStatus.UNKNOWN: (
+        "WH147",
+        "the node that invited does not know the invitation",
+        "it was for another node, or has been revoked: ask for a new one",
+    ),
+    AuthStatus.USED: (
+        "WH146",
+        "somebody else has used the invitation",
+        "if that was not you on another machine, tell who sent it: a stranger may be in the network",
+    ),
+    AuthStatus.EXPIRED: ("WH144", "the invitation has expired", "ask for a new one"),
+    AuthStatus.FAILED: (
+        "WH148",
+        "the node that invited could not write the newcomer down",
+        "its log says why",
+    ),
+}
+
+
+class Authentication:
+    """Claims that others make here. Each is answered in the session that it came in; over a limit, not at
+    all."""
+
+    def __init__(self, engine: Engine, check: CheckClaim) -> None:
+        self._engine = engine
+        self._network = Network()
+        self._aliases = Aliases(engine.key, check)
+        self._waiting: dict[Key, MessageReceived] = {}  # by alias: what the claimant sent last
+
+    def set_network(self, network: Network) -> None:
+        self._network = network
+        self._aliases.set_network(network)
+
+    def remember(self, claims: Iterable[tuple[Key, Key]]) -> None:
+        """Alias and claimant of claims from before the start."""
+        for alias, claimant in claims:
+            self._aliases.remember(alias, claimant)
+
+    def claimed(self, event: MessageReceived, auth: Auth, now: Instant) -> None:
+        """An AUTH has arrived. One in an INIT could be a replay, and is ignored."""
+        if event.first_contact:
+            return
+        verdict = self._aliases.judge(event.peer, auth.alias, auth.proof, event.path.remote, now)
+        if isinstance(verdict, AuthStatus):
+            self._answer(event, auth.alias, verdict)
+        elif verdict is Verdict.BIND:
+            self._waiting[auth.alias] = event
+            self._engine.emit(BindAlias(auth.alias, event.peer))
+        elif (waiting := self._waiting.get(auth.alias)) is not None and waiting.peer == event.peer:
+            self._waiting[auth.alias] = event
+
+    def bound(self, event: AliasBound) -> None:
+        """The claim is on disk, and what it says is our network; or that failed."""
+        status = AuthStatus(event.status)
+        self._aliases.bound(event.alias, event.claimant, status)
+        waiting = self._waiting.pop(event.alias, None)
+        if waiting is not None:
+            self._answer(waiting, event.alias, status)
+
+    def _answer(self, event: MessageReceived, alias: Key, status: AuthStatus) -> None:
+        authed = Authed(event.message.request_id, alias, status)
+        if status is AuthStatus.OK:
+            authed = self._welcome(event, alias)
+        if len(encode(authed)) <= event.capacity:
+            self._engine.emit(Reply(event.reply, authed))
+
+    def _welcome(self, event: MessageReceived, alias: Key) -> Authed:
+        """What the newcomer's own network file needs."""
+        network = self._network
+        newcomer, ourselves = self._aliases.member(event.peer), network.peer(self._engine.key)
+        subnet = network.subnet
+        return Authed(
+            event.message.request_id,
+            alias,
+            AuthStatus.OK,
+            _name(newcomer),
+            _addresses(newcomer),
+            None if subnet is None else Subnet(subnet.network_address.packed, subnet.prefixlen),
+            _name(ourselves),
+            _addresses(ourselves),
+        )
+
+
+def _name(peer: Peer | None) -> str:
+    return "" if peer is None or peer.hostname is None else peer.hostname
+
+
+def _addresses(peer: Peer | None) -> tuple[bytes, ...]:
+    return () if peer is None or peer.ip is None else (peer.ip.packed,)
+
+
+class ClaimInquiry:
+    """Our own claim of an alias at another node: reach it, prove, be told our place.
+
+    make_ping: an inquiry that ends once the node has answered, or cannot be found. Result: name, addresses,
+    subnet, server_name, server_addresses (text), endpoint; or error.
+    """
+
+    def __init__(
+        self,
+        server: Key,
+        alias: Key,
+        engine: Engine,
+        requests: Requests,
+        make_ping: Callable[[Finish], Inquiry],
+        finish: Finish,
+    ) -> None:
+        self._server = server
+        self._alias = alias
+        self._engine = engine
+        self._requests = requests
+        self._make_ping = make_ping
+        self._finish = finish
+        self._give_up_at = float("inf")
+        self._ping: Inquiry | None = None
+        self._request: Request | None = None
+        self._timer: Timer | None = None
+        self._endpoint: str | None = None
+
+    def start(self, now: Instant) -> None:
+        self._give_up_at = now.monotonic + GIVE_UP_AFTER_S
+        self._reach(now)
+
+    def cancel(self) -> None:
+        if self._ping is not None:
+            self._ping.cancel()
+        self._requests.cancel(self._request)
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _reach(self, now: Instant) -> None:
+        """A session, and a path that works: an AUTH goes nowhere else."""
+        started_at = now.monotonic
+
+        def reached(body: dict[str, Any]) -> None:
+            self._ping = None
+            if "error" not in body:
+                self._endpoint = body.get("endpoint")
+                self._after(started_at, self._claim)
+            elif started_at + REACH_AGAIN_S < self._give_up_at:
+                self._after(started_at + REACH_AGAIN_S, self._reach)
+            else:
+                self._finish(body)
+
+        self._ping = self._make_ping(reached)
+        self._ping.start(now)
+
+    def _after(self, when: float, step: Callable[[Instant], None]) -> None:
+        self._timer = self._engine.timers.call_at(when, step)
+
+    def _claim(self, now: Instant) -> None:
+        path = self._engine.peers.obtain(self._server).last_path
+        self._request = self._requests.start(
+            self._server,
+            [path] if path is not None else [],
+            Auth(0, self._alias),
+            now,
+            on_answer=self._answered,
+            on_failure=self._unanswered,
+            schedule=CLAIM,
+        )
+
+    def _unanswered(self, now: Instant) -> None:
+        if now.monotonic < self._give_up_at:
+            self._reach(now)
+        else:
+            hint = "it may be overloaded, or older than invitations are: try again"
+            self._finish(error("WH321", "the node that invited does not answer the claim", hint))
+
+    def _answered(self, answer: Answer, now: Instant) -> None:
+        authed = answer.message
+        if not isinstance(authed, Authed) or authed.alias != self._alias:
+            self._unanswered(now)
+        elif authed.status == AuthStatus.OK:
+            self._finish({**_place_of(authed), "endpoint": self._endpoint})
+        else:
+            self._finish(error(*_REFUSALS.get(authed.status, _REFUSALS[AuthStatus.UNKNOWN])))
+
+
+def _place_of(authed: Authed) -> dict[str, Any]:
+    subnet = authed.subnet
+    return {
+        "name": authed.name,
+        "addresses": [str(ipaddress.ip_address(ip)) for ip in authed.addresses],
+        "subnet": None if subnet is None else f"{ipaddress.ip_address(subnet.base)}/{subnet.prefix_len}",
+        "server_name": authed.server_name,
+        "server_addresses": [str(ipaddress.ip_address(ip)) for ip in authed.server_addresses],
+    }

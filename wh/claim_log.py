@@ -1,0 +1,78 @@
+"""Which aliases were claimed here, and by whom: so that a second claimant hears that the alias is used.
+
+Written before the network file is, which alone decides: an alias that still stands there is open, whatever
+the log says.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from wh.errors import Code, SystemSetupError
+from wh.events import Key
+from wh.state import replace_file
+from whcore.errors import InvalidKey
+from whcore.keys import decode_key, encode_key
+
+CLAIMS_MAX = 1024
+"""The oldest are forgotten: their aliases are then unknown instead of used."""
+
+LOG_LEN_MAX = 256 * CLAIMS_MAX
+
+KeyText = Annotated[str, msgspec.Meta(min_length=43, max_length=43)]
+
+log = logging.getLogger(__name__)
+
+
+class Claim(msgspec.Struct, frozen=True):
+    alias: KeyText
+    claimant: KeyText
+
+
+class ClaimLog:
+    """path None: an ephemeral node, which remembers for itself only."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._claims: dict[Key, Key] = {}  # alias -> claimant, oldest first
+
+    def load(self) -> None:
+        """What earlier runs left. A log that makes no sense is ignored, and that logged."""
+        if self._path is None:
+            return
+        try:
+            with self._path.open("rb") as file:
+                claims = msgspec.json.decode(file.read(LOG_LEN_MAX), type=list[Claim])
+            self._claims = {decode_key(each.alias): decode_key(each.claimant) for each in claims}
+        except FileNotFoundError:
+            pass
+        except (OSError, msgspec.DecodeError, InvalidKey) as error:
+            log.warning("ignoring the claims in %s: %s", self._path, error)
+
+    def items(self) -> tuple[tuple[Key, Key], ...]:
+        """Alias and claimant, oldest first."""
+        return tuple(self._claims.items())
+
+    def alias_of(self, claimant: Key) -> Key | None:
+        """The alias that a key claimed last."""
+        return next((alias for alias, key in reversed(self._claims.items()) if key == claimant), None)
+
+    def add(self, alias: Key, claimant: Key) -> None:
+        """On disk when this returns. Raises SystemSetupError. Blocks."""
+        self._claims.pop(alias, None)
+        self._claims[alias] = claimant
+        while len(self._claims) > CLAIMS_MAX:
+            del self._claims[next(iter(self._claims))]
+        if self._path is None:
+            return
+        claims = [Claim(encode_key(alias), encode_key(claimant)) for alias, claimant in self._claims.items()]
+        try:
+            replace_file(self._path, msgspec.json.encode(claims))
+        except OSError as error:
+            raise SystemSetupError(
+                f"cannot write {self._path}: {error.strerror}", code=Code.NETWORK_SETUP
+            ) from error

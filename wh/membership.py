@@ -1,0 +1,162 @@
+"""Who comes into a network and who goes: claims of aliases, invitations, revocations, each one change to the
+network file and a reload of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import secrets
+import time
+from typing import Protocol
+
+from wh.claim_log import ClaimLog
+from wh.config.edits import add_alias, claim_alias, read_name, remove_member
+from wh.config.model import Network
+from wh.config.parser import parse
+from wh.config.writer import render
+from wh.errors import Code, ConfigError
+from wh.events import Key
+from wh.network_file import Edit, NetworkFile
+from wh.status import NodeStatus
+from wh.trust import invitation
+from wh.trust.words import check_words
+from wh.wire.address import Address
+from wh.wire.messages import AuthStatus
+from whcore.errors import WireHubError
+from whcore.keys import decode_key, encode_key
+
+log = logging.getLogger(__name__)
+
+ENDPOINTS_TOLD = 4
+"""Of a server's addresses in an invitation, so that it stays short."""
+
+_NETWORK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,62}")
+
+
+class Reloading(Protocol):
+    """What is needed of a running node: wh.running_node.RunningNode."""
+
+    @property
+    def network(self) -> Network: ...
+
+    @property
+    def own_key(self) -> Key: ...
+
+    def accept(self, network: Network) -> None:
+        """Raises ConfigError where a reload could not go over to it."""
+
+    async def reload(self) -> object:
+        """Read the network file again."""
+
+    async def adopt(self, network: Network) -> object:
+        """To a network that is in no file."""
+
+
+class Membership:
+    """path: of the network file; None where the network is in no file, and ends with the daemon."""
+
+    def __init__(self, node: Reloading, path: str | None, claims: ClaimLog) -> None:
+        self._node = node
+        self._file = None if path is None else NetworkFile(path)
+        self._claims = claims
+        self._changing = asyncio.Lock()
+
+    def former_claims(self) -> tuple[tuple[Key, Key], ...]:
+        """Alias and claimant of claims that earlier runs heard. Blocks."""
+        self._claims.load()
+        return self._claims.items()
+
+    async def bind(self, alias: Key, claimant: Key) -> AuthStatus:
+        """Give the alias's place to the claimant, for good. Another daemon with the same file may have been
+        first: then the file says so."""
+        async with self._changing:
+            try:
+                await asyncio.to_thread(self._claims.add, alias, claimant)
+                await self._change(lambda text: claim_alias(text, alias, claimant))
+            except ConfigError as error:
+                if error.code != Code.UNKNOWN_PEER:
+                    log.error("the claim of %s failed: %s", encode_key(alias), error)
+                    return AuthStatus.FAILED
+                return await self._reread(claimant)
+            except WireHubError as error:
+                log.error("the claim of %s failed: %s", encode_key(alias), error)
+                return AuthStatus.FAILED
+        peer = self._node.network.peer(claimant)
+        words = " ".join(self.check_words(claimant) or ())
+        name = peer.hostname if peer is not None else None
+        log.info("%s is now %s; check words: %s", name or "an alias", encode_key(claimant), words)
+        return AuthStatus.OK
+
+    async def _reread(self, claimant: Key) -> AuthStatus:
+        if self._file is not None:
+            await self._node.reload()
+        peer = self._node.network.peer(claimant)
+        return AuthStatus.OK if peer is not None and peer.trusted else AuthStatus.USED
+
+    async def invite(self, name: str, expires_s: int | None, status: NodeStatus) -> invitation.Invitation:
+        """Keep a place for a member yet to come. status: says where this node can be found. Raises
+        ConfigError."""
+        network = self._node.network
+        seed = secrets.token_bytes(invitation.SEED_LEN)
+        expires = None if expires_s is None else int(time.time()) + expires_s
+        invited = invitation.Invitation(
+            self._node.own_key,
+            seed,
+            expiry=expires or 0,
+            endpoints=_endpoints(network, status),
+            bootstraps=_bootstraps(status),
+            network_name=network.name if network.name and _NETWORK_NAME.fullmatch(network.name) else None,
+            namespace=network.namespace,
+            workbit=network.workbit,
+            network_secret=None if network.secret is None else decode_key(network.secret),
+        )
+        alias = await asyncio.to_thread(_public_half, invited)
+        async with self._changing:
+            await self._change(lambda text: add_alias(text, read_name(name), alias, expires=expires))
+        return invited
+
+    async def revoke(self, key: Key) -> None:
+        """Take a member's line away, or that of an alias that nobody has claimed. Raises ConfigError."""
+        if key == self._node.own_key:
+            raise ConfigError("a node cannot revoke itself", code=Code.UNKNOWN_PEER)
+        async with self._changing:
+            await self._change(lambda text: remove_member(text, key))
+
+    def check_words(self, claimant: Key) -> tuple[str, ...] | None:
+        """Of a member that came in by an alias."""
+        alias = self._claims.alias_of(claimant)
+        return None if alias is None else check_words(self._node.own_key, claimant, alias)
+
+    async def _change(self, edit: Edit) -> None:
+        if self._file is None:
+            await self._node.adopt(parse(edit(render(self._node.network))))
+        else:
+            await asyncio.to_thread(self._file.edit, edit, self._node.accept)
+            await self._node.reload()
+
+
+def _public_half(invited: invitation.Invitation) -> Key:
+    secret = invited.alias_secret()
+    try:
+        return secret.public_key
+    finally:
+        secret.close()
+
+
+def _endpoints(network: Network, status: NodeStatus) -> tuple[Address, ...]:
+    """What the file tells others first, then what was confirmed."""
+    own = network.peer(status.key)
+    told = own.endpoint.address if own is not None and own.endpoint is not None else None
+    found = sorted(status.candidates, key=lambda each: not each.confirmed)
+    addresses = [] if told is None else [told]
+    addresses += [each.endpoint for each in found]
+    return tuple(dict.fromkeys(addresses))[:ENDPOINTS_TOLD]
+
+
+def _bootstraps(status: NodeStatus) -> tuple[invitation.Contact, ...]:
+    """Those that live, first those of the file."""
+    live = [each for each in status.contacts if each.alive]
+    live.sort(key=lambda each: not each.bootstrap)
+    return tuple((each.key, each.endpoint) for each in live[: invitation.MAX_BOOTSTRAPS])

@@ -1,0 +1,105 @@
+"""Who may have an alias (docs/protocol.md section 9): the judgement on a claim, sans-IO."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from enum import Enum
+
+from wh.config.model import Network, Peer
+from wh.events import Instant, Key
+from wh.limits import RateLimit
+from wh.wire.address import Address, prefix
+from wh.wire.messages import AuthStatus
+
+CheckClaim = Callable[[Key, Key, bytes], bool]
+"""(claimant, alias, proof) -> whether the claimant proved, in its session with us, that it has the alias's
+secret: a Diffie-Hellman and two HMACs, about 100 us."""
+
+
+def no_claim_holds(claimant: Key, alias: Key, proof: bytes) -> bool:
+    """For nodes that have nothing to check a proof with."""
+    return False
+
+
+CHECKS_BURST = 10
+CHECKS_INTERVAL_S = 1.0
+ALL_CHECKS_BURST = 50
+ALL_CHECKS_INTERVAL_S = 0.05
+"""Proofs looked at: of one network (IPv4 /24, IPv6 /48), and in all. 20/s are 0.2% of a core."""
+
+REMEMBERED_MAX = 1024
+BINDING_MAX = 64
+
+
+class Verdict(Enum):
+    """What to do where the claim is not simply answered."""
+
+    SILENCE = "silence"  # over a limit, or somebody's claim is being written down: come again
+    BIND = "bind"
+
+
+class Aliases:
+    """The aliases of the network file, and who has claimed which."""
+
+    def __init__(self, own_key: Key, check: CheckClaim) -> None:
+        self._own_key = own_key
+        self._check = check
+        self._network = Network()
+        self._open: dict[Key, Peer] = {}
+        self._claimed: OrderedDict[Key, Key] = OrderedDict()  # alias -> claimant, latest last
+        self._binding: dict[Key, Key] = {}
+        self._checks = RateLimit(CHECKS_BURST, CHECKS_INTERVAL_S)
+        self._all_checks = RateLimit(ALL_CHECKS_BURST, ALL_CHECKS_INTERVAL_S, entries_max=1)
+
+    def set_network(self, network: Network) -> None:
+        self._network = network
+        self._open = {peer.key: peer for peer in network.peers if peer.is_alias}
+
+    def remember(self, alias: Key, claimant: Key) -> None:
+        self._claimed[alias] = claimant
+        self._claimed.move_to_end(alias)
+        if len(self._claimed) > REMEMBERED_MAX:
+            self._claimed.popitem(last=False)
+
+    def member(self, key: Key) -> Peer | None:
+        """The line of a key that the file trusts."""
+        peer = self._network.peer(key)
+        return peer if peer is not None and peer.trusted and not peer.is_alias else None
+
+    def judge(
+        self, claimant: Key, alias: Key, proof: bytes, source: Address, now: Instant
+    ) -> AuthStatus | Verdict:
+        """What a claim is worth. After BIND no other claim of the alias is heard until bound() is called.
+
+        A member has nothing to prove, whatever its claim says: it may not have heard our first answer. The
+        proof comes last, since it is what costs."""
+        if self.member(claimant) is not None:
+            return AuthStatus.OK
+        if alias in self._binding:
+            return Verdict.SILENCE
+        peer = self._open.get(alias)
+        if peer is None:
+            other = self._claimed.get(alias, claimant)
+            return AuthStatus.UNKNOWN if other == claimant else AuthStatus.USED
+        if peer.at is not None and peer.at != self._own_key:
+            return AuthStatus.UNKNOWN
+        if peer.expires is not None and now.unix >= peer.expires:
+            return AuthStatus.EXPIRED
+        if len(self._binding) >= BINDING_MAX or not self._may_check(source, now):
+            return Verdict.SILENCE
+        if not self._check(claimant, alias, proof):
+            return AuthStatus.UNKNOWN
+        self._binding[alias] = claimant
+        return Verdict.BIND
+
+    def bound(self, alias: Key, claimant: Key, status: AuthStatus) -> None:
+        """The end of what BIND began."""
+        self._binding.pop(alias, None)
+        if status is AuthStatus.OK:
+            self.remember(alias, claimant)
+
+    def _may_check(self, source: Address, now: Instant) -> bool:
+        return self._checks.allow(prefix(source, 24, 48), now.monotonic) and self._all_checks.allow(
+            None, now.monotonic
+        )

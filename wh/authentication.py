@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Protocol
 
 from wh.commands import BindAlias, Reply
 from wh.config.model import Network, Peer
 from wh.engine import Engine
-from wh.events import AliasBound, Instant, Key, MessageReceived
-from wh.inquiries import Finish, Inquiry, error
+from wh.events import AliasBound, Instant, Key, MessageReceived, Path
+from wh.inquiries import Finish, error
 from wh.requests import Answer, Request, Requests, Schedule
 from wh.timers import Timer
 from wh.trust.alias import Aliases, CheckClaim, Verdict
+from wh.wire.address import to_text
 from wh.wire.codec import encode
 from wh.wire.messages import Auth, Authed, AuthStatus, Subnet
 
@@ -23,7 +24,8 @@ CLAIM = Schedule((0.5, 1.5, 3.0), 5.0)
 GIVE_UP_AFTER_S = 20.0
 """A server that restarts meanwhile is found again."""
 
-REACH_AGAIN_S = 1.0
+LOOK_AGAIN_S = 0.02
+"""Whether there is a path by now."""
 
 _REFUSALS: dict[int, tuple[str, str, str]] = {
     AuthStatus.UNKNOWN: (
@@ -117,11 +119,20 @@ def _addresses(peer: Peer | None) -> tuple[bytes, ...]:
     return () if peer is None or peer.ip is None else (peer.ip.packed,)
 
 
+class Visit(Protocol):
+    """A way to the server, sought as long as the visit lasts (wh.trusted_peers.Visit)."""
+
+    @property
+    def path(self) -> Path | None: ...
+
+    def end(self, now: Instant) -> None: ...
+
+
 class ClaimInquiry:
     """Our own claim of an alias at another node: reach it, prove, be told our place.
 
-    make_ping: an inquiry that ends once the node has answered, or cannot be found. Result: name, addresses,
-    subnet, server_name, server_addresses (text), endpoint; or error.
+    Result: name, addresses, subnet, server_name, server_addresses (text), endpoint (None through a relay); or
+    error.
     """
 
     def __init__(
@@ -130,79 +141,72 @@ class ClaimInquiry:
         alias: Key,
         engine: Engine,
         requests: Requests,
-        make_ping: Callable[[Finish], Inquiry],
+        visit: Callable[[Instant], Visit],
         finish: Finish,
     ) -> None:
         self._server = server
         self._alias = alias
         self._engine = engine
         self._requests = requests
-        self._make_ping = make_ping
+        self._make_visit = visit
         self._finish = finish
         self._give_up_at = float("inf")
-        self._ping: Inquiry | None = None
+        self._visit: Visit | None = None
         self._request: Request | None = None
         self._timer: Timer | None = None
-        self._endpoint: str | None = None
 
     def start(self, now: Instant) -> None:
         self._give_up_at = now.monotonic + GIVE_UP_AFTER_S
-        self._reach(now)
+        self._visit = self._make_visit(now)
+        self._claim(now)
 
     def cancel(self) -> None:
-        if self._ping is not None:
-            self._ping.cancel()
         self._requests.cancel(self._request)
         if self._timer is not None:
             self._timer.cancel()
-
-    def _reach(self, now: Instant) -> None:
-        """A session, and a path that works: an AUTH goes nowhere else."""
-        started_at = now.monotonic
-
-        def reached(body: dict[str, Any]) -> None:
-            self._ping = None
-            if "error" not in body:
-                self._endpoint = body.get("endpoint")
-                self._after(started_at, self._claim)
-            elif started_at + REACH_AGAIN_S < self._give_up_at:
-                self._after(started_at + REACH_AGAIN_S, self._reach)
-            else:
-                self._finish(body)
-
-        self._ping = self._make_ping(reached)
-        self._ping.start(now)
-
-    def _after(self, when: float, step: Callable[[Instant], None]) -> None:
-        self._timer = self._engine.timers.call_at(when, step)
+        if self._visit is not None:
+            self._timer = self._engine.timers.call_at(0.0, self._visit.end)  # as soon as there is a now
 
     def _claim(self, now: Instant) -> None:
-        path = self._engine.peers.obtain(self._server).last_path
-        self._request = self._requests.start(
-            self._server,
-            [path] if path is not None else [],
-            Auth(0, self._alias),
-            now,
-            on_answer=self._answered,
-            on_failure=self._unanswered,
-            schedule=CLAIM,
-        )
+        """Once there is a path, and with it a session: an AUTH goes nowhere else."""
+        path = self._visit.path if self._visit is not None else None
+        if path is not None:
+            self._request = self._requests.start(
+                self._server,
+                [path],
+                Auth(0, self._alias),
+                now,
+                on_answer=self._answered,
+                on_failure=self._unanswered,
+                schedule=CLAIM,
+            )
+        elif now.monotonic < self._give_up_at:
+            self._timer = self._engine.timers.call_at(now.monotonic + LOOK_AGAIN_S, self._claim)
+        else:
+            hint = "is its daemon running? Behind a NAT it must know a public node that the invitation names"
+            self._end(error("WH321", "the node that invited cannot be reached", hint), now)
 
     def _unanswered(self, now: Instant) -> None:
         if now.monotonic < self._give_up_at:
-            self._reach(now)
+            self._timer = self._engine.timers.call_at(now.monotonic + LOOK_AGAIN_S, self._claim)
         else:
             hint = "it may be overloaded, or older than invitations are: try again"
-            self._finish(error("WH321", "the node that invited does not answer the claim", hint))
+            self._end(error("WH321", "the node that invited does not answer the claim", hint), now)
+
+    def _end(self, result: dict[str, Any], now: Instant) -> None:
+        if self._visit is not None:
+            self._visit.end(now)
+        self._finish(result)
 
     def _answered(self, answer: Answer, now: Instant) -> None:
         authed = answer.message
         if not isinstance(authed, Authed) or authed.alias != self._alias:
             self._unanswered(now)
         elif authed.status == AuthStatus.OK:
-            self._finish({**_place_of(authed), "endpoint": self._endpoint})
+            endpoint = None if answer.path.channel else to_text(answer.path.remote)
+            self._end({**_place_of(authed), "endpoint": endpoint}, now)
         else:
-            self._finish(error(*_REFUSALS.get(authed.status, _REFUSALS[AuthStatus.UNKNOWN])))
+            self._end(error(*_REFUSALS.get(authed.status, _REFUSALS[AuthStatus.UNKNOWN])), now)
 
 
 def _place_of(authed: Authed) -> dict[str, Any]:

@@ -58,7 +58,6 @@ from wh.status import CandidateStatus, ContactStatus, NodeStatus, PeerStatus
 from wh.trust.alias import CheckClaim, no_claim_holds
 from wh.trusted import TrustedPeer
 from wh.trusted_peers import TrustedPeers
-from wh.wire.address import Address
 from wh.wire.candidates import CandidateFlag
 from wh.wire.fields import NONCE_LEN
 from wh.wire.messages import Auth, Challenge, Find, Leaving, Ping
@@ -360,30 +359,26 @@ class Node:
                 case LookupRequested(peer=key):
                     return LookupInquiry(key, self._searches, progress, finish)
                 case PingRequested(peer=key):
-                    return self._ping_inquiry(key, (), finish)
+                    return PingInquiry(
+                        key,
+                        self._engine,
+                        self._requests,
+                        self._searches,
+                        self._known_paths(key),
+                        self._relay_of,
+                        finish,
+                    )
                 case ClaimRequested(peer=key, alias=alias, endpoints=endpoints):
                     return ClaimInquiry(
                         key,
                         alias,
                         self._engine,
                         self._requests,
-                        lambda reached: self._ping_inquiry(key, endpoints, reached),
+                        lambda then: self._trusted.visit(key, endpoints, then),
                         finish,
                     )
 
         self._inquiries.run(event.request, make, now)
-
-    def _ping_inquiry(self, key: Key, endpoints: tuple[Address, ...], finish: Finish) -> PingInquiry:
-        told = [path for path in map(self._engine.addressing.path_to, endpoints) if path is not None]
-        return PingInquiry(
-            key,
-            self._engine,
-            self._requests,
-            self._searches,
-            [*self._known_paths(key), *told],
-            self._relay_of,
-            finish,
-        )
 
     def _known_paths(self, key: Key) -> list[Path]:
         """Where a node is, without looking it up; the path in use alone if there is one."""

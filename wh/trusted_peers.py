@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from wh.commands import CloseSocket
 from wh.config.model import Network, PeerKind
@@ -13,6 +13,31 @@ from wh.path_finder import Reachability, RecordFinder
 from wh.relay.client import Channel
 from wh.requests import Requests
 from wh.trusted import Puncher, Relays, TrustedPeer
+from wh.wire.address import Address
+
+
+class Visit:
+    """A peer that a path is sought to for a while, though the file may not name it."""
+
+    def __init__(
+        self,
+        key: Key,
+        endpoints: tuple[Address, ...],
+        path_to: Callable[[Key], Path | None],
+        end: Callable[[Visit, Instant], None],
+    ) -> None:
+        self.key = key
+        self.endpoints = endpoints
+        self._path_to = path_to
+        self._end = end
+
+    @property
+    def path(self) -> Path | None:
+        """The one that works; through a relay's channel where there is no other."""
+        return self._path_to(self.key)
+
+    def end(self, now: Instant) -> None:
+        self._end(self, now)
 
 
 class TrustedPeers:
@@ -34,6 +59,8 @@ class TrustedPeers:
         self._relays = relays
         self._puncher = puncher
         self._by_key: dict[Key, TrustedPeer] = {}
+        self._members: frozenset[Key] = frozenset()
+        self._visits: list[Visit] = []
 
     def __iter__(self) -> Iterator[TrustedPeer]:
         return iter(self._by_key.values())
@@ -44,7 +71,29 @@ class TrustedPeers:
     def set_network(self, network: Network, now: Instant) -> None:
         """Peers that stay are not disturbed. An alias is no node: nobody has a path to it."""
         kinds = (PeerKind.TRUST, PeerKind.ROUTER)
-        wanted = {peer.key for peer in network.peers if peer.kind in kinds} - {self._engine.key}
+        self._members = frozenset(peer.key for peer in network.peers if peer.kind in kinds)
+        self._update(now)
+
+    def visit(self, key: Key, endpoints: tuple[Address, ...], now: Instant) -> Visit:
+        """Seek a path to a peer, member or not, until the visit ends. endpoints: where it may be, besides
+        what is known."""
+        visit = Visit(key, endpoints, self._path_to, self._end_visit)
+        self._visits.append(visit)
+        self._update(now)
+        self._by_key[key].path_wanted(now)
+        return visit
+
+    def _path_to(self, key: Key) -> Path | None:
+        peer = self._by_key.get(key)
+        return peer.routes.first if peer is not None else None
+
+    def _end_visit(self, visit: Visit, now: Instant) -> None:
+        if visit in self._visits:
+            self._visits.remove(visit)
+            self._update(now)
+
+    def _update(self, now: Instant) -> None:
+        wanted = (self._members | {visit.key for visit in self._visits}) - {self._engine.key}
         for key in self._by_key.keys() - wanted:
             self._by_key.pop(key).close(now)
         added = [key for key in wanted if key not in self._by_key]
@@ -64,7 +113,8 @@ class TrustedPeers:
 
     def endpoints_changed(self, now: Instant) -> None:
         for key, peer in self._by_key.items():
-            peer.set_file_addresses(self._endpoints.addresses_of(key), now)
+            told = [address for visit in self._visits if visit.key == key for address in visit.endpoints]
+            peer.set_file_addresses((*self._endpoints.addresses_of(key), *told), now)
 
     def servers_changed(self, now: Instant) -> None:
         """Somebody new may know the records of peers that have no path yet."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import random
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
-from engine_parts import OWN_ADDRESS, OWN_KEY, PATH, PEER_ADDRESS, PEER_KEY, Driver, at, received
+from engine_parts import OTHER_PATH, OWN_ADDRESS, OWN_KEY, PATH, PEER_ADDRESS, PEER_KEY, Driver, at, received
 
-from wh.authentication import GIVE_UP_AFTER_S, ClaimInquiry
-from wh.commands import BindAlias, Command, Notify, Reply, Send
+from wh.authentication import GIVE_UP_AFTER_S, LOOK_AGAIN_S, ClaimInquiry
+from wh.commands import BindAlias, Command, Notify, Reply, Send, SetDataPaths
 from wh.config.edits import claim_alias
 from wh.config.model import Network
 from wh.config.parser import parse
@@ -17,6 +17,7 @@ from wh.events import (
     AliasBound,
     AliasesClaimed,
     ClaimRequested,
+    Instant,
     Key,
     LocalAddresses,
     MessageReceived,
@@ -26,11 +27,10 @@ from wh.events import (
     SendFailed,
     SessionOpened,
 )
-from wh.inquiries import Finish
 from wh.node import Node
 from wh.trust.alias import ALL_CHECKS_BURST, CHECKS_BURST, REMEMBERED_MAX, Aliases, Verdict
 from wh.wire.address import pack
-from wh.wire.messages import Auth, Authed, AuthStatus, Ping, Pong, Subnet
+from wh.wire.messages import Auth, Authed, AuthStatus, Ping, Pong, Probe, ProbeAck, Subnet
 from whcore.keys import encode_key
 
 ALIAS = bytes(31) + b"\x07"
@@ -239,72 +239,66 @@ def test_a_node_that_can_check_nothing_lets_nobody_in():
 # Claiming
 
 
-class FakePing:
-    """An inquiry that ends as the test says."""
+class FakeVisit:
+    def __init__(self) -> None:
+        self.path: Path | None = None
+        self.ended = False
 
-    def __init__(self, finish: Finish) -> None:
-        self.finish = finish
-        self.started = self.cancelled = False
-
-    def start(self, now: object) -> None:
-        self.started = True
-
-    def cancel(self) -> None:
-        self.cancelled = True
+    def end(self, now: Instant) -> None:
+        self.ended = True
 
 
 class Claiming:
     def __init__(self) -> None:
         self.driver = Driver()
-        self.pings: list[FakePing] = []
+        self.visit = FakeVisit()
         self.results: list[dict[str, Any]] = []
         self.inquiry = ClaimInquiry(
             PEER_KEY,
             ALIAS,
             self.driver.engine,
             self.driver.requests,
-            self._make_ping,
+            lambda now: self.visit,
             self.results.append,
         )
         self.inquiry.start(at(0))
 
-    def _make_ping(self, finish: Finish) -> FakePing:
-        self.pings.append(FakePing(finish))
-        return self.pings[-1]
-
-    def reach(self, seconds: float = 0.0) -> None:
+    def reach(self, seconds: float, path: Path = PATH) -> None:
+        """There is a path now."""
         peer = self.driver.engine.peers.obtain(PEER_KEY)
-        peer.validate(PATH, at(seconds))
+        peer.validate(path, at(seconds))
         peer.session = True
-        self.pings[-1].finish({"endpoint": "198.51.100.2:62096", "rtt_ms": 1.0, "via": "direct"})
-        self.driver.run_to(seconds)
+        self.visit.path = path
+        self.driver.run_to(seconds + LOOK_AGAIN_S)
 
     def sent(self) -> list[Auth]:
         sends = [command for _, command in self.driver.log if isinstance(command, Send)]
         return [send.message for send in sends if isinstance(send.message, Auth)]
 
-    def answer(self, authed: Authed, seconds: float) -> None:
-        self.driver.requests.take_answer(received(authed), at(seconds))
+    def answer(self, authed: Authed, seconds: float, path: Path = PATH) -> None:
+        self.driver.requests.take_answer(received(authed, path), at(seconds))
         self.driver.run_to(seconds)
 
 
-def test_a_claim_is_sent_once_the_server_answers_and_repeated_until_it_is_heard():
+def test_a_claim_is_sent_once_there_is_a_path_and_repeated_until_it_is_heard():
     claiming = Claiming()
-    claiming.driver.run_to(0)
+    claiming.driver.run_to(1)
     assert claiming.sent() == []
-    claiming.reach()
+    claiming.reach(1)
     (first,) = claiming.sent()
     assert (first.alias, first.proof) == (ALIAS, bytes(32))
-    claiming.driver.run_to(1.0)
+    claiming.driver.run_to(2)
     assert claiming.sent() == [first, first]
 
 
-def test_what_the_server_says_of_our_place_is_the_result():
+@pytest.mark.parametrize("channel", [0, 7])
+def test_what_the_server_says_of_our_place_is_the_result(channel: int):
     claiming = Claiming()
-    claiming.reach()
+    path = Path(0, PEER_ADDRESS, channel)
+    claiming.reach(0, path)
     (auth,) = claiming.sent()
     place = ("guest", (bytes([10, 0, 42, 3]),), Subnet(bytes([10, 0, 42, 0]), 24), "server", (bytes(16),))
-    claiming.answer(Authed(auth.request_id, ALIAS, AuthStatus.OK, *place), 0.1)
+    claiming.answer(Authed(auth.request_id, ALIAS, AuthStatus.OK, *place), 0.1, path)
     assert claiming.results == [
         {
             "name": "guest",
@@ -312,9 +306,10 @@ def test_what_the_server_says_of_our_place_is_the_result():
             "subnet": "10.0.42.0/24",
             "server_name": "server",
             "server_addresses": ["::"],
-            "endpoint": "198.51.100.2:62096",
+            "endpoint": None if channel else "198.51.100.2:62096",
         }
     ]
+    assert claiming.visit.ended
 
 
 @pytest.mark.parametrize(
@@ -329,69 +324,71 @@ def test_what_the_server_says_of_our_place_is_the_result():
 )
 def test_refusals_are_told_apart(status: int, code: str):
     claiming = Claiming()
-    claiming.reach()
+    claiming.reach(0)
     claiming.answer(Authed(claiming.sent()[0].request_id, ALIAS, status), 0.1)
-    ((result,),) = [claiming.results]
+    (result,) = claiming.results
     assert result["error"]["code"] == code
     assert result["error"]["hint"]
 
 
-def test_a_server_that_restarts_meanwhile_is_reached_again():
+def test_a_server_that_restarts_meanwhile_is_claimed_at_again():
     claiming = Claiming()
-    claiming.reach()
-    claiming.driver.requests.send_failed(SendFailed(PEER_KEY, PATH, claiming.sent()[0]), at(1))
-    claiming.driver.run_to(1.1)
-    assert len(claiming.pings) == 2
-    claiming.pings[-1].finish({"error": {"code": "WH321", "message": "silence", "hint": ""}})
-    claiming.driver.run_to(3.2)
-    assert len(claiming.pings) == 3
+    claiming.reach(0)
     first = claiming.sent()[-1]
-    claiming.reach(2.3)
+    claiming.visit.path = None
+    claiming.driver.requests.send_failed(SendFailed(PEER_KEY, PATH, first), at(1))
+    claiming.driver.run_to(3)
+    claiming.reach(3, OTHER_PATH)
     assert claiming.sent()[-1].request_id != first.request_id
 
 
-def test_silence_has_an_end():
+@pytest.mark.parametrize("path", [None, PATH])
+def test_silence_has_an_end(path: Path | None):
     claiming = Claiming()
-    for second in range(3 * int(GIVE_UP_AFTER_S)):
-        if claiming.results:
-            break
-        claiming.pings[-1].finish({"error": {"code": "WH321", "message": "silence", "hint": ""}})
-        claiming.driver.run_to(second)
+    if path is not None:
+        claiming.reach(0, path)
+    claiming.driver.run_to(2 * GIVE_UP_AFTER_S)
     assert [result["error"]["code"] for result in claiming.results] == ["WH321"]
+    assert claiming.visit.ended
 
 
-def test_a_claim_can_be_given_up_at_any_stage():
+@pytest.mark.parametrize("reached", [False, True])
+def test_a_claim_can_be_given_up(reached: bool):
     claiming = Claiming()
-    claiming.inquiry.cancel()
-    assert claiming.pings[0].cancelled
-    claiming = Claiming()
-    claiming.reach()
+    if reached:
+        claiming.reach(0)
     claiming.inquiry.cancel()
     claiming.driver.run_to(60)
     assert claiming.results == []
-    assert len(claiming.sent()) == 1
+    assert len(claiming.sent()) == reached
+    assert claiming.visit.ended
 
 
-def test_a_node_pings_an_invitations_endpoint_and_claims_there():
+def test_a_node_finds_the_server_at_the_endpoint_of_an_invitation_and_claims_there():
     node = Node(PEER_KEY, rng=random.Random(1), sign=lambda message: bytes(64), verify=lambda *_: False)
     node.handle(LocalAddresses(((0, 4),), (PEER_ADDRESS,)), at(0))
     node.handle(NetworkLoaded(Network()), at(0))
-    commands = node.handle(ClaimRequested(1, OWN_KEY, ALIAS, (OWN_ADDRESS,)), at(1))
     server = Path(0, OWN_ADDRESS)
-    (ping,) = [
-        command.message for command in commands if isinstance(command, Send) and command.path == server
-    ]
-    assert isinstance(ping, Ping)
-    pong = Pong(ping.request_id, PEER_ADDRESS, 0, 0, 0, ping.nonce)
+    commands = node.handle(ClaimRequested(1, OWN_KEY, ALIAS, (OWN_ADDRESS,)), at(1))
+    ping = sent_to(server, Ping, commands)
     node.handle(SessionOpened(OWN_KEY, server, True), at(1.01))
-    token = ReplyToken(OWN_KEY, server, None)
-    node.handle(MessageReceived(OWN_KEY, server, pong, token, False, 1000), at(1.01))
-    (auth,) = [
-        each.message
-        for each in node.tick(at(1.02))
-        if isinstance(each, Send) and isinstance(each.message, Auth)
-    ]
+    pong = Pong(ping.request_id, PEER_ADDRESS, 0, 0, 0, ping.nonce)
+    probe = sent_to(server, Probe, node.handle(received(pong, server, peer=OWN_KEY), at(1.01)))
+    ack = ProbeAck(probe.request_id, probe.attempt, probe.number)
+    node.handle(received(ack, server, peer=OWN_KEY), at(1.02))
+    auth = sent_to(server, Auth, node.tick(at(1.05)))
     authed = Authed(auth.request_id, ALIAS, AuthStatus.USED)
-    commands = node.handle(MessageReceived(OWN_KEY, server, authed, token, False, 1000), at(1.1))
+    commands = node.handle(received(authed, server, peer=OWN_KEY), at(1.1))
     (notice,) = [command for command in commands if isinstance(command, Notify)]
     assert (notice.request, notice.final, notice.body["error"]["code"]) == (1, True, "WH146")
+    assert SetDataPaths(OWN_KEY) in commands
+    assert node.snapshot().peers == ()
+
+
+Sent = TypeVar("Sent")
+
+
+def sent_to(path: Path, kind: type[Sent], commands: list[Command]) -> Sent:
+    sends = [command for command in commands if isinstance(command, Send) and command.path == path]
+    (message,) = [send.message for send in sends if isinstance(send.message, kind)]
+    return message

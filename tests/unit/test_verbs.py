@@ -3,25 +3,42 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import TypeVar
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
 
 import msgspec
 import pytest
 
 from wh.commands import Notify
+from wh.config.edits import add_alias
 from wh.config.model import Network
 from wh.config.parser import parse
-from wh.errors import IpcError
+from wh.errors import Code, InvitationError, IpcError, SystemSetupError
 from wh.events import Event, ForgetRequested, Key, LookupRequested, PingRequested
 from wh.ipc import schema
 from wh.ipc.server import Progress
+from wh.trust.invitation import Invitation, decode_untrusted, derive_alias, encode
+from wh.trust.words import check_words
 from wh.verbs import Verbs
+from wh.wire.address import Address, pack
+from whcore.errors import InvalidKey
 from whcore.keys import SecretKey, encode_key, encode_key_wg
 
 OWN, PEER = (SecretKey.generate().public_key for _ in range(2))
 NETWORK = f"subnet 10.0.42.0/24\ntrust me {encode_key(OWN)}\ntrust node_b 10.0.42.9 {encode_key(PEER)}\n"
 ENDPOINT = "192.0.2.1:62096"
+NOW = 1_700_000_000
+SEED = bytes(range(16))
+ALIAS = derive_alias(SEED, "public", 8).public_key
+PLACE = {
+    "name": "guest",
+    "addresses": ["10.0.42.3"],
+    "subnet": "10.0.42.0/24",
+    "server_name": "b",
+    "server_addresses": ["10.0.42.9"],
+    "endpoint": ENDPOINT,
+}
 Result = TypeVar("Result")
 
 
@@ -31,6 +48,9 @@ class FakeDaemon:
         self.own_key: Key = OWN
         self.events: list[Event] = []
         self.stop_requested = False
+        self.revoked: list[Key] = []
+        self.claims: list[tuple[Key, Key, tuple[Address, ...]]] = []
+        self.claim_answer: Mapping[str, Any] = PLACE
         self._notices = notices
 
     def status(self) -> schema.Status:
@@ -38,6 +58,17 @@ class FakeDaemon:
 
     async def reload(self) -> schema.Reloaded:
         return schema.Reloaded(added=["new"], removed=[], changed=[])
+
+    async def invite(self, name: str, expires_s: int | None) -> Invitation:
+        self.network = parse(add_alias(NETWORK, name, ALIAS))
+        return Invitation(OWN, SEED, expiry=int(NOW) + (expires_s or -NOW))
+
+    async def claim(self, server: Key, alias: SecretKey, endpoints: Sequence[Address]) -> Mapping[str, Any]:
+        self.claims.append((server, alias.public_key, tuple(endpoints)))
+        return self.claim_answer
+
+    async def revoke(self, key: Key) -> None:
+        self.revoked.append(key)
 
     def request_stop(self) -> None:
         self.stop_requested = True
@@ -135,3 +166,84 @@ def test_forget_and_down_reach_the_daemon() -> None:
 
 def test_there_is_a_handler_for_each_verb() -> None:
     assert set(Verbs(FakeDaemon()).handlers()) == set(schema.VERBS)
+
+
+# Who comes and who goes
+
+
+def test_an_invitation_is_told_with_the_alias_that_it_made():
+    daemon = FakeDaemon()
+    invited = run(Verbs(daemon).invite(schema.InviteArguments("guest", 60), ignore))
+    assert (invited.name, invited.alias, invited.address) == ("guest", encode_key(ALIAS), "10.0.42.3")
+    assert invited.expires_unix == NOW + 60
+    assert decode_untrusted(invited.invitation).seed == SEED
+
+
+def test_an_invitation_without_an_end_has_none():
+    assert run(Verbs(FakeDaemon()).invite(schema.InviteArguments("guest"), ignore)).expires_unix is None
+
+
+def claim_of(daemon: FakeDaemon, **changes: Any) -> schema.Authenticated:
+    invited = Invitation(
+        **{"server_key": PEER, "seed": SEED, "endpoints": (pack("192.0.2.1", 7),), **changes}
+    )
+    return run(Verbs(daemon).claim(schema.ClaimArguments(encode(invited)), ignore))
+
+
+def test_a_claim_asks_the_server_of_the_invitation_where_it_says():
+    daemon = FakeDaemon()
+    told = claim_of(daemon)
+    assert daemon.claims == [(PEER, ALIAS, (pack("192.0.2.1", 7),))]
+    assert (told.name, told.addresses, told.public_key) == ("guest", ["10.0.42.3"], encode_key(PEER))
+    assert tuple(told.check_words) == check_words(PEER, OWN, ALIAS)
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [({"expiry": 1}, Code.INVITATION_EXPIRED), ({"server_key": OWN}, Code.INVITATION_OWN)],
+)
+def test_an_invitation_that_cannot_work_asks_nobody(changes: dict[str, Any], code: Code):
+    daemon = FakeDaemon()
+    with pytest.raises(InvitationError) as caught:
+        claim_of(daemon, **changes)
+    assert caught.value.code == code
+    assert daemon.claims == []
+
+
+def test_a_refused_claim_is_an_error():
+    daemon = FakeDaemon()
+    daemon.claim_answer = {"error": {"code": "WH146", "message": "used", "hint": "ask"}}
+    with pytest.raises(IpcError) as caught:
+        claim_of(daemon)
+    assert (caught.value.code, caught.value.hint) == ("WH146", "ask")
+
+
+def test_the_alias_of_a_key_file_is_read_by_the_daemon(tmp_path: Path):
+    daemon, key_file, alias = FakeDaemon(), tmp_path / "alias.sk", SecretKey.generate()
+    with key_file.open("wb") as file:
+        alias.write_fd(file.fileno())
+    run(Verbs(daemon).authenticate(schema.AuthenticateArguments("node_b", str(key_file)), ignore))
+    assert daemon.claims == [(PEER, alias.public_key, ())]
+
+
+def test_a_key_file_that_cannot_be_read_is_told(tmp_path: Path):
+    verbs = Verbs(FakeDaemon())
+    with pytest.raises(SystemSetupError) as caught:
+        run(verbs.authenticate(schema.AuthenticateArguments("node_b", str(tmp_path / "no")), ignore))
+    assert caught.value.code == Code.KEY_FILE_UNREADABLE
+    (tmp_path / "bad").write_text("no key")
+    with pytest.raises(InvalidKey):
+        run(verbs.authenticate(schema.AuthenticateArguments("node_b", str(tmp_path / "bad")), ignore))
+
+
+def test_a_revoked_peer_is_forgotten_too():
+    daemon = FakeDaemon()
+    revoked = run(Verbs(daemon).revoke(schema.PeerArguments("node_b"), ignore))
+    assert (revoked.hostname, revoked.kind) == ("node_b", "trust")
+    assert daemon.revoked == [PEER]
+    assert daemon.events == [ForgetRequested(PEER)]
+
+
+def test_a_node_does_not_revoke_itself():
+    with pytest.raises(IpcError):
+        run(Verbs(FakeDaemon()).revoke(schema.PeerArguments("me"), ignore))

@@ -18,6 +18,7 @@ _NFGENMSG = struct.pack("=BBH", socket.AF_UNSPEC, 0, 0)
 
 UDP_TABLE = "fault_udp"
 LENGTH_TABLE = "fault_length"
+SEPARATION_TABLE = "fault_separation"
 
 
 def kill(host: Host) -> None:
@@ -68,6 +69,15 @@ def swallow_longer_than(router: Router, length: int) -> None:
 
 def swallow_nothing(router: Router) -> None:
     router.run(["nft", "delete", "table", "inet", LENGTH_TABLE])
+
+
+def separate(router: Router, one: str, other: str) -> None:
+    """The router passes nothing between two IPv4 addresses any more."""
+    _add_rule(router, SEPARATION_TABLE, f"ip saddr {{ {one}, {other} }} ip daddr {{ {one}, {other} }} drop")
+
+
+def reunite(router: Router) -> None:
+    router.run(["nft", "delete", "table", "inet", SEPARATION_TABLE])
 
 
 def _add_rule(router: Router, table: str, rule: str) -> None:

@@ -11,6 +11,7 @@ public hosts resolve everywhere.
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -67,7 +68,8 @@ class Site:
     host: Host
     routers: list[Router]  # the outermost first; none where the host is public itself
     subnets: list[Subnet]  # from the ISP's to the host's
-    wire: Wire | None  # to the ISP, in an internet with delays; its lane 0 goes there
+    wire: Wire | None = None  # to the ISP, in an internet with delays; its lane 0 goes there
+    miniupnpd: subprocess.Popen[str] | None = None
     neighbours: list[Host] = field(default_factory=list)
 
     @property
@@ -130,7 +132,7 @@ class Internet:
         host = self.lab.host(name)
         only_ipv6 = kind == "ipv6-only"
         subnets = self._new_subnets(len(routers) + 1, ipv4=not only_ipv6, ipv6=ipv6 or only_ipv6)
-        site = Site(name, kind, host, routers, subnets, wire=None)
+        site = Site(name, kind, host, routers, subnets)
         self.sites.append(site)
         self._plug_in(site)
         _plug_together(routers, host, subnets)
@@ -138,7 +140,7 @@ class Internet:
         for known in self.publics:
             known.name_on(host)
         if kind in PORT_MAPPERS:
-            start_miniupnpd(routers[0], PORT_MAPPERS[kind])
+            site.miniupnpd = start_miniupnpd(routers[0], PORT_MAPPERS[kind])
         return site
 
     def _new_subnets(self, count: int, *, ipv4: bool, ipv6: bool) -> list[Subnet]:

@@ -11,6 +11,9 @@ from heapq import heappop, heappush
 from typing import Any
 
 ETHERNET_LEN = 14
+ETHERTYPE_IPV4 = b"\x08\x00"
+IPPROTO_UDP = 17
+UDP_HEADER_LEN = 8
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,8 @@ class Impairments:
     """What waits longer than this for the rate is dropped at its tail."""
     black_hole_over: int = 0
     """Longer packets disappear without a word. 0: none do."""
+    corrupt: float = 0.0
+    """The chance of one wrong bit in the payload of a UDP datagram over IPv4, which no checksum tells."""
     cut: bool = False
     """Nothing passes any more; what is under way still arrives."""
 
@@ -38,7 +43,7 @@ class Impairments:
         for field in fields(self):
             if getattr(self, field.name) < 0:
                 raise ValueError(f"{field.name} is negative")
-        for chance in (self.loss, self.duplicate, self.reorder):
+        for chance in (self.loss, self.duplicate, self.reorder, self.corrupt):
             if chance > 1:
                 raise ValueError(f"{chance} is not a chance")
 
@@ -53,7 +58,19 @@ class LaneCounters:
     reordered: int = 0
     queue_full: int = 0
     too_long: int = 0
+    corrupted: int = 0
     cut: int = 0
+
+
+def _udp_payload_offset(frame: bytes) -> int | None:
+    """Of a whole UDP datagram with a payload, in an IPv4 packet in an Ethernet frame; else None."""
+    if len(frame) < ETHERNET_LEN + 20 or frame[12:14] != ETHERTYPE_IPV4:
+        return None
+    fragment = int.from_bytes(frame[20:22], "big") & 0x3FFF  # more to come, or an offset
+    payload = ETHERNET_LEN + (frame[14] & 15) * 4 + UDP_HEADER_LEN
+    if frame[23] != IPPROTO_UDP or fragment or payload >= len(frame):
+        return None
+    return payload
 
 
 class Lane:
@@ -83,7 +100,7 @@ class Lane:
             self._last_due = due
             self._schedule(due, frame)
         elif self._survives(frame):
-            self._impair(frame, now)
+            self._impair(self._perhaps_corrupted(frame), now)
 
     def due(self, now: float) -> list[bytes]:
         """The frames whose time has come, in order."""
@@ -128,6 +145,18 @@ class Lane:
             return
         self._last_due = max(due, self._last_due)
         self._schedule(self._last_due, frame)
+
+    def _perhaps_corrupted(self, frame: bytes) -> bytes:
+        if not self.impairments.corrupt or self._rng.random() >= self.impairments.corrupt:
+            return frame
+        payload = _udp_payload_offset(frame)
+        if payload is None:
+            return frame
+        self.counters.corrupted += 1
+        wrong = bytearray(frame)
+        wrong[self._rng.randrange(payload, len(frame))] ^= 1 << self._rng.randrange(8)
+        wrong[payload - 2 : payload] = bytes(2)  # the checksum: none
+        return bytes(wrong)
 
     def _through_the_rate(self, frame_len: int, now: float) -> float | None:
         """When the frame's last bit has left, or None where the queue is full."""

@@ -1,8 +1,7 @@
 """Carries frames over virtual wires, each with impairments of its own, as a kernel with netem would.
 
 `python micronet.py` runs in the namespace where the inner ends of the wires are. One core carries about 300
-Mbit/s of full frames (TCP over one wire of 20 ms, with its acknowledgements); what is more is lost at an end's
-receive buffer.
+Mbit/s of full frames (TCP over one wire of 20 ms, with its acknowledgements); what is more is lost.
 
 On standard input comes one request a line, as JSON, and each gets one line as answer, {} or {"error": TEXT}:
   {"do": "add", "wire": NAME, "ends": [DEVICE, DEVICE], "seed": TEXT, "impairments": {...}}

@@ -89,6 +89,31 @@ def test_shorter_delay_lets_nobody_overtake() -> None:
     assert lane.due(1.0) == [b"first", b"second"]
 
 
+def udp_frame(payload: bytes) -> bytes:
+    ethernet = bytes(12) + b"\x08\x00"
+    ip = bytes([0x45]) + bytes(8) + bytes([17]) + bytes(10)
+    return ethernet + ip + bytes(6) + b"\xab\xcd" + payload
+
+
+def test_corruption_is_one_bit_of_a_udp_payload() -> None:
+    lane = Lane(Impairments(corrupt=1.0), "seed")
+    frame = udp_frame(bytes(100))
+    lane.push(frame, 0.0)
+    (wrong,) = lane.due(0.0)
+    assert wrong[:40] == frame[:40]
+    assert wrong[40:42] == bytes(2), "no checksum, so nobody can tell"
+    assert int.from_bytes(wrong[42:], "big").bit_count() == 1
+    assert lane.counters.corrupted == 1
+
+
+def test_nothing_but_udp_is_corrupted() -> None:
+    lane = Lane(Impairments(corrupt=1.0), "seed")
+    frames = [b"short", udp_frame(b""), bytes(100), udp_frame(b"TCP")[:23] + b"\x06" + bytes(40)]
+    for frame in frames:
+        lane.push(frame, 0.0)
+    assert lane.due(0.0) == frames
+
+
 @pytest.mark.parametrize("wrong", [{"loss": 1.5}, {"delay_s": -1.0}, {"reorder": -0.1}])
 def test_impossible_impairments_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError):

@@ -167,6 +167,13 @@ class RelayOpened:
 
 
 @dataclass(frozen=True, slots=True)
+class RelayAnswered:
+    """The targets of these channels have sent on them, for the first time. legs: opener's and target's."""
+
+    legs: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class RelayEnded:
     """The data plane ended channels that forwarded nothing for RELAY_SILENCE_S. legs: opener's and
     target's."""
@@ -276,6 +283,7 @@ Event = (
     | DataTraffic
     | PathSilent
     | RelayOpened
+    | RelayAnswered
     | RelayEnded
     | SocketOpened
     | SocketAdopted

@@ -1,8 +1,8 @@
 """The engine of a WireHub node, sans-IO: events and the time in, commands and the next deadline out.
 
 This is the switchboard. Each concern has a module of its own: requests (ids, timeouts), discovery (joining
-the DHT), reachability (NAT), publisher (our record), trusted (paths to peers), server (answers), inquiries
-(users' questions)."""
+the DHT), reachability (NAT), publisher (our record), trusted (paths to peers), server (answers), relaying
+(for others, and by others), inquiries (users' questions)."""
 
 from __future__ import annotations
 
@@ -35,6 +35,9 @@ from wh.events import (
     PathSilent,
     PathWanted,
     PingRequested,
+    RelayAnswered,
+    RelayEnded,
+    RelayOpened,
     RequestCancelled,
     SendFailed,
     SessionOpened,
@@ -51,10 +54,12 @@ from wh.punching import Punching
 from wh.randomness import Randomness
 from wh.reachability import Mode, OwnReachability
 from wh.relay_client import RelayClient
+from wh.relay_service import RelayService
+from wh.relaying import Relaying
 from wh.requests import Requests
 from wh.searches import Searches
 from wh.server import Server
-from wh.status import CandidateStatus, ContactStatus, NodeStatus, PeerStatus
+from wh.status import CandidateStatus, ContactStatus, NodeStatus, PeerStatus, RelayStatus
 from wh.trust.alias import CheckClaim, no_claim_holds
 from wh.trusted import TrustedPeer
 from wh.trusted_peers import TrustedPeers
@@ -148,6 +153,9 @@ class Node:
             self._reachability,
             record_sequence=lambda: self._publisher.sequence,
         )
+        self._relaying = Relaying(
+            RelayService(engine, self._requests, is_server=lambda: self._reachability.proved), self._relays
+        )
         self._inquiries = Inquiries(engine)
         self._authentication = Authentication(engine, check_claim)
 
@@ -191,6 +199,8 @@ class Node:
                 self._say_leaving()
             case PathWanted() | DataOnNewPath() | DataSession() | DataTraffic() | PathSilent():
                 self._data_plane_event(event, now)
+            case RelayOpened() | RelayAnswered() | RelayEnded():
+                self._relaying.forwarder_event(event, now)
         return self._take_commands(now)
 
     def tick(self, now: Instant) -> list[Command]:
@@ -217,6 +227,9 @@ class Node:
             ),
             published=self._publisher.published,
             peers=tuple(map(self._peer_status, self._trusted)),
+            relays=tuple(
+                RelayStatus(relay.key, relay.address, relay.rtt_ms) for relay in self._relays.relays
+            ),
             contacts=tuple(
                 ContactStatus(
                     contact.key,
@@ -260,7 +273,7 @@ class Node:
             self._challenge(event, now)
         if isinstance(event.message, Auth):
             self._authentication.claimed(event, event.message, now)
-        else:
+        elif not self._relaying.handle(event, now):
             self._server.handle(event, now)
 
     def _is_elsewhere(self, event: MessageReceived, peer: Peer, now: Instant) -> bool:
@@ -272,6 +285,7 @@ class Node:
     def _left(self, event: MessageReceived, trusted: TrustedPeer | None, now: Instant) -> None:
         self._discovery.left(event.peer)
         self._engine.peers.obtain(event.peer).session_lost()
+        self._relaying.left(event.peer, now)
         if trusted is not None:
             trusted.left(now)
         else:
@@ -290,6 +304,7 @@ class Node:
         peer = self._engine.peers.obtain(event.peer)
         peer.session = True
         peer.unanswered = 0
+        self._relays.session_opened(event.peer, now)
         if event.initiator:
             return
         self._requests.validated(peer, event.path, now)
@@ -316,9 +331,11 @@ class Node:
         )
         self._endpoints.set_network(network, now)
         self._reachability.file_addresses = self._endpoints.addresses_of(self._engine.key)
+        self._reachability.relays = network.relay.offered
         self._discovery.set_network(network, now)
         self._trusted.set_network(network, now)
         self._authentication.set_network(network)
+        self._relaying.set_network(network, now)
         self._publisher.content_changed(now)
 
     def _surroundings_changed(self, now: Instant) -> None:
@@ -326,6 +343,7 @@ class Node:
         self._reachability.restart(now)
         self._discovery.join(now)
         self._trusted.local_changed(now)
+        self._relays.local_changed(now)
 
     def _endpoints_changed(self, now: Instant) -> None:
         self._reachability.file_addresses = self._endpoints.addresses_of(self._engine.key)
@@ -428,6 +446,7 @@ class Node:
         """A server entered the table, or lives again: somebody to publish at, to ask, and to be seen by."""
         self._publisher.server_found(key, now)
         self._reachability.servers_changed(now)
+        self._relays.servers_changed(now)
         self._trusted.servers_changed(now)
 
     def _reachability_changed(self, now: Instant) -> None:
@@ -442,8 +461,19 @@ class Node:
         self._discovery.found_servers(result, now)
 
     def _record_content(self) -> Content:
-        flags = int(RecordFlag.SERVER) if self._reachability.proved else 0
-        return Content(self._reachability.candidates(), self._reachability.profile, flags)
+        relays = self._relays
+        return Content(
+            self._reachability.candidates(),
+            self._reachability.profile,
+            self._record_flags(),
+            relays.relays,
+            relays.relays_until,
+        )
+
+    def _record_flags(self) -> int:
+        if not self._reachability.proved:
+            return 0
+        return int(RecordFlag.SERVER | RecordFlag.RELAY if self._reachability.relays else RecordFlag.SERVER)
 
     def _peer_status(self, peer: TrustedPeer) -> PeerStatus:
         known, first = self._engine.peers.obtain(peer.key), peer.routes.first

@@ -18,7 +18,7 @@ from wh.timers import Timer
 from wh.wire.address import Address
 from wh.wire.candidates import Candidate, NatProfile
 from wh.wire.messages import Put, PutAck, PutStatus
-from wh.wire.records import MAX_LIFETIME_S, Record, next_sequence
+from wh.wire.records import MAX_LIFETIME_S, Record, Relay, next_sequence
 
 LIFETIME_S = 3600
 REPUBLISH_S = LIFETIME_S / 2
@@ -36,11 +36,14 @@ RETRY_AFTER_S = (2.0, 5.0, 15.0, 60.0)
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What a record says. flags: RecordFlag bits."""
+    """What a record says. flags: RecordFlag bits. relays_until: Unix seconds at which the first of our
+    reservations there ends."""
 
     candidates: tuple[Candidate, ...]
     nat: NatProfile
     flags: int
+    relays: tuple[Relay, ...] = ()
+    relays_until: int | None = None
 
 
 class Publisher:
@@ -158,15 +161,16 @@ class Publisher:
         """The latest record, a new one where that is old or wrong; None where there is nothing to say."""
         content = self._content()
         fresh = content == self._signed_content and now.monotonic - self._signed_at < REPUBLISH_S
-        if fresh or (self._record is None and not content.candidates):
+        if fresh or (self._record is None and not (content.candidates or content.relays)):
             return self._record
         self._sequence = next_sequence(self._sequence, now.unix)
         unsigned = Record(
             self._engine.key,
             self._sequence,
-            int(now.unix) + LIFETIME_S,
+            _expiry(content, now),
             flags=content.flags,
             candidates=content.candidates,
+            relays=content.relays,
             nat=content.nat,
         )
         self._record = self._kademlia.sign_record(unsigned)
@@ -221,6 +225,12 @@ class Publisher:
         else:
             after = REPUBLISH_S if self._put_to >= FEW_SERVERS else FEW_SERVERS_REPUBLISH_S
         self._schedule(now.monotonic + jittered(self._engine.rng, after))
+
+
+def _expiry(content: Content, now: Instant) -> int:
+    """A record that names relays ends with the first reservation."""
+    full = int(now.unix) + LIFETIME_S
+    return full if content.relays_until is None else min(full, content.relays_until)
 
 
 def _highest(now: Instant) -> int:

@@ -71,6 +71,7 @@ class OwnReachability:
     ) -> None:
         self.mode = mode
         self.bootstrap = False  # the network file calls us one
+        self.relays = False  # the operator lets us relay
         self.file_addresses: tuple[Address, ...] = ()  # our own endpoint, as the network file says
         self.file_servers: frozenset[Key] = frozenset()  # its bootstraps
         self._engine = engine
@@ -103,7 +104,9 @@ class OwnReachability:
 
     @property
     def capabilities(self) -> int:
-        return int(Capability.SERVER) if self.proved else 0
+        if not self.proved:
+            return 0
+        return int(Capability.SERVER | Capability.RELAY if self.relays else Capability.SERVER)
 
     @property
     def translated(self) -> bool | None:

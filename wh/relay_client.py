@@ -2,23 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
+from wh.commands import AdmitChannel, DismissChannel
+from wh.config.model import Network, PeerKind
 from wh.engine import Engine
-from wh.events import Instant, Key, Path
+from wh.events import Instant, Key, MessageReceived, Path
 from wh.kademlia import Kademlia
-from wh.relay.client import Channel
-from wh.requests import Requests
-from wh.wire.messages import CloseReason
+from wh.limits import RateLimit, RecentlySeen
+from wh.randomness import jittered
+from wh.relay.backoff import Backoff
+from wh.relay.client import RESERVATIONS_MAX, Channel, Offer, choose_relays, way_rtt_s
+from wh.relay_link import RESERVATION_S, RelayLink
+from wh.requests import Answer, Requests
+from wh.timers import Timer
+from wh.wire.messages import Capability, Close, CloseReason, Opened, Pong, RelayStatus
 from wh.wire.records import Relay
+
+SETTLE_S = 3.0
+"""How long after the start we may still turn out to be reachable, where no NAT is seen."""
+
+FILL_AGAIN_S = 30.0
+FILL_AGAIN_WITHOUT_S = 2.0
+"""How often more relays are looked for, with some and without any."""
+
+RENEW_S = RESERVATION_S / 2
+
+OPEN_AGAIN_S = 5.0
+BARRED_S = 600.0
+"""Where a channel to a peer was refused, or not wanted by the peer, no other is asked for."""
+
+OFFERS_BURST = 32
+OFFERS_INTERVAL_S = 0.5
+"""Channels that one relay may tell us of."""
 
 
 class Reachability(Protocol):
-    """Whether others can open a path to us: then we need no relay."""
+    """What we know of how others reach us: who is proved reachable needs no relay."""
 
     @property
     def proved(self) -> bool: ...
+
+    @property
+    def translated(self) -> bool | None: ...
 
 
 class RelayClient:
@@ -46,25 +73,338 @@ class RelayClient:
         self._closed = closed
         self._failed = failed
         self._changed = changed
+        self._links: dict[Key, RelayLink] = {}
+        self._members: frozenset[Key] = frozenset()
+        self._in_use: set[Key] = set()  # peers
+        self._attempts: dict[tuple[Key, Key], list[Relay]] = {}  # peer, relay -> where to try next
+        self._unwilling = Backoff()  # relays that we lost, or that refused a reservation
+        self._refused = RecentlySeen(OPEN_AGAIN_S)  # (peer, relay)
+        self._barred = RecentlySeen(BARRED_S)  # (peer, relay)
+        self._offers = RateLimit(OFFERS_BURST, OFFERS_INTERVAL_S)
+        self._settled_at = float("inf")
+        self._fill_timer: Timer | None = None
+        self._renew_timer: Timer | None = None
+        requests.answer_listeners.append(self._answered)
+
+    # For our record, and for status
 
     @property
     def relays(self) -> tuple[Relay, ...]:
-        """Where others can open a channel to us, for our record."""
-        return ()
+        """Where others can open a channel to us, the nearest first."""
+        held = sorted(self._reserved(), key=lambda link: link.rtt_ms)
+        return tuple(Relay(link.key, link.path.remote, link.rtt_ms) for link in held)
+
+    @property
+    def relays_until(self) -> int | None:
+        """Unix seconds at which the first of the reservations ends."""
+        return min((link.reserved_until_unix for link in self._reserved()), default=None)
 
     def channels_to(self, peer: Key) -> list[Channel]:
         """Those that are open."""
-        return []
+        channels = (link.channel_to(peer) for link in self._links.values())
+        return [channel for channel in channels if channel is not None]
+
+    # What the paths to peers want
 
     def open(self, peer: Key, relays: Sequence[Relay], now: Instant) -> None:
         """Open one more channel to a peer, at the nearest of the relays of its record where there is none and
         none is being opened; where that refuses, at the next. opened or failed follows, later."""
+        usable = [relay for relay in relays if self._may_open(peer, relay, now)]
+        self._open_at(peer, sorted(usable, key=self._way_rtt_s), now)
 
     def close(self, path: Path, now: Instant, reason: CloseReason = CloseReason.DONE) -> None:
         """We want that channel no more. closed is not called."""
+        for link in list(self._links.values()):
+            channel = link.channels.get(path.channel)
+            if channel is not None and channel.path == path:
+                link.close(path.channel, reason)
+                self._forget_channel(link, channel, now)
 
     def wanted(self, peer: Key, yes: bool, now: Instant) -> None:
         """Whether data goes through the peer's channels now: their relays are probed every 2 s then."""
+        if yes:
+            self._in_use.add(peer)
+        else:
+            self._in_use.discard(peer)
+        for link in self._links.values():
+            self._set_in_use(link, now)
 
     def check(self, relay: Key, now: Instant) -> None:
         """What goes through this relay fell silent: see whether it lives, and tell it where we are now."""
+        link = self._links.get(relay)
+        if link is not None:
+            link.announce(now)
+
+    # What the node tells
+
+    def set_network(self, network: Network, now: Instant) -> None:
+        kinds = (PeerKind.TRUST, PeerKind.ROUTER)
+        self._members = frozenset(peer.key for peer in network.peers if peer.kind in kinds)
+        for link in list(self._links.values()):
+            for channel in list(link.channels.values()):
+                if channel.peer not in self._members:
+                    link.close(channel.path.channel, CloseReason.UNWANTED)
+                    self._end(link, channel, now)
+        if self._settled_at == float("inf"):
+            self._settled_at = now.monotonic + SETTLE_S
+        self._fill_at(now.monotonic)
+
+    def servers_changed(self, now: Instant) -> None:
+        """There is a server to choose that was not there before, or we may need some now."""
+        if len(self._held()) < RESERVATIONS_MAX:
+            self._fill_at(now.monotonic)
+
+    def local_changed(self, now: Instant) -> None:
+        """Our sockets or addresses are others: what leads to the relays is too."""
+        for link in list(self._links.values()):
+            path = self._engine.addressing.path_to(link.path.remote)
+            if path is None or path == link.path:
+                link.announce(now)
+            else:
+                self._move(link, path, now)
+        self._fill_at(now.monotonic)
+
+    def session_opened(self, key: Key, now: Instant) -> None:
+        """There is a new session with a node: if it is a relay that restarted, it has nothing of ours."""
+        link = self._links.get(key)
+        if link is not None:
+            link.verify(now)
+
+    def left(self, key: Key, now: Instant) -> None:
+        """A node said LEAVING."""
+        link = self._links.get(key)
+        if link is not None:
+            self.relay_lost(link, now)
+
+    # Messages of relays that answer nothing
+
+    def offered(self, event: MessageReceived, opened: Opened, now: Instant) -> None:
+        """A peer opened a channel. Only a relay that we chose may say so, and of peers we trust."""
+        link = self._links.get(event.peer)
+        if link is None or not link.reserved or event.path != link.path or not opened.channel:
+            return
+        if opened.status != RelayStatus.OK or not self._offers.allow(link.key, now.monotonic):
+            return
+        if opened.peer in self._members:
+            self._take_channel(link, opened, now, by_us=False)
+        else:
+            link.close(opened.channel, CloseReason.UNWANTED)
+
+    def closed_by(self, event: MessageReceived, close: Close, now: Instant) -> None:
+        """A relay says that a channel has ended."""
+        link = self._links.get(event.peer)
+        channel = link.channels.get(close.channel) if link is not None else None
+        if link is None or channel is None:
+            return
+        if close.reason == CloseReason.UNWANTED:
+            self._barred.note((channel.peer, link.key), now.monotonic)
+        self._end(link, channel, now)
+
+    # Opening channels
+
+    def _may_open(self, peer: Key, relay: Relay, now: Instant) -> bool:
+        if relay.key in (peer, self._engine.key) or (peer, relay.key) in self._attempts:
+            return False
+        link = self._links.get(relay.key)
+        if link is not None and link.channel_to(peer) is not None:
+            return False
+        name, monotonic = (peer, relay.key), now.monotonic
+        if self._refused.seen(name, monotonic) or self._barred.seen(name, monotonic):
+            return False
+        return link is not None or self._path_to(relay) is not None
+
+    def _path_to(self, relay: Relay) -> Path | None:
+        addressing = self._engine.addressing
+        return addressing.path_to(relay.address) if addressing.is_acceptable(relay.address) else None
+
+    def _way_rtt_s(self, relay: Relay) -> float:
+        known = self._engine.peers.get(relay.key)
+        return way_rtt_s(known.round_trip.srtt if known is not None else None, relay.rtt_ms)
+
+    def _open_at(self, peer: Key, relays: list[Relay], now: Instant) -> None:
+        """At the first of these relays; from a timer where there is none, so that open() never calls back."""
+        while relays:
+            relay, *others = relays
+            link = self._link_to(relay, now)
+            if link is not None:
+                self._attempts[peer, relay.key] = others
+                link.open(peer, now)
+                return
+            relays = others
+        self._engine.timers.call_at(now.monotonic, lambda then: self._failed(peer, then))
+
+    def _link_to(self, relay: Relay, now: Instant) -> RelayLink | None:
+        path = self._path_to(relay)
+        return self._links.get(relay.key) or (
+            self._add_link(relay.key, path, now) if path is not None else None
+        )
+
+    def channel_answered(self, link: RelayLink, peer: Key, opened: Opened | None, now: Instant) -> None:
+        """See LinkOwner."""
+        others = self._attempts.pop((peer, link.key), None)
+        if opened is not None and opened.status == RelayStatus.OK and opened.peer == peer and opened.channel:
+            self._take_channel(link, opened, now, by_us=True)
+            return
+        barred = opened is not None and opened.status == RelayStatus.BARRED
+        (self._barred if barred else self._refused).note((peer, link.key), now.monotonic)
+        channel = link.channel_to(peer)
+        if opened is None and self._links.get(link.key) is link:
+            link.probe(now)
+        elif channel is not None:  # we asked whether it is still there
+            self._end(link, channel, now)
+        self._discard_if_unused(link)
+        if others is not None:
+            self._open_at(peer, [relay for relay in others if self._may_open(peer, relay, now)], now)
+
+    def _take_channel(self, link: RelayLink, opened: Opened, now: Instant, *, by_us: bool) -> None:
+        """A pair has one channel at a relay: another id means that the relay lost the one that we know."""
+        known = link.channel_to(opened.peer)
+        if known is not None and known.path.channel == opened.channel:
+            return
+        stale = [each for each in (known, link.channels.get(opened.channel)) if each is not None]
+        for each in stale:
+            del link.channels[each.path.channel]
+            self._engine.emit(DismissChannel(each.path))
+        path = Path(link.path.socket, link.path.remote, opened.channel)
+        channel = Channel(path, link.key, opened.peer, opened.observed, by_us)
+        link.channels[opened.channel] = channel
+        self._engine.emit(AdmitChannel(path))
+        self._set_in_use(link, now)
+        for each in stale:
+            self._closed(each.peer, each.path, now)
+        self._opened(channel, now)
+
+    def _end(self, link: RelayLink, channel: Channel, now: Instant) -> None:
+        self._forget_channel(link, channel, now)
+        self._closed(channel.peer, channel.path, now)
+
+    def _forget_channel(self, link: RelayLink, channel: Channel, now: Instant) -> None:
+        self._engine.emit(DismissChannel(channel.path))
+        link.channels.pop(channel.path.channel, None)
+        self._set_in_use(link, now)
+        self._discard_if_unused(link)
+
+    def _set_in_use(self, link: RelayLink, now: Instant) -> None:
+        peers = {channel.peer for channel in link.channels.values()}
+        link.set_in_use(not self._in_use.isdisjoint(peers), now)
+
+    # Reservations
+
+    def _reserved(self) -> Iterator[RelayLink]:
+        return (link for link in self._links.values() if link.reserved)
+
+    def _held(self) -> list[RelayLink]:
+        """Those that we have a reservation at, or asked for one."""
+        return [link for link in self._links.values() if link.reserved or link.reserving]
+
+    def _needs_relays(self, now: Instant) -> bool:
+        """Others must be able to reach us, and cannot by themselves."""
+        if self._reachability.proved or not self._members:
+            return False
+        return bool(self._reachability.translated) or now.monotonic >= self._settled_at
+
+    def _fill_at(self, when: float) -> None:
+        if self._fill_timer is not None:
+            if self._fill_timer.pending and self._fill_timer.when <= when:
+                return
+            self._fill_timer.cancel()
+        self._fill_timer = self._engine.timers.call_at(when, self._fill)
+
+    def _fill(self, now: Instant) -> None:
+        """Ask for reservations until there are three."""
+        held = self._held()
+        if self._needs_relays(now) and len(held) < RESERVATIONS_MAX:
+            addresses = [link.path.remote for link in held]
+            missing = RESERVATIONS_MAX - len(held)
+            for offer in choose_relays(self._available(now), addresses, missing, self._engine.rng):
+                link = self._links.get(offer.key) or self._add_link(offer.key, offer.path, now)
+                link.reserve(now)
+        if now.monotonic < self._settled_at < float("inf"):
+            self._fill_at(self._settled_at)
+        else:
+            pause_s = FILL_AGAIN_WITHOUT_S if self._needs_relays(now) and not self._held() else FILL_AGAIN_S
+            self._fill_at(now.monotonic + jittered(self._engine.rng, pause_s))
+
+    def _available(self, now: Instant) -> Iterator[Offer]:
+        """Servers that relay and where we hold nothing, at addresses that mean something to others."""
+        addressing = self._engine.addressing
+        for contact in self._kademlia.table:
+            if contact.dead or not contact.flags & Capability.RELAY:
+                continue
+            link = self._links.get(contact.key)
+            busy = link is not None and (link.reserved or link.reserving)
+            if busy or not self._unwilling.may_try(contact.key, now.monotonic):
+                continue
+            path = addressing.path_to(contact.address)
+            if path is not None and addressing.is_acceptable(contact.address):
+                yield Offer(contact.key, path, contact.rtt.srtt, contact.key in self._members)
+
+    def reservation_changed(self, link: RelayLink, status: RelayStatus | None, now: Instant) -> None:
+        """See LinkOwner."""
+        if status == RelayStatus.OK:
+            self._unwilling.succeeded(link.key)
+            self._schedule_renewal()
+        else:
+            self._unwilling.failed(link.key, now.monotonic)
+            self._discard_if_unused(link)
+            self._fill_at(now.monotonic)
+        self._changed(now)
+
+    def _schedule_renewal(self) -> None:
+        """All at once, at half of the life of the oldest: our record changes with each."""
+        until = min((link.reserved_until for link in self._reserved() if link.reserved_until), default=None)
+        if self._renew_timer is not None:
+            self._renew_timer.cancel()
+        if until is not None:
+            self._renew_timer = self._engine.timers.call_at(until - RENEW_S, self._renew)
+
+    def _renew(self, now: Instant) -> None:
+        for link in list(self._reserved()):
+            if self._reachability.proved and not link.channels:
+                link.release(now)
+                self._discard_if_unused(link)
+                self._changed(now)
+            else:
+                link.reserve(now)
+
+    # Relays come and go
+
+    def _add_link(self, key: Key, path: Path, now: Instant) -> RelayLink:
+        link = RelayLink(key, path, self._engine, self._requests, self)
+        self._links[key] = link
+        link.watch(now)
+        return link
+
+    def _answered(self, key: Key, answer: Answer, now: Instant) -> None:
+        link = self._links.get(key)
+        if link is not None:
+            link.heard(answer, now)
+        elif isinstance(answer.message, Pong) and answer.message.capabilities & Capability.RELAY:
+            self.servers_changed(now)
+
+    def relay_lost(self, link: RelayLink, now: Instant) -> None:
+        """See LinkOwner."""
+        self._links.pop(link.key, None)
+        link.cancel()
+        self._unwilling.failed(link.key, now.monotonic)
+        for channel in list(link.channels.values()):
+            self._refused.note((channel.peer, link.key), now.monotonic)
+            self._engine.emit(DismissChannel(channel.path))
+            self._closed(channel.peer, channel.path, now)
+        for peer in link.opening:
+            self.channel_answered(link, peer, None, now)
+        self._fill_at(now.monotonic)
+        if link.reserved:
+            self._changed(now)
+
+    def _discard_if_unused(self, link: RelayLink) -> None:
+        if link.unused and self._links.get(link.key) is link:
+            del self._links[link.key]
+            link.cancel()
+
+    def _move(self, link: RelayLink, path: Path, now: Instant) -> None:
+        for before, after in link.move(path, now):
+            self._engine.emit(DismissChannel(before.path))
+            self._engine.emit(AdmitChannel(after.path))
+            self._closed(before.peer, before.path, now)
+            self._opened(after, now)

@@ -101,7 +101,7 @@ class Requests:
     """The table of requests in flight, at most PENDING_MAX.
 
     answer_listeners are told of every answer, and silence_listeners of every request given up, before whoever
-    made the request."""
+    made the request; validation_listeners of every path that its peer has proved."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -111,6 +111,7 @@ class Requests:
         self._validated_ips = RecentlySeen(VALIDATION_LIFETIME_S)
         self.answer_listeners: list[Callable[[Key, Answer, Instant], None]] = []
         self.silence_listeners: list[Callable[[Key, Instant], None]] = []
+        self.validation_listeners: list[Callable[[Key, Path, Instant], None]] = []
 
     def __len__(self) -> int:
         return len(self._pending)
@@ -198,6 +199,8 @@ class Requests:
         """The peer has proved that it gets what is sent on this path."""
         peer.validate(path, now)
         self._validated_ips.note(path.remote[:16], now.monotonic)
+        for listener in self.validation_listeners:
+            listener(peer.key, path, now)
 
     def send_failed(self, event: SendFailed, now: Instant) -> None:
         """The runner could not send: the path counts no more, and without another the request fails."""

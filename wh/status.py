@@ -43,6 +43,15 @@ class CandidateStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class RelayStatus:
+    """A relay where we hold a reservation."""
+
+    key: Key
+    endpoint: Address
+    rtt_ms: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class NodeStatus:
     key: Key
     mode: str  # "unknown", "direct" or "nat"
@@ -53,6 +62,7 @@ class NodeStatus:
     candidates: tuple[CandidateStatus, ...]
     published: bool  # at least one server holds our current record
     peers: tuple[PeerStatus, ...]
+    relays: tuple[RelayStatus, ...]  # where others can open a channel to us
     contacts: tuple[ContactStatus, ...]
     stored_records: int
     size_estimate: int  # servers in the whole network, ourselves included

@@ -5,16 +5,22 @@ from __future__ import annotations
 
 import hashlib
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from simnat import Nat
 from simnet import SimNetwork
+from simrelay import SimRelay
 from wh.commands import (
+    AdmitChannel,
     AdoptSocket,
+    CloseRelay,
     CloseSocket,
     Command,
+    DismissChannel,
     Knock,
+    MoveRelay,
     Notify,
+    OpenRelay,
     OpenSocket,
     Reply,
     ResetSession,
@@ -65,7 +71,8 @@ def make_key(rng: random.Random) -> Key:
 
 @dataclass
 class Datagram:
-    """kind: init, resp, data or knock. session: invented by whoever sends the INIT."""
+    """kind: init, resp, data or knock. session: invented by whoever sends the INIT. channel: the leg where it
+    goes through a relay; from_relay: bit 31 of it."""
 
     kind: str
     sender: Key = b""
@@ -73,6 +80,8 @@ class Datagram:
     session: int = 0
     payload: bytes = b""
     size: int = 0
+    channel: int = 0
+    from_relay: bool = False
 
 
 @dataclass
@@ -119,6 +128,8 @@ class SimNode:
         self.next: dict[Key, int] = {}
         self.handshakes: dict[Key, Handshake] = {}
         self.validated: set[tuple[Key, Path]] = set()
+        self.relay = SimRelay(self.network, self.handle)
+        self.admitted: set[Path] = set()
         self.data_paths: dict[Key, Path | None] = {}
         self.path_changes: list[tuple[float, Key, Path | None]] = []
         self.notifications: list[Notify] = []
@@ -216,6 +227,12 @@ class SimNode:
                     self.network.call_later(0.02, lambda answer=answer: self.handle(answer))
                 case OpenSocket() | CloseSocket() | AdoptSocket():
                     self._change_sockets(command)
+                case OpenRelay() | MoveRelay() | CloseRelay():
+                    self.relay.execute(command)
+                case AdmitChannel(path=path):
+                    self.admitted.add(path)
+                case DismissChannel(path=path):
+                    self.admitted.discard(path)
                 case Notify():
                     self.notifications.append(command)
         self._schedule()
@@ -227,10 +244,11 @@ class SimNode:
         source = self.sockets.get(path.socket)
         if source is None:
             return False
-        if path.channel:
+        if (path.remote, path.channel) in self.network.channels:
             self.network.send_through_channel(path.remote, path.channel, datagram)
         else:
-            self.network.send(source, path.remote, datagram, nat=self.nat, ttl=ttl or 64)
+            sent = replace(datagram, channel=path.channel)
+            self.network.send(source, path.remote, sent, nat=self.nat, ttl=ttl or 64)
         return True
 
     def _send(self, send: Send) -> None:
@@ -290,6 +308,13 @@ class SimNode:
             )
 
     def _receive(self, path: Path, datagram: Datagram) -> None:
+        if datagram.channel and not datagram.from_relay:
+            self._forward(path, datagram)
+            return
+        if datagram.channel:
+            path = path._replace(channel=datagram.channel)
+            if path not in self.admitted:
+                return
         if datagram.kind == "knock":
             self.handle(KnockReceived(path.remote, datagram.payload))
         elif datagram.receiver != self.key:
@@ -300,6 +325,11 @@ class SimNode:
             self._resp_arrived(path, datagram)
         else:
             self._data_arrived(path, datagram)
+
+    def _forward(self, path: Path, datagram: Datagram) -> None:
+        leg = self.relay.forward(datagram.channel, path.remote, datagram)
+        if leg is not None:
+            self._transmit(leg.path._replace(channel=leg.id), replace(datagram, from_relay=True))
 
     def _init_arrived(self, path: Path, datagram: Datagram) -> None:
         handshake = self.handshakes.get(datagram.sender)

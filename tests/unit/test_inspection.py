@@ -20,7 +20,7 @@ NETWORK = parse(
 )
 FACTS = Facts("wh0", True, 62096, "2", 1, 1.0, "/net")
 HERE = pack("192.0.2.5", 62096)
-QUIET = NodeStatus(OWN, "unknown", False, False, "", None, (), False, (), (), 0, 0)
+QUIET = NodeStatus(OWN, "unknown", False, False, "", None, (), False, (), (), (), 0, 0)
 WORDS = ("acid", "barn", "cactus")
 NOW = Snapshot(
     NETWORK, QUIET, {}, {"rx_data": 1}, {"sessions": 2}, check_words=lambda key: WORDS if key == B else None

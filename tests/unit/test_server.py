@@ -102,7 +102,7 @@ def node() -> Node:
 
 def test_a_ping_tells_the_sender_where_it_is_seen(node: Node) -> None:
     pong = answer(ask(node, Ping(7, PingWant.ECHO, 0, b"12345678"), first_contact=True))
-    assert pong == Pong(7, PEER_ADDRESS, Capability.SERVER, 0, 0, b"12345678")
+    assert pong == Pong(7, PEER_ADDRESS, Capability.SERVER | Capability.RELAY, 0, 0, b"12345678")
 
 
 def test_challenges_and_probes_are_returned_in_a_session_only(node: Node) -> None:

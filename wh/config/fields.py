@@ -27,6 +27,8 @@ _DNS_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _NUMBER = re.compile(r"0[xX][0-9A-Fa-f]*|[0-9]+")  # what inet_aton takes for an address
 _ORCHID = ipaddress.IPv6Network("2001:20::/28")  # RFC 7343
 _SHOWN_LEN = 60
+_SIZE_UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+MAX_SIZE = 10**15
 
 
 def shown(word: str) -> str:
@@ -60,6 +62,26 @@ def read_secret(word: str) -> str:
     except InvalidKey:
         raise ConfigError("secret is not 32 bytes of base64", hint="`wh genkey` makes a good one") from None
     return word
+
+
+def read_switch(word: str) -> bool:
+    if word not in ("on", "off"):
+        raise ConfigError(f"{shown(word)} is neither on nor off")
+    return word == "on"
+
+
+def read_size(word: str) -> int:
+    """Bytes, or bytes a second: a number, with k, M, G or T for a thousand, a million and so on. The word
+    `unlimited` is 0."""
+    if word == "unlimited":
+        return 0
+    match = re.fullmatch(r"([0-9]{1,15})([kMGT]?)", word)
+    if match is None or not int(match[1]):
+        raise ConfigError(f"{shown(word)} is no size", hint="write it like 500k, 10M or 100G, or unlimited")
+    size = int(match[1]) * _SIZE_UNITS[match[2]]
+    if size > MAX_SIZE:
+        raise ConfigError(f"{shown(word)} is more than any link has", hint="write unlimited")
+    return size
 
 
 def read_subnet(word: str) -> IPNetwork:

@@ -76,6 +76,17 @@ class Peer:
 
 
 @dataclass(frozen=True, slots=True)
+class RelayPolicy:
+    """Whether we relay at all, and what for strangers. rate: bytes/s of a channel; total_rate: of all;
+    day_quota: bytes of all in 24 hours; 0: unlimited."""
+
+    offered: bool = True
+    rate: int = 1_000_000
+    total_rate: int = 10_000_000
+    day_quota: int = 100_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
 class Network:
     """One network file. A key has at most two entries in peers: boot or peer, and trust or router."""
 
@@ -84,6 +95,7 @@ class Network:
     workbit: int = DEFAULT_WORKBIT
     subnet: IPNetwork | None = None
     secret: str | None = field(default=None, repr=False)  # base64 of 32 bytes, shared by all members
+    relay: RelayPolicy = RelayPolicy()
     peers: tuple[Peer, ...] = ()  # in the order of the file
     path: str | None = field(default=None, compare=False)
 

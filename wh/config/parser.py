@@ -27,11 +27,13 @@ from wh.config.model import (
     Network,
     Peer,
     PeerKind,
+    RelayPolicy,
 )
 from wh.errors import Code, ConfigError, ConfigErrors
 
 MAX_FILE_SIZE = 1 << 20  # bytes
 MAX_ERRORS = 100  # reported at once: a file with more is something else than a network file
+RELAY_TOTAL_FACTOR = 10  # all channels together, where the file says only what one may have
 FIRST_HOST_INDEX = 2  # the original leaves the first address of a subnet free
 
 _WORD = re.compile(r"[^ \t\r\v\f]+")
@@ -121,6 +123,7 @@ class _Parser:
         self._workbit = DEFAULT_WORKBIT
         self._subnet: IPNetwork | None = None
         self._secret: str | None = None
+        self._relay = RelayPolicy()
         self._subnet_missed = False
         self._peers: list[Peer] = []
         self._alias_nodes: list[tuple[int, Word]] = []  # line and word of each `at`
@@ -150,6 +153,7 @@ class _Parser:
             workbit=self._workbit,
             subnet=self._subnet,
             secret=self._secret,
+            relay=self._relay,
             peers=tuple(self._assign_ips()),
             path=self._path,
         )
@@ -164,6 +168,9 @@ class _Parser:
             raise self._error(
                 command, f"{called} already set", Code.SETTING_REPEATED, f"remove this line or line {earlier}"
             )
+        if setting == "relay-rate":
+            self._read_relay_rate(command, arguments)
+            return
         value = self._only_argument(command, arguments)
         match setting:
             case "name":
@@ -176,16 +183,30 @@ class _Parser:
                 self._subnet = self._read(value, fields.read_subnet)
             case "secret":
                 self._secret = self._read(value, fields.read_secret)
+            case "relay":
+                self._relay = replace(self._relay, offered=self._read(value, fields.read_switch))
+            case "relay-quota":
+                self._relay = replace(self._relay, day_quota=self._read(value, fields.read_size))
+
+    def _read_relay_rate(self, command: Word, arguments: list[Word]) -> None:
+        channel, *total = self._arguments(command, arguments, most=2)
+        rate = self._read(channel, fields.read_size)
+        total_rate = self._read(total[0], fields.read_size) if total else rate * RELAY_TOTAL_FACTOR
+        self._relay = replace(self._relay, rate=rate, total_rate=total_rate)
 
     def _only_argument(self, command: Word, arguments: list[Word]) -> Word:
+        return self._arguments(command, arguments, most=1)[0]
+
+    def _arguments(self, command: Word, arguments: list[Word], *, most: int) -> list[Word]:
+        """From one to `most` of them."""
         usage = f"write: {command.text} {_SETTINGS[command.text]}"
         if not arguments:
             raise self._error(command, f"{command.text} has no value", Code.BAD_SETTING, usage)
-        value, *extra = arguments
+        extra = arguments[most:]
         if extra:
             word = "word after the secret" if command.text == "secret" else fields.shown(extra[0].text)
             raise self._error(extra[0], f"invalid {word}", Code.EXTRA_WORD, usage)
-        return value
+        return arguments
 
     # Peers
 
@@ -387,6 +408,9 @@ _SETTINGS = {
     "workbit": "NUMBER",
     "namespace": "WORD",
     "secret": "BASE64",
+    "relay": "on|off",
+    "relay-rate": "BYTES/S [BYTES/S-OF-ALL]",
+    "relay-quota": "BYTES-A-DAY",
 }
 _PEER_KINDS = [kind.value for kind in PeerKind]
 _PEER_USAGE = "write: KIND [HOSTNAME] [PRIVATE-IP] PUBLIC-KEY [ENDPOINT]"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wh.config.model import Network, Peer
+from wh.config.model import Network, Peer, RelayPolicy
 from whcore.keys import encode_key
 
 
@@ -18,12 +18,25 @@ def render(network: Network) -> str:
         ("workbit", network.workbit),
         ("subnet", network.subnet),
         ("secret", network.secret),
+        *_relay_settings(network.relay),
     ]
     lines = [f"{word} {value}" for word, value in settings if value is not None]
     if network.peers:
         lines.append("")
     lines.extend(render_peer(peer) for peer in network.peers)
     return "\n".join(lines) + "\n"
+
+
+def _relay_settings(policy: RelayPolicy) -> list[tuple[str, str]]:
+    return [
+        ("relay", "on" if policy.offered else "off"),
+        ("relay-rate", f"{_size(policy.rate)} {_size(policy.total_rate)}"),
+        ("relay-quota", _size(policy.day_quota)),
+    ]
+
+
+def _size(size: int) -> str:
+    return str(size) if size else "unlimited"
 
 
 def render_peer(peer: Peer) -> str:

@@ -47,6 +47,7 @@ from wh.events import (
     Path,
     PathSilent,
     PathWanted,
+    RelayAnswered,
     RelayEnded,
     RelayOpened,
     RequestCancelled,
@@ -132,6 +133,7 @@ class Runner:
         self._requests: dict[int, asyncio.Queue[Notify]] = {}
         self._last_request = 0
         self._traffic: dict[Key, tuple[int, int]] = {}
+        self._unanswered: set[tuple[int, int]] = set()  # channels that we relay, whose targets have not sent
         self._tick_not_before = 0.0
         self._stopped = False
         self._failures = 0
@@ -261,11 +263,23 @@ class Runner:
             slept_before = slept
             now = read_clocks()
             self._guarded(self._channel.remove_idle, now)
-            self.dispatch(*self._traffic_report(), *self._expire_relays())
+            self.dispatch(*self._traffic_report(), *self._expire_relays(), *self._answered_relays())
 
     def _expire_relays(self) -> list[Event]:
         ended = self._datapath.relay_expire(int(RELAY_SILENCE_S * NS))
         return [RelayEnded(tuple(ended))] if ended else []
+
+    def _answered_relays(self) -> list[Event]:
+        answered = []
+        for legs in list(self._unanswered):
+            try:
+                if not self._datapath.relay_status(legs[0]).proved:
+                    continue
+                answered.append(legs)
+            except KeyError:  # it has ended
+                pass
+            self._unanswered.discard(legs)
+        return [RelayAnswered(tuple(answered))] if answered else []
 
     def _traffic_report(self) -> list[Event]:
         """One event a peer whose byte counts moved."""
@@ -364,7 +378,7 @@ class Runner:
         self, opener: Path, target: Path, rate: int, burst: int, quota: int, trusted: bool
     ) -> tuple[int, int] | None:
         try:
-            return self._datapath.relay_open(
+            legs = self._datapath.relay_open(
                 (opener.socket, opener.remote),
                 (target.socket, target.remote),
                 rate=rate,
@@ -374,6 +388,8 @@ class Runner:
             )
         except (SystemFailure, ValueError):  # every channel is taken; a socket has gone meanwhile
             return None
+        self._unanswered.add(legs)
+        return legs
 
     def _change_sockets(self, command: OpenSocket | CloseSocket | AdoptSocket) -> list[Event]:
         match command:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from wh.events import Key, Path
 from wh.randomness import Randomness
@@ -27,6 +27,10 @@ class Channel:
     peer: Key
     observed: Address
     opened_by_us: bool
+
+    def at(self, path: Path) -> Channel:
+        """The same channel by another way to its relay."""
+        return replace(self, path=Path(path.socket, path.remote, self.path.channel))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,11 @@ def choose_relays(
             chosen.append(offer)
     rest = [offer for offer in ranked if offer not in chosen]
     return chosen + rest[: wanted - len(chosen)]
+
+
+def way_rtt_s(to_relay_s: float | None, to_peer_ms: int) -> float:
+    """Of a path through a relay. to_relay_s: None where it was not measured."""
+    return (UNKNOWN_RTT_S if to_relay_s is None else to_relay_s) + to_peer_ms / 1000
 
 
 def _rtt(offer: Offer) -> float:

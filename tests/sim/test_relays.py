@@ -1,0 +1,195 @@
+"""Two nodes behind NATs that reach each other through relays only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from simnat import Nat
+from simnet import SimNetwork
+from simnode import SimNode, network_file
+from wh.config.model import Network
+from wh.events import PathWanted, Stopping
+from wh.wire.address import Address, ip_of, pack
+
+SERVERS = 4
+
+
+@dataclass
+class Pair:
+    """a and b are behind NATs between which nothing passes."""
+
+    network: SimNetwork
+    servers: list[SimNode]
+    a: SimNode
+    b: SimNode
+    nats: tuple[Nat, Nat]
+    config: Network
+
+    @property
+    def nodes(self) -> list[SimNode]:
+        return [*self.servers, self.a, self.b]
+
+    def relays_of(self, node: SimNode) -> set[bytes]:
+        return {relay.key for relay in node.node.snapshot().relays}
+
+    def reserved(self, count: int = 3) -> bool:
+        return all(len(self.relays_of(node)) >= count for node in (self.a, self.b))
+
+    def want(self) -> None:
+        self.a.handle(PathWanted(self.b.key))
+
+    def relayed(self) -> bool:
+        """Each sends to the other through a channel."""
+        paths = self.a.data_paths.get(self.b.key), self.b.data_paths.get(self.a.key)
+        return all(path is not None and path.channel for path in paths)
+
+    def relay_in_use(self) -> SimNode:
+        path = self.a.data_paths[self.b.key]
+        assert path is not None
+        return next(server for server in self.servers if server.address == path.remote)
+
+    def passes(self) -> bool:
+        """A datagram of a's first path reaches b, by its forwarder."""
+        path = self.a.data_paths.get(self.b.key)
+        source = self.nats[0].mappings.get(self.a.address)
+        if path is None or source is None:
+            return False
+        leg = self.relay_in_use().relay.forward(path.channel, source, None)
+        return leg is not None and self.nats[1].inbound(leg.path.remote, path.remote, 0) == self.b.address
+
+
+def make_pair(seed: int = 1, servers: int = SERVERS, loss: float = 0.0) -> Pair:
+    network = SimNetwork(seed, loss=loss)
+    public = [SimNode(network, network.public_address(), mode="direct") for _ in range(servers)]
+    nats = Nat("203.0.113.9"), Nat("198.18.7.9")
+    a = SimNode(network, pack("10.1.2.3", 62096), nat=nats[0])
+    b = SimNode(network, pack("10.9.8.7", 62096), nat=nats[1])
+    between = {str(ip_of(pack(nat.public_ip, 1))) for nat in nats}
+
+    def drop(source: Address, target: Address) -> bool:
+        return {str(ip_of(source)), str(ip_of(target))} == between
+
+    network.dropped_if = drop
+    return Pair(network, public, a, b, nats, network_file(public[:1], [a, b]))
+
+
+def start_all(pair: Pair, reservations: int = 3) -> None:
+    for node in pair.nodes:
+        node.start(pair.config)
+    pair.network.run_until(lambda: pair.reserved(reservations), 40.0)
+
+
+@pytest.fixture
+def pair() -> Pair:
+    pair = make_pair()
+    start_all(pair)
+    return pair
+
+
+def test_nodes_behind_nats_hold_three_reservations_and_publish_them() -> None:
+    pair = make_pair()
+    for node in pair.nodes:
+        node.start(pair.config)
+    took = pair.network.run_until(pair.reserved, 40.0)
+    assert took < 10
+    assert not any(pair.relays_of(server) for server in pair.servers)
+
+
+def test_in_a_network_with_one_server_that_is_the_relay() -> None:
+    pair = make_pair(servers=1)
+    for node in pair.nodes:
+        node.start(pair.config)
+    assert pair.network.run_until(lambda: pair.reserved(1), 20.0) < 6
+    pair.network.run(2)
+    pair.want()
+    pair.network.run_until(pair.relayed, 5.0)
+
+
+def test_traffic_brings_up_a_channel_within_five_relayed_round_trips(pair: Pair) -> None:
+    pair.network.run(5)
+    pair.want()
+    took = pair.network.run_until(pair.relayed, 5.0)
+    assert took < 5 * 4 * pair.network.latency_s
+    assert pair.passes()
+
+
+def test_both_hold_two_channels_at_different_relays(pair: Pair) -> None:
+    pair.network.run(5)
+    pair.want()
+    pair.network.run(3)
+    channels = [channel for server in pair.servers for channel in server.relay.channels]
+    assert len(channels) == 2
+    assert len([server for server in pair.servers if server.relay.channels]) == 2
+    assert all(channel.answered for channel in channels)
+
+
+def test_a_relay_that_dies_is_replaced_and_traffic_goes_on(pair: Pair) -> None:
+    pair.network.run(5)
+    pair.want()
+    pair.network.run_until(pair.relayed, 5.0)
+    pair.network.run(3)
+    dead = pair.relay_in_use()
+    dead.stop()
+    pair.network.run_until(lambda: pair.relayed() and pair.relay_in_use() is not dead and pair.passes(), 15.0)
+    pair.network.run_until(
+        lambda: pair.reserved() and dead.key not in pair.relays_of(pair.a) | pair.relays_of(pair.b), 60.0
+    )
+
+
+def test_a_relay_that_restarts_is_asked_again(pair: Pair) -> None:
+    pair.network.run(5)
+    pair.want()
+    pair.network.run_until(pair.relayed, 5.0)
+    again = pair.relay_in_use()
+    again.stop()
+    pair.network.run(0.1)
+    again.start(pair.config)
+    pair.network.run(20)
+    assert pair.relayed()
+    assert pair.passes()
+    assert pair.reserved()
+
+
+def test_a_relay_that_leaves_says_so(pair: Pair) -> None:
+    pair.network.run(5)
+    pair.want()
+    pair.network.run_until(pair.relayed, 5.0)
+    pair.network.run(2)
+    left = pair.relay_in_use()
+    left.handle(Stopping())
+    left.stop()
+    took = pair.network.run_until(lambda: pair.relayed() and pair.relay_in_use() is not left, 5.0)
+    assert took < 0.2
+
+
+def test_channels_and_reservations_follow_a_client_that_gets_another_mapping(pair: Pair) -> None:
+    pair.network.run(5)
+    pair.want()
+    pair.network.run_until(pair.relayed, 5.0)
+    pair.network.run(2)
+    before = pair.relays_of(pair.a), pair.relays_of(pair.b)
+    for nat in pair.nats:
+        nat.rebind()
+        took = pair.network.run_until(lambda: pair.relayed() and pair.passes(), 20.0)
+        assert took < 2.6  # relays in use get a PING every 2 s
+    pair.network.run(30)
+    assert (pair.relays_of(pair.a), pair.relays_of(pair.b)) == before
+
+
+def test_reservations_are_renewed_and_survive_a_day(pair: Pair) -> None:
+    before = pair.relays_of(pair.a), pair.relays_of(pair.b)
+    pair.network.run(3 * 3600)
+    assert (pair.relays_of(pair.a), pair.relays_of(pair.b)) == before
+    pair.want()
+    pair.network.run_until(pair.relayed, 5.0)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_channels_come_up_on_lossy_links(seed: int) -> None:
+    pair = make_pair(seed + 10, loss=0.05)
+    start_all(pair, reservations=1)
+    pair.network.run(10)
+    pair.want()
+    pair.network.run_until(pair.relayed, 20.0)

@@ -1,0 +1,32 @@
+"""Whom not to ask again yet."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable
+
+PAUSES_S = (1.0, 5.0, 30.0, 300.0)
+ENTRIES_MAX = 256
+
+
+class Backoff:
+    """Growing pauses for each name, in a table of bounded size."""
+
+    def __init__(self) -> None:
+        self._failures: OrderedDict[Hashable, tuple[int, float]] = OrderedDict()  # count, not before
+
+    def __len__(self) -> int:
+        return len(self._failures)
+
+    def failed(self, name: Hashable, now: float) -> None:
+        """now: monotonic seconds."""
+        count, _ = self._failures.pop(name, (0, now))
+        self._failures[name] = (count + 1, now + PAUSES_S[min(count, len(PAUSES_S) - 1)])
+        if len(self._failures) > ENTRIES_MAX:
+            self._failures.popitem(last=False)
+
+    def succeeded(self, name: Hashable) -> None:
+        self._failures.pop(name, None)
+
+    def may_try(self, name: Hashable, now: float) -> bool:
+        return now >= self._failures.get(name, (0, now))[1]

@@ -11,6 +11,8 @@ from wh.errors import Code, ConfigError, ConfigErrors, IpcError
 from wh.ipc import schema
 from wh.ipc.paths import socket_path
 from wh.ipc.server import Handler, IpcServer, Progress
+from wh.trust.invitation import Invitation, encode
+from whcore.keys import decode_key
 
 OWN_KEY = "zW-1lBeQ7IkT6NW6hL_NsV4eOPOwJi_rt1vO-omOEmQ"
 PEER_KEY = "g878Bf9ZDc4IzFSUhWFTO1VYFVmHD5XfvEsVn83Dsho"
@@ -45,6 +47,17 @@ STATUS = schema.Status(
     config_path="/etc/net",
     peers=[PEER],
     dht=schema.DhtInfo(servers=1, stored_records=0),
+)
+INVITATION = encode(Invitation(decode_key(PEER_KEY), bytes(range(16))))
+PLACE = schema.Authenticated(
+    public_key=PEER_KEY,
+    name="guest",
+    addresses=["10.0.42.4"],
+    subnet="10.0.42.0/24",
+    server_name="node_b",
+    server_addresses=["10.0.42.3"],
+    endpoint="192.0.2.9:7",
+    check_words=["acid", "barn", "cactus"],
 )
 
 
@@ -92,6 +105,10 @@ class FakeDaemon:
             "down": self._down,
             "reload": self._reload,
             "forget": self._forget,
+            "invite": self._invite,
+            "authenticate": self._authenticate,
+            "claim": self._authenticate,
+            "revoke": self._revoke,
         }
         return {verb: self._recorded(verb, answer) for verb, answer in answers.items()}
 
@@ -136,6 +153,16 @@ class FakeDaemon:
             "unknown word 'trsut'", code=Code.UNKNOWN_WORD, hint="did you mean trust?", place="/net:3:1"
         )
         raise ConfigErrors((first, ConfigError("no key", code=Code.NO_PEER_KEY, place="/net:4:7")))
+
+    async def _invite(self, arguments: schema.InviteArguments, progress: Progress) -> schema.Invited:
+        expires = None if arguments.expires_s is None else 1_700_000_000 + arguments.expires_s
+        return schema.Invited(INVITATION, arguments.name, PEER_KEY, "10.0.42.4", expires)
+
+    async def _authenticate(self, arguments: Any, progress: Progress) -> schema.Authenticated:
+        return PLACE
+
+    async def _revoke(self, arguments: schema.PeerArguments, progress: Progress) -> schema.Revoked:
+        return schema.Revoked(PEER_KEY, arguments.peer, "alias" if arguments.peer == "guest" else "trust")
 
     async def _forget(self, arguments: schema.PeerArguments, progress: Progress) -> schema.Nothing:
         return schema.Nothing()

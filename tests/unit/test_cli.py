@@ -392,7 +392,10 @@ def test_zero_netcat_says_that_it_comes_later(capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize(
     ("before", "unfinished", "found"),
     [
-        ([], "re", ["reload", "resolve"]),
+        ([], "re", ["reload", "revoke", "resolve"]),
+        (["revoke"], "node", ["node_b"]),
+        (["join", "wh2", "private-key"], "", [completion.FILES]),
+        (["authenticate", "wh0", "node_b"], "", [completion.FILES]),
         (["ping"], "", ["wh0"]),
         (["ping", "wh0"], "node", ["node_b"]),
         (["ping", "wh0", "node_b"], "", ["count", "json"]),

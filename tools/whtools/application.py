@@ -30,6 +30,10 @@ COMMANDS = {
     "up": Entry("Setup", "up", "Join a network: make an interface and start its daemon"),
     "down": Entry("Setup", "down", "Leave a network: stop the daemon of an interface"),
     "reload": Entry("Setup", "reload", "Read the network file again"),
+    "invite": Entry("Members", "invite", "Invite a member yet to come"),
+    "join": Entry("Members", "join", "Join a network by an invitation"),
+    "revoke": Entry("Members", "revoke", "Take a member or an invitation out of the network"),
+    "authenticate": Entry("Members", "authenticate", "Claim an alias with its private key"),
     "show": Entry("Status", "show", "Show interfaces, peers and paths (also: bare wh)"),
     "inspect": Entry("Status", "inspect", "Print everything a daemon knows, as JSON"),
     "lookup": Entry("Network", "lookup", "Look a peer up in the network"),
@@ -46,8 +50,7 @@ COMMANDS = {
 
 
 RESERVED = {
-    "auth": "comes with a later release",
-    "authenticate": "comes with a later release",
+    "auth": "is called wh authenticate",
     "p2p": "comes with a later release; direct paths are made without being asked for",
     "check-wg": "is not needed any more: WireHub carries its own WireGuard",
 }

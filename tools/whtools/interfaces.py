@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wh.errors import Code, IpcError
+from wh.errors import Code, IpcError, UsageError
 from wh.ipc import client
 from whtools.parameters import ALL
 
@@ -17,3 +17,16 @@ def named_or_all(interface: str) -> list[str]:
     if not running:
         raise IpcError("no interface is up", code=Code.NO_DAEMON, hint="start one with: wh up FILE")
     return running
+
+
+def the_only_one(interface: str | None) -> str:
+    """The named interface, or the one that is up. Raises IpcError where none is, UsageError where several
+    are."""
+    if interface is not None:
+        return interface
+    running = named_or_all(ALL)
+    if len(running) > 1:
+        raise UsageError(
+            "more than one interface is up", hint=f"say which: interface {{{' | '.join(running)}}}"
+        )
+    return running[0]

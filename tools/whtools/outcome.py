@@ -16,6 +16,7 @@ EXIT_USAGE = 2
 EXIT_NO_DAEMON = 3
 EXIT_NO_PERMISSION = 4
 EXIT_BAD_CONFIG = 5
+EXIT_BAD_INVITATION = 6
 EXIT_INTERNAL = 70
 """EX_SOFTWARE of sysexits.h."""
 EXIT_INTERRUPTED = 130
@@ -25,6 +26,7 @@ EXIT_BROKEN_PIPE = 141
 
 _CONFIGURATION_CODES = range(110, 130)
 """The network file's, in wh/errors.py."""
+_INVITATION_CODES = range(140, 150)
 _EXIT_BY_CODE = {
     "WH130": EXIT_USAGE,
     "WH210": EXIT_NO_PERMISSION,
@@ -35,8 +37,11 @@ _EXIT_BY_CODE = {
 
 def exit_code_of(code: str) -> int:
     """The exit code for an error's stable code (wh/errors.py)."""
-    if code[2:].isdecimal() and int(code[2:]) in _CONFIGURATION_CODES:
+    number = int(code[2:]) if code[2:].isdecimal() else 0
+    if number in _CONFIGURATION_CODES:
         return EXIT_BAD_CONFIG
+    if number in _INVITATION_CODES:
+        return EXIT_BAD_INVITATION
     return _EXIT_BY_CODE.get(code, EXIT_FAILED)
 
 

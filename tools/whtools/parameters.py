@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any
+from typing import Any, ClassVar
 
 import click
 from click.shell_completion import CompletionItem
@@ -47,6 +47,22 @@ class WholeNumber(click.IntRange):
         return number
 
 
+class Duration(click.types.StringParamType):
+    """A time such as 90s, 30m, 1h or 7d; a bare number is in seconds. Whole seconds, 1 at least."""
+
+    name = "time"
+    _UNITS: ClassVar = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, int):
+            return value
+        number, unit = (value[:-1], value[-1:]) if value[-1:] in self._UNITS else (value, "s")
+        seconds = int(number) * self._UNITS[unit] if number.isascii() and number.isdecimal() else 0
+        if not 1 <= seconds <= schema.EXPIRES_MAX_S:
+            self.fail(f"{value} is not a time such as 30m, 1h or 7d, of ten years at most", param, ctx)
+        return seconds
+
+
 class Interface(click.types.StringParamType):
     """An interface with a daemon, or one of some special words."""
 
@@ -62,15 +78,17 @@ class Interface(click.types.StringParamType):
 
 
 class Peer(click.types.StringParamType):
-    """A peer of the interface that was named before: its host name, or its key in either base64 form."""
+    """A peer of the interface that was named before, or of the only one: its host name, or its key in either
+    base64 form."""
 
     name = "peer"
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        interface = ctx.params.get("interface")
-        if not interface:
+        running = client.list_interfaces()
+        interface = ctx.params.get("interface") or (running[0] if len(running) == 1 else None)
+        if interface is None:
             return []
         with contextlib.suppress(IpcError):
             status = client.call(interface, schema.STATUS, schema.NoArguments(), timeout=COMPLETION_TIMEOUT_S)

@@ -105,6 +105,8 @@ class Renderer:
             yield f"not direct: {printable(peer.why_relayed)}"
         if peer.rtt_ms is not None:
             yield f"rtt {peer.rtt_ms:.1f} ms"
+        if self._everything and peer.check_words:
+            yield f"check words {' '.join(map(printable, peer.check_words))}"
         if self._everything and peer.mtu:
             yield f"path MTU {peer.mtu}"
         if peer.last_handshake_unix is not None:

@@ -19,6 +19,11 @@ POLL_INTERVAL_S = 0.02
 @click.argument("interface", type=Interface(), metavar="INTERFACE")
 def down(interface: str) -> None:
     """Stop the daemon of an interface; returns once it is gone."""
+    stop(interface)
+
+
+def stop(interface: str) -> None:
+    """Raises IpcError."""
     client.call(interface, schema.DOWN, schema.NoArguments(), timeout=STOP_TIMEOUT_S)
     deadline = time.monotonic() + STOP_TIMEOUT_S
     while interface in client.list_interfaces():

@@ -1,0 +1,231 @@
+"""The commands about who comes and who goes, and the files that `wh join` makes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import pytest
+from fake_daemon import INVITATION, OWN_KEY, PEER_KEY, PLACE, FakeDaemon
+from test_cli import NETWORK, Wh
+
+from wh.config.model import PeerKind
+from wh.config.parser import parse
+from wh.config.writer import render
+from wh.errors import Code, InvitationError
+from wh.trust.invitation import Flag, Invitation, encode
+from wh.wire.address import pack
+from whcore.keys import SecretKey, decode_key, encode_key_wg
+from whtools.commands.join import network_of, waiting_room
+from whtools.outcome import EXIT_BAD_CONFIG, EXIT_BAD_INVITATION, EXIT_NO_DAEMON, EXIT_OK, EXIT_USAGE
+
+SERVER, OWN = decode_key(PEER_KEY), decode_key(OWN_KEY)
+BOOT = bytes([9]) + bytes(31)
+INVITED = Invitation(
+    SERVER,
+    bytes(range(16)),
+    bootstraps=((BOOT, pack("192.0.2.7", 62096)),),
+    network_name="home",
+    namespace="family",
+    workbit=2,
+    network_secret=bytes(range(32)),
+)
+
+
+@pytest.fixture
+def wh(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Wh:
+    monkeypatch.setenv("WH_RUNDIR", str(tmp_path / "run"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net").write_text(NETWORK)
+    return Wh(capfd, monkeypatch)
+
+
+@pytest.fixture
+def daemon(wh: Wh) -> Iterator[FakeDaemon]:
+    with FakeDaemon() as running:
+        yield running
+
+
+# invite, revoke, authenticate
+
+
+def test_an_invitation_is_alone_on_standard_output(wh: Wh, daemon: FakeDaemon) -> None:
+    assert wh("invite", "guest", "expires", "90m") == EXIT_OK
+    assert wh.out == f"{INVITATION}\n"
+    assert "guest" in wh.err
+    assert "10.0.42.4" in wh.err
+    assert daemon.calls == [("invite", {"name": "guest", "expires_s": 5400})]
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("7", 7), ("90s", 90), ("1h", 3600), ("2d", 172800)])
+def test_times_have_units(wh: Wh, daemon: FakeDaemon, text: str, seconds: int) -> None:
+    assert wh("invite", "guest", "--expires", text, "--json") == EXIT_OK
+    assert json.loads(wh.out)["expires_unix"] == 1_700_000_000 + seconds
+
+
+@pytest.mark.parametrize("text", ["0", "h", "1w", "-1h", "1.5h", "99999d", "\u0661h"])
+def test_times_that_are_none_are_refused(wh: Wh, daemon: FakeDaemon, text: str) -> None:
+    assert wh("invite", "guest", f"--expires={text}") == EXIT_USAGE
+    assert daemon.calls == []
+
+
+def test_a_qr_code_holds_the_invitation_in_capitals(wh: Wh, daemon: FakeDaemon) -> None:
+    import segno
+
+    assert wh("invite", "guest", "qr") == EXIT_OK
+    code = segno.make(INVITATION.upper(), error="l")
+    assert code.mode == "alphanumeric"
+    assert len(wh.out.splitlines()) == 1 + (code.symbol_size(border=4)[1] + 1) // 2
+
+
+def test_several_interfaces_need_a_name(wh: Wh, daemon: FakeDaemon) -> None:
+    with FakeDaemon("wh1") as other:
+        assert wh("invite", "guest") == EXIT_USAGE
+        assert "wh0 | wh1" in wh.err
+        assert wh("revoke", "guest", "interface", "wh1") == EXIT_OK
+        assert other.calls == [("revoke", {"peer": "guest"})]
+    assert daemon.calls == []
+
+
+def test_without_a_daemon_nobody_is_invited(wh: Wh) -> None:
+    assert wh("invite", "guest") == EXIT_NO_DAEMON
+
+
+def test_a_revocation_tells_what_was_revoked(wh: Wh, daemon: FakeDaemon) -> None:
+    assert wh("revoke", "guest") == EXIT_OK
+    assert wh.out == "revoked the invitation of guest\n"
+    assert wh("revoke", "node_b") == EXIT_OK
+    assert wh.out == "revoked the member node_b\n"
+    assert wh("revoke", "node_b", "json") == EXIT_OK
+    assert json.loads(wh.out)["kind"] == "trust"
+
+
+def test_the_daemon_reads_the_alias_key_itself(wh: Wh, daemon: FakeDaemon) -> None:
+    assert wh("authenticate", "wh0", "node_b", "alias.sk") == EXIT_OK
+    assert wh.out == "you are guest, 10.0.42.4\ncheck words: acid barn cactus (node_b shows the same)\n"
+    assert daemon.calls == [
+        ("authenticate", {"peer": "node_b", "key_file": str(Path("alias.sk").absolute())})
+    ]
+    assert wh("authenticate", "wh0", "node_b", "alias.sk", "json") == EXIT_OK
+    assert json.loads(wh.out) == json.loads(msgspec.json.encode(PLACE))
+
+
+# join: what it refuses before it does anything
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("nonsense", "WH140"),
+        (INVITATION[:-5], "WH141"),
+        (INVITATION[:60] + ("a" if INVITATION[60] != "a" else "b") + INVITATION[61:], "WH142"),
+        ("wh3" + INVITATION[3:], "WH143"),
+        (encode(replace(INVITED, expiry=1)), "WH144"),
+        (encode(replace(INVITED, flags=Flag.STREAM)), "WH140"),
+    ],
+)
+@pytest.mark.parametrize("way", ["word", "file", "stdin", "variable"])
+def test_invitations_that_let_nobody_in_are_told_apart(
+    wh: Wh, monkeypatch: pytest.MonkeyPatch, way: str, text: str, code: str
+) -> None:
+    Path("word").write_text(f"{text}\n")
+    monkeypatch.setenv("WH_INVITATION", text)
+    words = {"word": [text], "file": ["./word"], "stdin": ["-"], "variable": []}[way]
+    assert wh("join", *words, "config", "./made", stdin=text) == EXIT_BAD_INVITATION
+    assert code in wh.err
+    assert "fix:" in wh.err
+    assert not Path("made").exists()
+    assert not Path("made.sk").exists()
+
+
+def test_an_invitation_must_come_from_somewhere(wh: Wh, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WH_INVITATION", raising=False)
+    assert wh("join", "config", "./made") == EXIT_USAGE
+    assert wh("join", "./nowhere", "config", "./made") == EXIT_BAD_INVITATION
+
+
+def test_an_invitation_for_oneself_is_told(wh: Wh) -> None:
+    secret = SecretKey.generate()
+    with Path("own.sk").open("wb") as file:
+        secret.write_fd(file.fileno())
+    Path("own.sk").chmod(0o600)
+    own = encode(replace(INVITED, server_key=secret.public_key))
+    assert wh("join", own, "private-key", "own.sk", "config", "./made") == EXIT_BAD_INVITATION
+    assert "WH145" in wh.err
+
+
+def test_nothing_is_overwritten(wh: Wh) -> None:
+    assert wh("join", INVITATION, "config", "./net") == EXIT_BAD_CONFIG
+    assert "exists" in wh.err
+    assert not Path("net.sk").exists()
+
+
+# join: the files
+
+
+def test_the_waiting_room_knows_the_way_and_makes_no_interface() -> None:
+    network = parse(render(waiting_room(INVITED)))
+    assert (network.namespace, network.workbit, network.subnet) == ("family", 2, None)
+    assert network.secret == encode_key_wg(bytes(range(32)))
+    assert [(peer.kind, peer.key) for peer in network.peers] == [
+        (PeerKind.BOOT, BOOT),
+        (PeerKind.PEER, SERVER),
+    ]
+
+
+def test_a_server_that_is_a_public_node_too_stands_once_in_the_waiting_room() -> None:
+    invited = replace(INVITED, bootstraps=((SERVER, pack("192.0.2.9", 1)), (SERVER, pack("192.0.2.9", 2))))
+    (peer,) = parse(render(waiting_room(invited))).peers
+    assert (peer.kind, str(peer.endpoint)) == (PeerKind.BOOT, "192.0.2.9:1")
+
+
+def test_the_network_file_has_what_the_invitation_and_the_server_said() -> None:
+    network = network_of(INVITED, PLACE, OWN)
+    assert (network.name, network.namespace, network.workbit, str(network.subnet)) == (
+        "home",
+        "family",
+        2,
+        "10.0.42.0/24",
+    )
+    told = [(each.kind.value, each.hostname, str(each.ip), str(each.endpoint)) for each in network.peers]
+    assert told == [
+        ("boot", None, "None", "192.0.2.7:62096"),
+        ("trust", "node_b", "10.0.42.3", "192.0.2.9:7"),
+        ("trust", "guest", "10.0.42.4", "None"),
+    ]
+    assert [peer.key for peer in network.peers] == [BOOT, SERVER, OWN]
+
+
+def test_a_server_that_is_no_member_is_not_trusted() -> None:
+    place = msgspec.structs.replace(PLACE, server_addresses=[], endpoint=None)
+    kinds = {peer.key: peer.kind for peer in network_of(INVITED, place, OWN).peers}
+    assert kinds == {BOOT: PeerKind.BOOT, SERVER: PeerKind.PEER, OWN: PeerKind.TRUST}
+    boot = replace(INVITED, bootstraps=((SERVER, pack("192.0.2.9", 1)),))
+    kinds = {peer.key: peer.kind for peer in network_of(boot, place, OWN).peers}
+    assert kinds == {SERVER: PeerKind.BOOT, OWN: PeerKind.TRUST}
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        {"subnet": None},
+        {"subnet": "0.0.0.0/0"},
+        {"subnet": "127.0.0.0/8"},
+        {"addresses": ["192.0.2.1"]},
+        {"addresses": ["10.0.42.3"]},
+        {"addresses": ["10.0.42.255"]},
+        {"name": "localhost"},
+        {"name": "node_b"},
+        {"name": "a b"},
+        {"name": "x\nboot"},
+        {"server_name": "#"},
+        {"endpoint": "nonsense:x"},
+    ],
+)
+def test_a_server_cannot_say_what_no_file_may(nonsense: dict[str, object]) -> None:
+    with pytest.raises(InvitationError) as caught:
+        network_of(INVITED, msgspec.structs.replace(PLACE, **nonsense), OWN)
+    assert caught.value.code == Code.INVITATION_FAILED

@@ -1,0 +1,31 @@
+"""`wh authenticate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import msgspec
+
+from wh.ipc import client, schema
+from whtools.application import command
+from whtools.membership import describe_place
+from whtools.parameters import Interface, Peer
+
+TIMEOUT_S = 30.0
+
+
+@command("authenticate")
+@click.argument("interface", type=Interface(), metavar="INTERFACE")
+@click.argument("peer", type=Peer(), metavar="{KEY | NAME}")
+@click.argument("key_file", type=click.Path(), metavar="KEYFILE")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def authenticate(interface: str, peer: str, key_file: str, as_json: bool) -> None:
+    """Claim an alias at a peer, with the alias's private key.
+
+    The peer's network file has the public half on an alias line; it becomes a trust line of our own key. The
+    daemon reads KEYFILE itself.
+    """
+    arguments = schema.AuthenticateArguments(peer, str(Path(key_file).absolute()))
+    place = client.call(interface, schema.AUTHENTICATE, arguments, timeout=TIMEOUT_S)
+    click.echo(msgspec.json.encode(place).decode() if as_json else "\n".join(describe_place(place)))

@@ -1,0 +1,49 @@
+"""`wh invite`."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import click
+import msgspec
+
+from wh.ipc import client, schema
+from whtools.application import command
+from whtools.interfaces import the_only_one
+from whtools.membership import print_qr
+from whtools.parameters import Duration, Interface
+from whtools.terminal import printable
+
+
+@command("invite")
+@click.argument("name", metavar="NAME")
+@click.option("--interface", type=Interface(), metavar="INTERFACE", help="Where more than one is up.")
+@click.option("--expires", type=Duration(), metavar="TIME", help="How long it is good, such as 30m, 1h, 7d.")
+@click.option("--qr", is_flag=True, help="Show it as a QR code too.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def invite(name: str, interface: str | None, expires: int | None, qr: bool, as_json: bool) -> None:
+    """Invite a member yet to come: keep NAME and an address for it, and print the invitation.
+
+    The invitation is a secret: the first who uses it (wh join) is in. It is printed alone on standard output;
+    what it is for goes to standard error. wh revoke NAME takes it back.
+    """
+    arguments = schema.InviteArguments(name, expires)
+    invited = client.call(the_only_one(interface), schema.INVITE, arguments)
+    if as_json:
+        click.echo(msgspec.json.encode(invited).decode())
+    else:
+        click.echo(printable(invited.invitation))
+        print(f"wh: {describe(invited)}", file=sys.stderr)
+    if qr:
+        print_qr(invited.invitation, sys.stderr if as_json else sys.stdout)
+
+
+def describe(invited: schema.Invited) -> str:
+    facts = [f"invitation for {printable(invited.name)}"]
+    if invited.address:
+        facts.append(f"address {printable(invited.address)}")
+    if invited.expires_unix is not None:
+        facts.append(time.strftime("until %Y-%m-%d %H:%M:%S %Z", time.localtime(invited.expires_unix)))
+    facts.append("the first who uses it is in")
+    return ", ".join(facts)

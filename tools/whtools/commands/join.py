@@ -1,0 +1,255 @@
+"""`wh join`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import click
+import msgspec
+
+from wh.config.model import Endpoint, Network, Peer, PeerKind
+from wh.config.parser import parse
+from wh.config.writer import render
+from wh.errors import Code, ConfigError, InvitationError, IpcError, SystemSetupError
+from wh.ipc import client, schema
+from wh.trust.invitation import Flag, Invitation
+from wh.wire.address import Address, ip_of, port_of
+from whcore.keys import SecretKey, encode_key, encode_key_wg
+from whtools import launcher
+from whtools.application import command
+from whtools.commands.down import stop
+from whtools.commands.up import check_interface, default_interface, describe, prepare_log
+from whtools.key_search import search
+from whtools.membership import describe_place, read_invitation
+from whtools.outcome import print_warning
+from whtools.parameters import OneOf, WholeNumber
+from whtools.private_key import read_key_file, to_descriptor
+
+CLAIM_TIMEOUT_S = 30.0
+DIRECTORY = Path("/etc/wirehub")
+
+
+@command("join")
+@click.argument("invitation", required=False, type=click.Path(), metavar="[INVITATION]")
+@click.option(
+    "--private-key", type=click.Path(), metavar="FILE", help="Our key; made if there is no such file."
+)
+@click.option("--config", type=click.Path(dir_okay=False), metavar="FILE", help="The network file to make.")
+@click.option(
+    "--interface", metavar="NAME", help="Name of the interface [wh- and the key's first characters]."
+)
+@click.option("--listen-port", type=WholeNumber(0, 0xFFFF), metavar="PORT", help="UDP port; 0: any.")
+@click.option("--mode", type=OneOf("unknown", "direct", "nat"), metavar="MODE", help="As of wh up.")
+@click.option("--no-hosts", is_flag=True, help="Leave /etc/hosts alone.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def join(
+    invitation: str | None,
+    private_key: str | None,
+    config: str | None,
+    interface: str | None,
+    listen_port: int | None,
+    mode: str | None,
+    no_hosts: bool,
+    as_json: bool,
+) -> None:
+    """Join a network by an INVITATION: make a key, claim the place, write the network file, start the daemon.
+
+    INVITATION is what wh invite printed, or a file that holds it, or - for standard input; without, it is
+    taken from the variable WH_INVITATION. The files are /etc/wirehub/NAME and NAME.sk, after the interface.
+    Joining once more with the same key is no second use.
+    """
+    text, invited = read_invitation(invitation)
+    check(invited)
+    known = key_file_of(private_key, config, interface)
+    secret, new = find_key(known, invited)
+    invited.check_usable(now_unix=time.time(), own_key=secret.public_key)
+    name = check_interface(interface or default_interface(secret))
+    config_path = Path(config) if config else DIRECTORY / name
+    key_path = known or beside(config_path)
+    check_place(config_path, key_path, new=new)
+    if new:
+        write_key(key_path, secret)
+    launch = launcher.Launch(
+        config_path=str(config_path.absolute()),
+        config_fd=-1,
+        key_fd=-1,
+        interface=name,
+        listen_port=listen_port,
+        mode=mode,
+        hosts=not no_hosts,
+        ephemeral=False,
+    )
+    place = claim(launch, secret, text, invited)
+    network = network_of(invited, place, secret.public_key)
+    write_file(config_path, render(network), 0o600)
+    ready = start(launch, secret, network)
+    secret.close()
+    for warning in ready.warnings:
+        print_warning(warning)
+    if as_json:
+        click.echo(msgspec.json.encode({"ready": ready, "place": place}).decode())
+    else:
+        click.echo("\n".join([describe(ready, network), *describe_place(place)]))
+
+
+def check(invited: Invitation) -> None:
+    """Before anything is made. Raises InvitationError."""
+    invited.check_usable(now_unix=time.time())
+    if invited.flags & Flag.STREAM:
+        raise InvitationError(
+            "the invitation is for a stream, not for a network",
+            code=Code.INVITATION_MALFORMED,
+            hint="use it with 0nc",
+        )
+
+
+def key_file_of(private_key: str | None, config: str | None, interface: str | None) -> Path | None:
+    """Where the key is, or will be; None where its own name decides that."""
+    if private_key is not None:
+        return Path(private_key)
+    if config is not None:
+        return beside(Path(config))
+    return None if interface is None else beside(DIRECTORY / interface)
+
+
+def beside(config_path: Path) -> Path:
+    return config_path.with_name(f"{config_path.name}.sk")
+
+
+def find_key(path: Path | None, invited: Invitation) -> tuple[SecretKey, bool]:
+    """The key of a file, or a new one with the work that the network asks for; whether it is new."""
+    if path is not None and path.exists():
+        return read_key_file(str(path)), False
+    return search(invited.workbit, invited.namespace), True
+
+
+def check_place(config_path: Path, key_path: Path, *, new: bool) -> None:
+    """Nothing is overwritten, and all can be written: the invitation is good for one use. Raises
+    SystemSetupError."""
+    for path in (config_path, key_path) if new else (config_path,):
+        if path.exists():
+            raise SystemSetupError(
+                f"{path} exists", code=Code.FILE_UNWRITABLE, hint="name another with: interface NAME"
+            )
+        try:
+            path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        except OSError as error:
+            raise _unwritable(path.parent, error) from None
+        if not os.access(path.parent, os.W_OK):
+            raise SystemSetupError(
+                f"no permission to write into {path.parent}", code=Code.NOT_PERMITTED, hint="run as root"
+            )
+
+
+def write_key(path: Path, secret: SecretKey) -> None:
+    """Before the claim: whoever has claimed with a key must still have it after a crash."""
+    with _new_file(path, 0o600) as descriptor:
+        secret.write_fd(descriptor)
+
+
+def write_file(path: Path, text: str, mode: int) -> None:
+    with _new_file(path, mode) as descriptor, os.fdopen(descriptor, "w", closefd=False) as file:
+        file.write(text)
+
+
+@contextlib.contextmanager
+def _new_file(path: Path, mode: int) -> Iterator[int]:
+    """On disk at the end. Raises SystemSetupError."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        try:
+            yield descriptor
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise _unwritable(path, error) from None
+
+
+def _unwritable(path: Path, error: OSError) -> SystemSetupError:
+    hint = "run as root" if isinstance(error, PermissionError) else ""
+    return SystemSetupError(f"cannot write {path}: {error.strerror}", code=Code.FILE_UNWRITABLE, hint=hint)
+
+
+def claim(launch: launcher.Launch, secret: SecretKey, text: str, invited: Invitation) -> schema.Authenticated:
+    """By a daemon that is in no overlay yet; the place that the server gave. Raises IpcError."""
+    start(launch, secret, waiting_room(invited))
+    try:
+        return client.call(
+            launch.interface, schema.CLAIM, schema.ClaimArguments(text), timeout=CLAIM_TIMEOUT_S
+        )
+    finally:
+        with contextlib.suppress(IpcError):
+            stop(launch.interface)
+
+
+def start(launch: launcher.Launch, secret: SecretKey, network: Network) -> schema.Ready:
+    """A daemon with this network, which it need not read from a file."""
+    config_fd = os.memfd_create("wirehub-network", os.MFD_CLOEXEC)
+    os.write(config_fd, render(network).encode())
+    os.lseek(config_fd, 0, os.SEEK_SET)
+    started = launch._replace(config_fd=config_fd, key_fd=to_descriptor(secret))
+    try:
+        return launcher.run_in_background(started, prepare_log(launch.interface))
+    finally:
+        os.close(started.config_fd)
+        os.close(started.key_fd)
+
+
+# Network files
+
+
+def waiting_room(invited: Invitation) -> Network:
+    """What is needed to find the server: no subnet and no members, so no interface is made."""
+    boots = boots_of(invited)
+    server = Peer(PeerKind.PEER, invited.server_key)
+    peers = boots if any(boot.key == server.key for boot in boots) else (*boots, server)
+    return settings_of(invited, peers)
+
+
+def network_of(invited: Invitation, place: schema.Authenticated, own_key: bytes) -> Network:
+    """The newcomer's network file. What the server says counts only as far as a network file may say it:
+    raises InvitationError where it is nonsense."""
+    boots = boots_of(invited)
+    server_line = [place.server_name, *place.server_addresses[:1], encode_key(invited.server_key)]
+    if place.endpoint is not None:
+        server_line.append(place.endpoint)
+    lines = [["trust", place.name, *place.addresses[:1], encode_key(own_key)]]
+    if place.server_addresses:
+        lines.insert(0, ["trust", *server_line])
+    elif all(boot.key != invited.server_key for boot in boots):
+        lines.insert(0, ["peer", *server_line])
+    text = "\n".join(" ".join(word for word in line if word) for line in lines)
+    try:
+        told = parse(f"subnet {place.subnet}\n{text}\n")
+        return parse(render(replace(settings_of(invited, (*boots, *told.peers)), subnet=told.subnet)))
+    except ConfigError as error:
+        raise InvitationError(
+            f"the node that invited gave a place that cannot be: {error}", code=Code.INVITATION_FAILED
+        ) from None
+
+
+def boots_of(invited: Invitation) -> tuple[Peer, ...]:
+    """One line a key: a network file takes no more."""
+    boots = {key: endpoint_of(address) for key, address in reversed(invited.bootstraps)}
+    return tuple(Peer(PeerKind.BOOT, key, endpoint=endpoint) for key, endpoint in boots.items())
+
+
+def endpoint_of(address: Address) -> Endpoint:
+    return Endpoint(str(ip_of(address)), port_of(address))
+
+
+def settings_of(invited: Invitation, peers: tuple[Peer, ...]) -> Network:
+    secret = invited.network_secret
+    return Network(
+        name=invited.network_name,
+        namespace=invited.namespace,
+        workbit=invited.workbit,
+        secret=None if secret is None else encode_key_wg(secret),
+        peers=peers,
+    )

@@ -1,0 +1,68 @@
+"""What the commands about who comes and goes share: invitations as words, and places as text."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
+
+from wh.errors import Code, InvitationError, SystemSetupError, UsageError
+from wh.ipc.schema import Authenticated
+from wh.trust.invitation import Invitation, decode_untrusted
+from whtools.terminal import printable
+
+VARIABLE = "WH_INVITATION"
+FILE_LEN_MAX = 64 * 1024
+
+
+def read_invitation(word: str | None) -> tuple[str, Invitation]:
+    """The text and what it says. word: the invitation itself, a file that holds it, `-` for standard input;
+    None: from the environment. Raises UsageError, SystemSetupError, InvitationError."""
+    text = _text_of(word)
+    try:
+        return text, decode_untrusted(text)
+    except InvitationError as error:
+        if text is word and "/" in text:
+            raise InvitationError(
+                f"{word} is neither an invitation nor a file", code=error.code, hint=error.hint
+            ) from None
+        raise
+
+
+def _text_of(word: str | None) -> str:
+    if word is None:
+        text = os.environ.get(VARIABLE)
+        if not text:
+            raise UsageError("no invitation is given", hint=f"as a word, in a file, by - or in {VARIABLE}")
+        return text
+    if word == "-":
+        return sys.stdin.read(FILE_LEN_MAX)
+    path = Path(word)
+    try:
+        if path.is_file():
+            with path.open(encoding="ascii", errors="replace") as file:
+                return file.read(FILE_LEN_MAX)
+    except OSError as error:
+        if error.strerror != "File name too long":
+            raise SystemSetupError(
+                f"cannot read {word}: {error.strerror}", code=Code.INVITATION_MALFORMED
+            ) from None
+    return word
+
+
+def describe_place(place: Authenticated) -> Iterator[str]:
+    """For two people who compare the words."""
+    who = printable(place.name or "a member")
+    addresses = ", ".join(map(printable, place.addresses))
+    yield f"you are {who}{f', {addresses}' if addresses else ''}"
+    server = printable(place.server_name or place.public_key)
+    yield f"check words: {' '.join(map(printable, place.check_words))} ({server} shows the same)"
+
+
+def print_qr(text: str, stream: TextIO) -> None:
+    """In capitals, which a QR code holds in fewer squares."""
+    import segno
+
+    segno.make(text.upper(), error="l").terminal(out=stream, compact=True)

@@ -99,7 +99,7 @@ class RelayService:
     def closed_by(self, event: MessageReceived, close: Close, now: Instant) -> bool:
         """A client wants a channel no more. False where it is none that we relay for it."""
         channel = self._tables.by_leg(close.channel)
-        if channel is None or channel.leg_of(event.peer) != close.channel:
+        if channel is None or not channel.is_leg_of(event.peer, close.channel):
             return False
         unwanted = close.reason == CloseReason.UNWANTED and event.peer == channel.target
         if unwanted:

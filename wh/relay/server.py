@@ -34,7 +34,11 @@ class RelayedChannel:
     trusted: bool
     answered: bool = False
 
+    def is_leg_of(self, key: Key, leg: int) -> bool:
+        return (key, leg) in ((self.opener, self.legs[0]), (self.target, self.legs[1]))
+
     def leg_of(self, client: Key) -> int:
+        """client: one of the two."""
         return self.legs[client == self.target]
 
     def other(self, client: Key) -> Key:

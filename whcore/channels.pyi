@@ -8,7 +8,8 @@ class Forwarded(NamedTuple):
     data: bytes
 
 class ChannelStatus(NamedTuple):
-    """Pairs are (the opener's, the target's). packets, bytes: of that side's, forwarded to the other."""
+    """Pairs are (the opener's, the target's). packets, bytes, last_at_ns: of that side's, forwarded to the other;
+    last_at_ns is at first when the channel was opened."""
 
     ids: tuple[int, int]
     places: tuple[_Place, _Place]
@@ -16,7 +17,7 @@ class ChannelStatus(NamedTuple):
     packets: tuple[int, int]
     bytes: tuple[int, int]
     drops: dict[str, int]
-    last_at_ns: int
+    last_at_ns: tuple[int, int]
 
 class ForwardCounters(NamedTuple):
     packets: int

@@ -77,7 +77,7 @@ cdef object status_of(const forward_status* status):
         packets=(status.packets[OPENER], status.packets[TARGET]),
         bytes=(status.bytes[OPENER], status.bytes[TARGET]),
         drops=drops_of(status.drops),
-        last_at_ns=status.last_at,
+        last_at_ns=(status.last_at[OPENER], status.last_at[TARGET]),
     )
 
 

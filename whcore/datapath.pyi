@@ -8,7 +8,7 @@ EVENT_NEW_PATH: Final = 2  # (kind, peer key, socket id, remote 18 bytes, channe
 EVENT_HANDSHAKE: Final = 3  # (kind, peer key): a WireGuard session is up
 EVENT_HANDSHAKE_FAILED: Final = 4  # (kind, peer key): REKEY_ATTEMPT_TIME passed
 EVENT_TUN_GONE: Final = 5  # (kind,): the interface was deleted
-EVENT_PATH_SILENT: Final = 6  # (kind, peer key): the second path is used too, since nothing is heard
+EVENT_PATH_SILENT: Final = 6  # (kind, peer key): nothing is heard on the first path; the second is used too
 
 PATHS_PRIMARY: Final = 0
 PATHS_DUPLICATE: Final = 1
@@ -36,6 +36,7 @@ class ControlDatagram(NamedTuple):
     remote: bytes  # 18 bytes: address 16, port 2 big-endian
     data: bytes
     channel: int = 0  # our leg at the relay `remote`; 0: it came directly
+    source: bytes = b""  # for send_control: where an answer should leave from
 
 class RelayStatus(NamedTuple):
     """One channel that we relay; pairs are (opener, target)."""
@@ -45,6 +46,7 @@ class RelayStatus(NamedTuple):
     packets: tuple[int, int]
     byte_counts: tuple[int, int]
     drops: int
+    silent_ns: tuple[int, int]  # since a datagram of that leg was last forwarded, or the channel was opened
 
 class Datapath:
     """A WireGuard device: native threads between one TUN and some UDP sockets (docs/design.md section 3)."""
@@ -74,10 +76,11 @@ class Datapath:
         self, public_key: bytes, paths: Sequence[Path], *, mode: int = 0, silence_ns: int = 0
     ) -> None:
         """At most two paths. PATHS_PRIMARY: the first; the second too once silence_ns passed since the first
-        packet that nothing was heard after (0: never). PATHS_DUPLICATE: both. PATHS_SPLIT: each inner flow on
-        one. Raises ValueError where a socket does not exist or is of the other address family."""
+        packet that nothing was heard after on the first path (0: never), which EVENT_PATH_SILENT tells once.
+        PATHS_DUPLICATE: both. PATHS_SPLIT: each inner flow on one. Raises ValueError where a socket does not
+        exist or is of the other address family."""
     def clear_silence(self, public_key: bytes) -> None:
-        """The peer was heard by other means: its silence starts anew."""
+        """The first path was found to work by other means: silence starts anew."""
     def forget_sources(self) -> None:
         """Addresses or routes of this host changed: let the kernel choose source addresses again."""
     def set_mtu(self, mtu: int) -> None:
@@ -89,8 +92,11 @@ class Datapath:
         """Readable while events or control datagrams wait."""
     def drain_events(self) -> list[tuple[object, ...]]: ...
     def drain_control(self, limit: int = 256) -> list[ControlDatagram]: ...
-    def send_control(self, socket: int, remote: bytes, data: bytes) -> bool:
-        """Send now, from the caller's thread; False (counted) where the socket would block or refused it."""
+    def send_control(
+        self, socket: int, remote: bytes, data: bytes, ttl: int = 0, *, source: bytes = b""
+    ) -> bool:
+        """Send now, from the caller's thread; False (counted) where the socket would block or refused it.
+        ttl: IPv4 TTL or IPv6 hop limit, 0: the host's. source: that of a ControlDatagram."""
     def relay_open(
         self,
         opener: tuple[int, bytes],
@@ -106,8 +112,8 @@ class Datapath:
     def relay_move(self, leg: int, client: tuple[int, bytes]) -> None:
         """The client of a leg is elsewhere now. Raises KeyError where there is no such leg."""
     def relay_close(self, leg: int) -> None: ...
-    def relay_expire(self, silence_ns: int) -> int:
-        """End the channels that forwarded nothing for so long; returns how many."""
+    def relay_expire(self, silence_ns: int) -> list[tuple[int, int]]:
+        """End the channels that forwarded nothing for so long; returns their leg ids."""
     def relay_limit(self, *, rate: int = 0, burst: int = 0, day_quota: int = 0) -> None:
         """Limits of all channels together that are not trusted."""
     def relay_status(self, leg: int) -> RelayStatus: ...

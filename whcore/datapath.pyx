@@ -6,13 +6,14 @@ from collections import namedtuple
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from whcore.allowedips cimport allowedips_insert, allowedips_remove, allowedips_remove_peer
 from whcore.cookie cimport cookie_checker_init, cookie_keys, cookie_keys_init
 from whcore.device cimport (
-    COUNTERS, MAX_DATAGRAM, MAX_PACKET, MAX_SOCKETS, MAX_WORKERS, RETIRED_SOCKET, device_destroy, device_init, peer_add, peer_find,
-    peer_heard, peer_remove, reclaim, record, retire_later, ring, ring_front, ring_pop, wh_device, wh_paths, wh_peer,
+    COUNTERS, MAX_DATAGRAM, MAX_PACKET, MAX_SOCKETS, MAX_WORKERS, RETIRED_SOCKET, device_destroy, device_init, path_fill,
+    peer_add, peer_find, peer_heard, peer_remove, reclaim, record, retire_later, ring, ring_front, ring_pop, send_datagrams,
+    source_was_refused, wh_device, wh_path, wh_paths, wh_peer,
 )
 from whcore.device_control cimport (
     adopt_paths, change_keepalive, fill_place, forget_all_sources, lock_peer, new_paths, renew_tunnels, settle_allowed,
@@ -20,19 +21,18 @@ from whcore.device_control cimport (
 )
 from whcore.errors cimport WH_E_LIMIT, WH_OK, raise_rc
 from whcore.forwarder cimport (
-    FORWARD_CODES, forward_close, forward_expire, forward_find, forward_limits, forward_move, forward_open,
+    FORWARD_CHANNELS, FORWARD_CODES, forward_close, forward_expire, forward_find, forward_limits, forward_move, forward_open,
     forward_place, forward_set_totals, forward_status,
 )
 from whcore.handshaker cimport handshaker_free, handshaker_init, handshaker_start, peer_initiate
 from whcore.kernel cimport (
-    MSG_DONTWAIT, SO_DOMAIN, SOL_SOCKET, close, eventfd_read, eventfd_write, getsockopt, pthread_join,
-    pthread_mutex_lock, pthread_mutex_unlock, sendto, sockaddr, sockaddr_storage, socklen_t, wh_exchange_u32,
-    wh_now_ns, wh_sockaddr, wh_store_u32,
+    SO_DOMAIN, SOL_SOCKET, close, errno, eventfd_read, eventfd_write, getsockopt, pthread_join, pthread_mutex_lock,
+    pthread_mutex_unlock, socklen_t, wh_exchange_u32, wh_now_ns, wh_store_u32,
 )
 from whcore.keys cimport SecretKey, secret_key_of
 from whcore.snapshot cimport allowed_by_slot, peer_snapshot, prefix_list, status_of, take_snapshot
 from whcore.sodium cimport sodium_free
-from whcore.udp cimport wh_udp_prepare
+from whcore.udp cimport wh_source, wh_udp_prepare
 from whcore.worker cimport worker_free, worker_init, worker_start, worker_unwatch, worker_watch
 
 from whcore.errors import SystemFailure
@@ -50,8 +50,8 @@ PATHS_PRIMARY = 0
 PATHS_DUPLICATE = 1
 PATHS_SPLIT = 2
 
-ControlDatagram = namedtuple("ControlDatagram", "socket remote data channel", defaults=(0,))
-RelayStatus = namedtuple("RelayStatus", "legs proved packets byte_counts drops")
+ControlDatagram = namedtuple("ControlDatagram", "socket remote data channel source", defaults=(0, b""))
+RelayStatus = namedtuple("RelayStatus", "legs proved packets byte_counts drops silent_ns")
 
 # In the order of the enum `counter` in device.pxd.
 COUNTER_NAMES = (
@@ -64,6 +64,13 @@ COUNTER_NAMES = (
 assert len(COUNTER_NAMES) == COUNTERS
 
 cdef int64_t SECOND = 1_000_000_000
+
+cdef enum:
+    SOURCE_LEN = 20             # of ControlDatagram.source: address 16, link 4
+
+cdef struct ended_channels:
+    uint32_t n
+    uint32_t ids[FORWARD_CHANNELS][2]
 
 
 cdef class Datapath:
@@ -336,8 +343,9 @@ cdef class Datapath:
         """At most two of (socket id, remote 18 bytes[, channel[, MTU in bytes]]). Staged packets go out at once.
 
         mode: PATHS_PRIMARY (the first; with silence_ns also the second, from that long after the first packet that
-        nothing was heard for, until something is heard), PATHS_DUPLICATE (both) or PATHS_SPLIT (each inner flow on
-        one). Raises ValueError where a socket does not exist or is of the other address family.
+        nothing was heard on the first path for, until something is, or clear_silence()), PATHS_DUPLICATE (both) or
+        PATHS_SPLIT (each inner flow on one). Handshakes begin on both. Raises ValueError where a socket does not exist
+        or is of the other address family.
         """
         cdef wh_device* dev = self.device()
         cdef const uint8_t* key = key_bytes(public_key)
@@ -359,7 +367,7 @@ cdef class Datapath:
         require(peer, public_key)
 
     def clear_silence(self, bytes public_key):
-        """The peer was heard by other means (a PROBE was answered): its silence starts anew."""
+        """The first path was found to work by other means (a PROBE was answered): silence starts anew."""
         cdef wh_device* dev = self.device()
         cdef const uint8_t* key = key_bytes(public_key)
         cdef wh_peer* peer
@@ -456,15 +464,16 @@ cdef class Datapath:
             raise KeyError(leg)
 
     def relay_expire(self, int64_t silence_ns):
-        """End the channels that forwarded nothing for so long. Returns how many."""
+        """End the channels that forwarded nothing for so long. Returns their leg ids, the opener's and the target's."""
         cdef wh_device* dev = self.device()
-        cdef uint32_t n
+        cdef ended_channels ended
+        ended.n = 0
         with nogil:
             pthread_mutex_lock(&dev.control_lock)
-            n = forward_expire(&dev.forwards, wh_now_ns(), silence_ns, NULL, NULL)
+            forward_expire(&dev.forwards, wh_now_ns(), silence_ns, note_ended, &ended)
             settle_forwards(dev)
             pthread_mutex_unlock(&dev.control_lock)
-        return n
+        return [(ended.ids[i][0], ended.ids[i][1]) for i in range(ended.n)]
 
     def relay_limit(self, *, uint64_t rate=0, uint32_t burst=0, uint64_t day_quota=0):
         """Limits of all channels together that are not trusted: bytes/s, bytes, bytes in 24 hours; 0: unlimited."""
@@ -478,6 +487,7 @@ cdef class Datapath:
         """RelayStatus of a leg's channel. Raises KeyError where there is none."""
         cdef wh_device* dev = self.device()
         cdef forward_status status
+        cdef int64_t now
         cdef int rc
         with nogil:
             pthread_mutex_lock(&dev.control_lock)
@@ -485,9 +495,11 @@ cdef class Datapath:
             pthread_mutex_unlock(&dev.control_lock)
         if rc != WH_OK:
             raise KeyError(leg)
+        now = wh_now_ns()
         return RelayStatus(
             (status.ids[0], status.ids[1]), bool(status.proved), (status.packets[0], status.packets[1]),
-            (status.bytes[0], status.bytes[1]), sum(status.drops[code] for code in range(FORWARD_CODES)))
+            (status.bytes[0], status.bytes[1]), sum(status.drops[code] for code in range(FORWARD_CODES)),
+            (now - status.last_at[0], now - status.last_at[1]))
 
     # --- events and control datagrams ---
 
@@ -522,29 +534,34 @@ cdef class Datapath:
                     break
                 found.append(ControlDatagram(waiting.socket, PyBytes_FromStringAndSize(<char*>waiting.remote, 18),
                                              PyBytes_FromStringAndSize(<char*>waiting.data, waiting.len),
-                                             waiting.channel))
+                                             waiting.channel, source_bytes(&waiting.source)))
                 ring_pop(&dev.workers[i].controls)
         if len(found) >= limit:
             eventfd_write(dev.event_fd, 1)
         return found
 
-    def send_control(self, int socket, bytes remote, bytes data):
-        """Send one datagram now, without blocking. False (counted) where the socket would block or refused."""
+    def send_control(self, int socket, bytes remote, bytes data, int ttl=0, *, bytes source=b""):
+        """Send one datagram now, without blocking. False (counted) where the socket would block or refused.
+
+        ttl: its IPv4 TTL or IPv6 hop limit, 1 to 255; 0: the host's. source: that of a ControlDatagram, to leave from the
+        address that it was sent to; while this host does not have that address any more, from any.
+        """
         cdef wh_device* dev = self.device()
-        cdef sockaddr_storage address
-        cdef socklen_t address_len = 0
         cdef const uint8_t* raw = data
         cdef const uint8_t* to = remote
         cdef size_t n = len(data)
-        cdef ssize_t sent = -1
-        if len(remote) != 18:
-            raise ValueError("a remote address has 18 bytes")
-        if 0 <= socket < MAX_SOCKETS and dev.sockets[socket].fd >= 0:
-            address_len = wh_sockaddr(&address, to, dev.sockets[socket].family)
-        if address_len:
+        cdef wh_path path
+        cdef bint sent = False
+        if len(remote) != 18 or not 0 <= ttl <= 255:
+            raise ValueError("a remote address has 18 bytes, a TTL is at most 255")
+        if path_fill(dev, &path, socket, to, 0) == WH_OK:
+            path.source = source_of(source)
             with nogil:
-                sent = sendto(dev.sockets[socket].fd, raw, n, MSG_DONTWAIT, <const sockaddr*>&address, address_len)
-        if sent != <ssize_t>n:
+                sent = send_datagrams(dev, &path, raw, n, 0, 0, <uint8_t>ttl)
+                if not sent and path.source.known and source_was_refused(errno):
+                    path.source.known = 0
+                    sent = send_datagrams(dev, &path, raw, n, 0, 0, <uint8_t>ttl)
+        if not sent:
             dev.control_refused += 1
             return False
         dev.control_sent += 1
@@ -634,3 +651,28 @@ cdef object take_events(ring* r, list found):
             found.append((kind, PyBytes_FromStringAndSize(<char*>waiting.key, 32)))
         ring_pop(r)
         waiting = ring_front(r)
+
+
+cdef object source_bytes(const wh_source* source):
+    if not source.known:
+        return b""
+    return PyBytes_FromStringAndSize(<const char*>source.address, 16) + PyBytes_FromStringAndSize(<const char*>&source.ifindex, 4)
+
+
+cdef wh_source source_of(bytes source) except *:
+    cdef wh_source found
+    cdef const uint8_t* raw = source
+    memset(&found, 0, sizeof(found))
+    if len(source) == SOURCE_LEN:
+        memcpy(found.address, raw, 16)
+        memcpy(&found.ifindex, raw + 16, 4)
+        found.known = 1
+    elif source:
+        raise ValueError("a source is what came with a control datagram")
+    return found
+
+
+cdef void note_ended(const forward_status* status, void* context) noexcept nogil:
+    cdef ended_channels* ended = <ended_channels*>context
+    memcpy(ended.ids[ended.n], status.ids, sizeof(status.ids))
+    ended.n += 1

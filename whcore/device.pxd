@@ -108,8 +108,8 @@ cdef struct wh_peer:
     uint32_t managed
     uint32_t handshake_wanted
     wh_paths* paths                 # atomic; NULL: none
-    int64_t silent_since            # the unanswered_at that EVENT_PATH_SILENT was raised for
-    int64_t unanswered_at           # when the first packet since the last received one was sent; 0: none; atomic
+    int64_t unanswered_at           # when the first packet was sent since silence last ended; 0: none; atomic
+    int64_t silence_at              # when the timer thread looks whether that was too long ago; 0: never; atomic
     wh_peer* next_in_bucket
     uint32_t stage_lock
     uint32_t staged
@@ -255,10 +255,18 @@ cdef void peer_set_paths(wh_device* dev, wh_peer* peer, wh_paths* paths) noexcep
 cdef void peer_amend_paths(wh_device* dev, wh_peer* peer, const wh_paths* before, wh_paths* after) noexcept nogil
 # The kernel refused our source address: send from wherever it likes from now on.
 cdef void peer_forget_source(wh_device* dev, wh_peer* peer) noexcept nogil
-# Something authenticated was heard from the peer: silence is over.
+# Silence is over.
 cdef void peer_heard(wh_peer* peer) noexcept nogil
-# It came on this path: adopt it for a plain peer, report it for a managed one.
+# Something authenticated came on this path: it ends silence unless it is the second of two that are watched; a plain
+# peer's becomes the one to send on, a managed peer's is reported where it is none of the peer's.
 cdef void peer_seen_on(wh_worker* w, wh_peer* peer, const wh_path* path, int64_t now) noexcept nogil
+# Whether something sent now goes out on the second path too (docs/protocol.md section 7, silence). wants_answer: from
+# now on the peer is expected to be heard.
+cdef bint peer_sends_twice(wh_device* dev, wh_peer* peer, const wh_paths* paths, bint wants_answer, int64_t now) noexcept nogil
+
+# Whether the second of two paths is kept for when the first is silent.
+cdef inline bint watches_silence(const wh_paths* paths) noexcept nogil:
+    return paths.n == 2 and paths.mode == PATHS_PRIMARY and paths.silence_ns != 0
 
 # Timers and handshakes.
 cdef void peer_check_at(wh_device* dev, wh_peer* peer, int64_t at) noexcept nogil
@@ -271,8 +279,13 @@ cdef size_t padded_len(const wh_device* dev, size_t n) noexcept nogil
 cdef void peer_stage(wh_worker* w, wh_peer* peer, const uint8_t* packet, size_t n, int64_t now) noexcept nogil
 cdef void peer_flush(wh_worker* w, wh_peer* peer, int64_t now) noexcept nogil
 cdef bint peer_send_keepalive(wh_worker* w, wh_peer* peer, int64_t now) noexcept nogil
-# data: n bytes with CHANNEL_HEADER_LEN bytes of room before it. Returns whether the kernel took it; errno says why not.
+# One send as it is, without a channel header: one datagram, or with segment_len a run of such datagrams. hop_limit 0:
+# the host's own. Returns whether the kernel took it; errno says why not.
+cdef bint send_datagrams(const wh_device* dev, const wh_path* path, const uint8_t* data, size_t n, uint16_t segment_len,
+                         uint8_t ecn, uint8_t hop_limit) noexcept nogil
+# data: n bytes with CHANNEL_HEADER_LEN bytes of room before it. Returns as above.
 cdef bint send_on_path(wh_device* dev, const wh_path* path, uint8_t* data, size_t n, uint8_t ecn) noexcept nogil
-# The same to a peer: on the first path, from another source address if the kernel refuses the one we had.
-cdef bint send_to_peer(wh_device* dev, wh_peer* peer, uint8_t* data, size_t n, uint8_t ecn) noexcept nogil
+# The same to a peer: on the first path, and with `twice` on the second where there is one; from another source address
+# if the kernel refuses the one we had. Returns how many copies the kernel took.
+cdef int send_to_peer(wh_device* dev, wh_peer* peer, uint8_t* data, size_t n, uint8_t ecn, bint twice) noexcept nogil
 cdef bint source_was_refused(int error) noexcept nogil

@@ -1,6 +1,6 @@
 """Shared state of one data plane: see device.pxd for structs, locks and contracts."""
 
-from libc.stdint cimport INT64_MAX, UINT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MAX, UINT64_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy, memset
 
@@ -29,7 +29,7 @@ from whcore.tunnel cimport (
     DATA_HEADER_LEN, MESSAGE_DATA, TAG_LEN, TRAFFIC_DATA, TRAFFIC_KEEPALIVE, keypair, retired_keypairs, tunnel_claim,
     tunnel_init, tunnel_rekey_after_send, tunnel_sent, tunnel_zero,
 )
-from whcore.udp cimport CONTROL_WORDS, wh_source, wh_udp_control
+from whcore.udp cimport CONTROL_WORDS, wh_source, wh_udp_control, wh_udp_hop_limit
 
 cdef int64_t SECOND = 1_000_000_000
 # A staged packet older than this is of no use to whoever sent it (TCP and ping have long retried).
@@ -448,6 +448,8 @@ cdef void peer_seen_on(wh_worker* w, wh_peer* peer, const wh_path* path, int64_t
     if paths != NULL:
         for i in range(paths.n):
             known = known or path_is(&paths.at[i], path.socket, path.remote, path.channel)
+    if paths == NULL or not watches_silence(paths) or path_is(&paths.at[0], path.socket, path.remote, path.channel):
+        peer_heard(peer)
     if peer.managed:
         if known:
             return
@@ -471,6 +473,28 @@ cdef void peer_seen_on(wh_worker* w, wh_peer* peer, const wh_path* path, int64_t
 
 cdef inline bint same_source(const wh_source* a, const wh_source* b) noexcept nogil:
     return a.known == b.known and a.ifindex == b.ifindex and memcmp(a.address, b.address, 16) == 0
+
+
+cdef bint peer_sends_twice(wh_device* dev, wh_peer* peer, const wh_paths* paths, bint wants_answer, int64_t now) noexcept nogil:
+    cdef int64_t since = wh_load_i64(&peer.unanswered_at)
+    if since == 0:
+        since = now
+        if wants_answer:
+            wh_store_i64(&peer.unanswered_at, now)
+            if watches_silence(paths):
+                watch_silence(dev, peer, now + paths.silence_ns)
+    if watches_silence(paths):
+        return now - since >= paths.silence_ns
+    return paths.n == 2 and paths.mode == PATHS_DUPLICATE
+
+
+cdef void watch_silence(wh_device* dev, wh_peer* peer, int64_t at) noexcept nogil:
+    """One look is armed at a time, however often silence begins and ends before it: the timer thread, which finds out
+    then whether to look again, is woken no more often than silence takes."""
+    wh_fence()          # who takes the look away reads unanswered_at after that
+    if wh_load_i64(&peer.silence_at) == 0:
+        wh_store_i64(&peer.silence_at, at)
+        peer_check_at(dev, peer, at)
 
 
 # --- timers ---------------------------------------------------------------------------------------------------------
@@ -517,41 +541,48 @@ cdef bint source_was_refused(int error) noexcept nogil:
     return error == EINVAL or error == EADDRNOTAVAIL or error == ENODEV or error == ENETUNREACH
 
 
-cdef bint send_on_path(wh_device* dev, const wh_path* path, uint8_t* data, size_t n, uint8_t ecn) noexcept nogil:
+cdef bint send_datagrams(const wh_device* dev, const wh_path* path, const uint8_t* data, size_t n, uint16_t segment_len,
+                         uint8_t ecn, uint8_t hop_limit) noexcept nogil:
     cdef uint64_t control[CONTROL_WORDS]
     cdef iovec vector
     cdef msghdr message
-    cdef int fd = dev.sockets[path.socket].fd
-    if fd < 0:
-        return False
-    if path.channel:
-        put_channel_header(data - CHANNEL_HEADER_LEN, path.channel)
-        data -= CHANNEL_HEADER_LEN
-        n += CHANNEL_HEADER_LEN
-    vector.iov_base = data
+    cdef int fd = dev.sockets[path.socket].fd, family = dev.sockets[path.socket].family
+    vector.iov_base = <void*>data
     vector.iov_len = n
     memset(&message, 0, sizeof(message))
     message.msg_name = <void*>&path.address
     message.msg_namelen = path.address_len
     message.msg_iov = &vector
     message.msg_iovlen = 1
-    wh_udp_control(&message, control, dev.sockets[path.socket].family, 0, ecn, &path.source)
+    wh_udp_control(&message, control, family, segment_len, ecn, &path.source)
+    if hop_limit:
+        wh_udp_hop_limit(&message, control, family, hop_limit)
     return sendmsg(fd, &message, MSG_DONTWAIT) == <ssize_t>n
 
 
-cdef bint send_to_peer(wh_device* dev, wh_peer* peer, uint8_t* data, size_t n, uint8_t ecn) noexcept nogil:
+cdef bint send_on_path(wh_device* dev, const wh_path* path, uint8_t* data, size_t n, uint8_t ecn) noexcept nogil:
+    if path.channel:
+        data -= CHANNEL_HEADER_LEN
+        n += CHANNEL_HEADER_LEN
+        put_channel_header(data, path.channel)
+    return send_datagrams(dev, path, data, n, 0, ecn, 0)
+
+
+cdef int send_to_peer(wh_device* dev, wh_peer* peer, uint8_t* data, size_t n, uint8_t ecn, bint twice) noexcept nogil:
     cdef wh_paths* paths = <wh_paths*>wh_load_ptr(&peer.paths)
     cdef wh_path path
+    cdef int i, copies = 0
     if paths == NULL:
-        return False
-    path = paths.at[0]
-    if send_on_path(dev, &path, data, n, ecn):
-        return True
-    if not path.source.known or not source_was_refused(errno):
-        return False
-    peer_forget_source(dev, peer)
-    path.source.known = 0
-    return send_on_path(dev, &path, data, n, ecn)
+        return 0
+    for i in range(paths.n if twice else 1):
+        path = paths.at[i]
+        if send_on_path(dev, &path, data, n, ecn):
+            copies += 1
+        elif path.source.known and source_was_refused(errno):
+            peer_forget_source(dev, peer)
+            path.source.known = 0
+            copies += send_on_path(dev, &path, data, n, ecn)
+    return copies
 
 
 cdef bint seal_and_send(wh_worker* w, wh_peer* peer, keypair* kp, uint64_t counter, uint8_t* plaintext, size_t n,
@@ -560,14 +591,19 @@ cdef bint seal_and_send(wh_worker* w, wh_peer* peer, keypair* kp, uint64_t count
     cdef uint8_t ecn = packet_ecn(plaintext) if n else 0
     cdef size_t padded = data_frame(dev, kp, counter, plaintext, n)
     cdef size_t total = DATA_HEADER_LEN + padded + TAG_LEN
+    cdef wh_paths* paths = <wh_paths*>wh_load_ptr(&peer.paths)
+    cdef bint twice = paths != NULL and peer_sends_twice(dev, peer, paths, n > 0, now)
+    cdef int copies
     aead_seal(plaintext, plaintext, padded, NULL, 0, counter, kp.send_key)
     peer_check_at(dev, peer, tunnel_sent(&peer.tunnel, TRAFFIC_DATA if n else TRAFFIC_KEEPALIVE, now))
-    if not send_to_peer(dev, peer, plaintext - DATA_HEADER_LEN, total, ecn):
+    copies = send_to_peer(dev, peer, plaintext - DATA_HEADER_LEN, total, ecn, twice)
+    if copies == 0:
         w.counters[DROP_SEND] += 1
         return False
-    w.counters[COUNT_TX_DATA] += 1
-    wh_add_u64(&peer.tx_bytes, total)
-    wh_add_u64(&peer.tx_packets, 1)
+    w.counters[COUNT_TX_DATA] += copies
+    w.counters[COUNT_DUPLICATED] += copies - 1
+    wh_add_u64(&peer.tx_bytes, copies * total)
+    wh_add_u64(&peer.tx_packets, copies)
     if tunnel_rekey_after_send(kp, now):
         peer_want_handshake(dev, peer)
     return True

@@ -90,7 +90,7 @@ cdef struct forward_channel:
     uint64_t packets[2]                 # forwarded, by the side that sent them
     uint64_t bytes[2]                   # whole datagrams with their channel header
     uint64_t drops[FORWARD_CODES]       # datagrams, by reason
-    int64_t last_at                     # of the last datagram forwarded
+    int64_t last_at[2]                  # of the last datagram forwarded, by the side that sent it; at first of the opening
 
 cdef struct forward_table:
     forward_leg** buckets
@@ -115,7 +115,7 @@ cdef struct forward_status:             # of one channel, read at one moment
     uint64_t packets[2]
     uint64_t bytes[2]
     uint64_t drops[FORWARD_CODES]
-    int64_t last_at
+    int64_t last_at[2]
 
 ctypedef void (*forward_visitor)(const forward_status* status, void* context) noexcept nogil
 

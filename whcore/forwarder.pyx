@@ -110,7 +110,7 @@ cdef int forward_open(forward_table* t, const forward_place* opener, const forwa
     set_bucket(&channel.bucket, limits.rate, limits.burst)
     channel.quota = limits.quota
     channel.trusted = limits.trusted
-    channel.last_at = now
+    channel.last_at[OPENER] = channel.last_at[TARGET] = now
     ids[OPENER] = channel.legs[OPENER].id = unused_id(t, 0)
     ids[TARGET] = channel.legs[TARGET].id = unused_id(t, ids[OPENER])
     link_leg(t, &channel.legs[OPENER])
@@ -192,7 +192,7 @@ cdef void read_status(forward_channel* channel, forward_status* status) noexcept
     memcpy(status.packets, channel.packets, sizeof(status.packets))
     memcpy(status.bytes, channel.bytes, sizeof(status.bytes))
     memcpy(status.drops, channel.drops, sizeof(status.drops))
-    status.last_at = channel.last_at
+    memcpy(status.last_at, channel.last_at, sizeof(status.last_at))
     wh_spin_unlock(&channel.lock)
 
 
@@ -205,7 +205,7 @@ cdef uint32_t forward_expire(forward_table* t, int64_t now, int64_t silence_ns, 
     while channel != NULL:
         following = channel.following
         read_status(channel, &status)
-        if now - status.last_at >= silence_ns:
+        if now - max(status.last_at[OPENER], status.last_at[TARGET]) >= silence_ns:
             if visit != NULL:
                 visit(&status, context)
             take_out(t, channel)
@@ -330,7 +330,7 @@ cdef size_t admit(forward_table* t, forward_leg* leg, size_t n, size_t segment_l
         bucket_take(&channel.bucket, admitted, now)
         channel.packets[leg.side] += segments_in(admitted, segment_len)
         channel.bytes[leg.side] += admitted
-        channel.last_at = max(channel.last_at, now)
+        channel.last_at[leg.side] = max(channel.last_at[leg.side], now)
     wh_spin_unlock(&channel.lock)
     return admitted
 

@@ -1,15 +1,13 @@
 """The worker's part in relaying: see forwarding.pxd. Payload is neither copied nor read: what GRO made one receive
 leaves as one send."""
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memset
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
 
-from whcore.device cimport COUNT_FORWARDED, COUNT_TX_SENDS, DROP_FORWARD, DROP_SEND, wh_device, wh_path, wh_worker
+from whcore.device cimport COUNT_FORWARDED, COUNT_TX_SENDS, DROP_FORWARD, DROP_SEND, send_datagrams, wh_path, wh_worker
 from whcore.forwarder cimport (
     CHANNEL_FROM_RELAY, FORWARD_MIXED, FORWARD_OK, channel_header, forward_segments, forward_verdict,
 )
-from whcore.kernel cimport EIO, EMSGSIZE, MSG_DONTWAIT, errno, iovec, msghdr, sendmsg, wh_wire_address
-from whcore.udp cimport CONTROL_WORDS, wh_udp_control
+from whcore.kernel cimport EIO, EMSGSIZE, errno, wh_wire_address
 from whcore.worker cimport RUN_BYTES, scratch
 
 
@@ -38,7 +36,8 @@ cdef bint forward_run(wh_worker* w, scratch* s, int i, uint8_t* data, size_t n, 
 cdef void send_run(wh_worker* w, const wh_path* path, uint8_t* data, size_t n, size_t segment_len, uint8_t ecn) noexcept nogil:
     cdef size_t at = 0, length
     if n > segment_len and segment_len <= w.device.sockets[path.socket].segment_limit:
-        if send_datagrams(w, path, data, n, <uint16_t>segment_len, ecn):
+        if send_datagrams(w.device, path, data, n, <uint16_t>segment_len, ecn, 0):
+            w.counters[COUNT_TX_SENDS] += 1
             return
         if errno == EIO:
             w.device.sockets[path.socket].segment_limit = 0     # no checksums in hardware on the way
@@ -49,25 +48,5 @@ cdef void send_run(wh_worker* w, const wh_path* path, uint8_t* data, size_t n, s
             return
     while at < n:
         length = min(segment_len, n - at)
-        if not send_datagrams(w, path, data + at, length, 0, ecn):
-            w.counters[DROP_SEND] += 1
+        w.counters[COUNT_TX_SENDS if send_datagrams(w.device, path, data + at, length, 0, ecn, 0) else DROP_SEND] += 1
         at += length
-
-
-cdef bint send_datagrams(wh_worker* w, const wh_path* path, uint8_t* data, size_t n, uint16_t segment_len,
-                         uint8_t ecn) noexcept nogil:
-    cdef uint64_t control[CONTROL_WORDS]
-    cdef iovec vector
-    cdef msghdr message
-    vector.iov_base = data
-    vector.iov_len = n
-    memset(&message, 0, sizeof(message))
-    message.msg_name = <void*>&path.address
-    message.msg_namelen = path.address_len
-    message.msg_iov = &vector
-    message.msg_iovlen = 1
-    wh_udp_control(&message, control, w.device.sockets[path.socket].family, segment_len, ecn, &path.source)
-    if sendmsg(w.device.sockets[path.socket].fd, &message, MSG_DONTWAIT) != <ssize_t>n:
-        return False
-    w.counters[COUNT_TX_SENDS] += 1
-    return True

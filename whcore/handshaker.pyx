@@ -12,11 +12,12 @@ from whcore.arena cimport arena_alloc, arena_free
 from whcore.cookie cimport cookie_check_mac1, cookie_check_mac2, cookie_consume, cookie_make, rate_limiter_allow
 from whcore.device cimport (
     COUNT_COOKIE_SENT, COUNT_RX_HANDSHAKE, COUNT_TX_HANDSHAKE, DROP_HANDSHAKE, DROP_INDEX, DROP_LENGTH, DROP_MAC,
-    DROP_SEND, DROP_STAGE_OLD, EVENT_HANDSHAKE, EVENT_HANDSHAKE_FAILED, EVENT_PATH_WANTED, index_bind, index_claim,
+    DROP_SEND, DROP_STAGE_OLD, EVENT_HANDSHAKE, EVENT_HANDSHAKE_FAILED, EVENT_PATH_SILENT, EVENT_PATH_WANTED, index_bind,
+    index_claim,
     index_entry, index_find, index_release, path_fill, peer_at, peer_check_at, peer_find, peer_flush,
-    peer_forget_source, peer_heard, peer_seen_on, peer_send_keepalive, raise_event, reclaim, record, retire_keypairs,
-    ring, ring_free, ring_front, ring_init, ring_pop, send_on_path, send_to_peer, staged_packet, wh_device, wh_path,
-    wh_peer, wh_worker,
+    peer_forget_source, peer_seen_on, peer_send_keepalive, raise_event, reclaim, record, retire_keypairs,
+    ring, ring_free, ring_front, ring_init, ring_pop, send_on_path, send_to_peer, staged_packet, watches_silence,
+    wh_device, wh_path, wh_paths, wh_peer, wh_worker,
 )
 from whcore.forwarder cimport CHANNEL_HEADER_LEN
 from whcore.errors cimport WH_E_MEMORY, WH_OK
@@ -148,6 +149,29 @@ cdef void check_peer(wh_device* dev, wh_peer* peer, uint32_t slot, int64_t now) 
     if wanted or actions & ACTION_INITIATE:
         peer_initiate(dev, peer, False, now)
     peer_check_at(dev, peer, next_at)
+    peer_check_at(dev, peer, check_silence(dev, peer, now))
+
+
+cdef int64_t check_silence(wh_device* dev, wh_peer* peer, int64_t now) noexcept nogil:
+    """Tell the engine once that what was sent on the first path has been unanswered for as long as the paths allow.
+    Returns when to look again."""
+    cdef int64_t at = wh_load_i64(&peer.silence_at), since
+    cdef const wh_paths* paths = peer.paths
+    if at == 0:
+        return INT64_MAX
+    if at > now:
+        return at
+    wh_store_i64(&peer.silence_at, 0)
+    wh_fence()          # who begins a silence sets unanswered_at before it finds that a look is armed
+    since = wh_load_i64(&peer.unanswered_at)
+    if since == 0 or paths == NULL or not watches_silence(paths):
+        return INT64_MAX
+    at = since + paths.silence_ns
+    if at > now:
+        wh_store_i64(&peer.silence_at, at)
+        return at
+    raise_event(&dev.timer, EVENT_PATH_SILENT, peer.tunnel.remote_static, &paths.at[0])
+    return INT64_MAX
 
 
 cdef void zero_peer(wh_device* dev, wh_peer* peer) noexcept nogil:
@@ -218,7 +242,8 @@ cdef void peer_initiate(wh_device* dev, wh_peer* peer, bint force, int64_t now) 
         index_release(dev, index)
         return
     peer_check_at(dev, peer, tunnel_initiation_sent(&peer.tunnel, now))
-    count_handshake(dev, send_to_peer(dev, peer, message, INITIATION_LEN, 0))
+    # Which of two paths works is not known before there is a session.
+    count_handshake(dev, send_to_peer(dev, peer, message, INITIATION_LEN, 0, True) > 0)
 
 
 cdef void count_handshake(wh_device* dev, bint sent) noexcept nogil:
@@ -337,7 +362,6 @@ cdef void handle_initiation(wh_device* dev, record* message, int64_t now) noexce
     peer_check_at(dev, peer, tunnel_received(&peer.tunnel, TRAFFIC_HANDSHAKE, now))
     peer_check_at(dev, peer, tunnel_sent(&peer.tunnel, TRAFFIC_HANDSHAKE, now))
     peer_check_at(dev, peer, peer.tunnel.zero_at)
-    peer_heard(peer)
     # A response goes to where its initiation came from, whatever the peer's path is.
     if source_path(dev, message, &path) == WH_OK:
         count_handshake(dev, send_on_path(dev, &path, response, RESPONSE_LEN, 0))
@@ -388,7 +412,6 @@ cdef void handle_response(wh_device* dev, record* message, int64_t now) noexcept
     index_bind(dev, index, fresh)
     retire_keypairs(dev, &old)
     peer_check_at(dev, peer, peer.tunnel.zero_at)
-    peer_heard(peer)
     if source_path(dev, message, &path) == WH_OK:
         peer_seen_on(&dev.timer, peer, &path, now)
     peer_check_at(dev, peer, tunnel_received(&peer.tunnel, TRAFFIC_HANDSHAKE, now))

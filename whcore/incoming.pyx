@@ -8,7 +8,7 @@ from whcore.device cimport (
     CONTROL_DATA, COUNT_RX_CONTROL, COUNT_RX_DATA, COUNT_RX_RECEIVES, COUNT_TUN_WRITES, DROP_AUTH, DROP_ECN,
     DROP_EXPIRED, DROP_INDEX, DROP_INNER, DROP_LENGTH, DROP_QUEUE_FULL, DROP_REPLAY, DROP_SOURCE, DROP_TRUNCATED,
     DROP_TUN_WRITE, DROP_UNKNOWN, EVENT_HANDSHAKE, HANDSHAKE_DATA, MAX_DATAGRAM, index_entry, index_find, path_fill,
-    peer_at, peer_check_at, peer_flush, peer_heard, peer_seen_on, peer_want_handshake, raise_event, record,
+    peer_at, peer_check_at, peer_flush, peer_seen_on, peer_want_handshake, raise_event, record,
     retire_keypairs, ring, ring_publish, ring_reserve, wh_path, wh_peer, wh_worker,
 )
 from whcore.errors cimport WH_OK
@@ -223,7 +223,6 @@ cdef void accept_run(wh_worker* w, scratch* s, int first, int last, int socket, 
     if <keypair*>wh_load_ptr(&peer.tunnel.next) == kp:
         confirm_session(w, peer, kp, now)
     note_source(w, s, peer, &s.arrivals[first], socket, now)
-    peer_heard(peer)
     w.counters[COUNT_RX_DATA] += packets
     wh_add_u64(&peer.rx_bytes, bytes)
     wh_add_u64(&peer.rx_packets, packets)

@@ -11,15 +11,15 @@ from whcore.aead cimport aead_default
 from whcore.allowedips cimport ALLOWEDIPS_NONE
 from whcore.device cimport (
     COUNT_DUPLICATED, COUNT_TUN_READS, COUNT_TX_DATA, COUNT_TX_SENDS, DROP_INNER, DROP_NO_PEER, DROP_OFFLOAD,
-    DROP_SEND, EVENT_PATH_SILENT, HEADROOM, MAX_DATAGRAM, PATHS_DUPLICATE, PATHS_PRIMARY, PATHS_SPLIT, VNET_HEADER_LEN,
-    data_frame, peer_at, peer_check_at, peer_flush, peer_forget_source, peer_stage, peer_want_handshake, raise_event,
-    source_was_refused, wh_path, wh_paths, wh_peer, wh_worker,
+    DROP_SEND, HEADROOM, MAX_DATAGRAM, PATHS_SPLIT, VNET_HEADER_LEN, data_frame, peer_at, peer_check_at, peer_flush,
+    peer_forget_source, peer_sends_twice, peer_stage, peer_want_handshake, source_was_refused, wh_path, wh_paths, wh_peer,
+    wh_worker,
 )
 from whcore.forwarder cimport CHANNEL_HEADER_LEN, put_channel_header
 from whcore.inner cimport answer_too_big, flow_hash, inner_length, inner_limit, inner_peer
 from whcore.kernel cimport (
     EBADF, EBADFD, EIO, EMSGSIZE, EPOLL_CTL_DEL, MSG_DONTWAIT, epoll_ctl, epoll_event, errno, eventfd_write, iovec, mmsghdr,
-    msghdr, readv, sendmmsg, wh_add_u64, wh_load_i64, wh_load_ptr, wh_load_u32, wh_now_ns, wh_store_i64, wh_store_u32,
+    msghdr, readv, sendmmsg, wh_add_u64, wh_load_ptr, wh_load_u32, wh_now_ns, wh_store_u32,
 )
 from whcore.offload cimport link_header_off, packet_ecn, split_begin, split_len, split_plan, split_write, virtio_net_hdr
 from whcore.tunnel cimport (
@@ -123,7 +123,7 @@ cdef void take_frame(wh_worker* w, scratch* s, burst* b, size_t length) noexcept
     if kp == NULL:
         stage_segments(w, s, peer, &plan, segments, b)
         return
-    both = wants_both(w, peer, paths, b.now)
+    both = peer_sends_twice(w.device, peer, paths, True, b.now)
     second = paths.n == 2 and paths.mode == PATHS_SPLIT and flow_hash(s.tun_frame) & 1
     for i in range(segments):
         add_frame(w, s, b, &plan, i)
@@ -149,24 +149,6 @@ cdef void stage_segments(wh_worker* w, scratch* s, wh_peer* peer, split_plan* pl
         peer_stage(w, peer, packet, split_len(plan, i), b.now)
     # A session may have come up since the look before: flushing finds out, or asks for one.
     peer_flush(w, peer, b.now)
-
-
-cdef bint wants_both(wh_worker* w, wh_peer* peer, const wh_paths* paths, int64_t now) noexcept nogil:
-    """Whether a peer's packets go out on its second path too (docs/protocol.md section 7, silence)."""
-    cdef int64_t since = wh_load_i64(&peer.unanswered_at)
-    if since == 0:
-        wh_store_i64(&peer.unanswered_at, now)
-        since = now
-    if paths.n < 2:
-        return False
-    if paths.mode == PATHS_DUPLICATE:
-        return True
-    if paths.mode != PATHS_PRIMARY or paths.silence_ns == 0 or now - since < paths.silence_ns:
-        return False
-    if peer.silent_since != since:
-        peer.silent_since = since
-        raise_event(w, EVENT_PATH_SILENT, peer.tunnel.remote_static, &paths.at[0])
-    return True
 
 
 # --- frame and seal -------------------------------------------------------------------------------------------------

@@ -134,6 +134,16 @@ static inline void wh_udp_control(struct msghdr *message, void *buffer, int fami
 		message->msg_control = NULL;
 }
 
+/* hop_limit: 1 to 255, for this datagram alone. buffer: the one of wh_udp_control, which was called before. */
+static inline void wh_udp_hop_limit(struct msghdr *message, void *buffer, int family, uint8_t hop_limit)
+{
+	int value = hop_limit;
+
+	message->msg_control = buffer;
+	wh_add_control(message, family == AF_INET ? IPPROTO_IP : IPPROTO_IPV6,
+		       family == AF_INET ? IP_TTL : IPV6_HOPLIMIT, &value, sizeof(value));
+}
+
 /* TUN offloads: what this kernel grants of the wanted ones, stepping down. Returns the granted TUN_F_* bits. */
 #ifndef TUN_F_USO4
 #define TUN_F_USO4 0x20 /* linux/if_tun.h, since 6.2 */

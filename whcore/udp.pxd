@@ -27,6 +27,7 @@ cdef extern from "udp.h" nogil:
     void wh_udp_received(msghdr* message, wh_ancillary* out)
     void wh_udp_control(msghdr* message, void* buffer, int family, uint16_t segment_len, uint8_t ecn,
                         const wh_source* source)
+    void wh_udp_hop_limit(msghdr* message, void* buffer, int family, uint8_t hop_limit)
     unsigned int wh_tun_offloads(int fd)
     bint wh_tun_has_header(int fd)
     bint wh_is_packet_socket(int fd)

@@ -57,7 +57,9 @@ class FakeDatapath:
             except BlockingIOError:
                 return
 
-    def send_control(self, socket: int, remote: bytes, data: bytes) -> bool:
+    def send_control(
+        self, socket: int, remote: bytes, data: bytes, ttl: int = 0, *, source: bytes = b""
+    ) -> bool:
         if not self.refusing:
             self.sent.append((socket, remote, data))
         return not self.refusing

@@ -62,7 +62,7 @@ class Channel:
     bucket: Bucket
     quota: int
     trusted: bool
-    last_at: int
+    last_at: list[int]
     proved: bool = False
     packets: list[int] = field(default_factory=lambda: [0, 0])
     bytes: list[int] = field(default_factory=lambda: [0, 0])
@@ -71,7 +71,7 @@ class Channel:
     def status(self) -> tuple[Any, ...]:
         return (
             self.ids, tuple(self.places), self.proved, tuple(self.packets), tuple(self.bytes), self.drops,
-            self.last_at,
+            tuple(self.last_at),
         )  # fmt: skip
 
 
@@ -111,7 +111,7 @@ class Relay:
             self.day_bytes += n
         channel.packets[side] += 1
         channel.bytes[side] += n
-        channel.last_at = now
+        channel.last_at[side] = now
         self.packets += 1
         self.bytes += n
 

@@ -7,6 +7,7 @@ import random
 import select
 import socket
 import struct
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from whcore.keys import SecretKey
 DEADLINE_S = 10.0
 RECEIVE_BUFFER_LEN = 4 * 1024 * 1024  # as wh.net.sockets sets it
 V4_PREFIX = bytes(10) + b"\xff\xff"
+IP_RECVTTL = 12  # linux/in.h
 
 
 def wire(host: str, port: int) -> bytes:
@@ -30,6 +32,12 @@ def wire(host: str, port: int) -> bytes:
 def ipv4(source: str, destination: str, payload: bytes = b"x") -> bytes:
     header = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(payload), 0, 0, 64, 17, 0)
     return header + socket.inet_aton(source) + socket.inet_aton(destination) + payload
+
+
+def bound(family: socket.AddressFamily, host: str) -> socket.socket:
+    udp = socket.socket(family, socket.SOCK_DGRAM)
+    udp.bind((host, 0))
+    return udp
 
 
 def thread_count() -> int:
@@ -84,6 +92,18 @@ class Node:
 
         self.until(seen, f"event {kind}")
         return found[0]
+
+    def control(self) -> core.ControlDatagram:
+        """The one control datagram that arrives."""
+        found: list[core.ControlDatagram] = []
+
+        def arrived() -> bool:
+            found.extend(self.plane.drain_control())
+            return bool(found)
+
+        self.until(arrived, "a control datagram")
+        (datagram,) = found
+        return datagram
 
     def close(self) -> None:
         self.plane.close()
@@ -274,16 +294,54 @@ def test_control_datagrams_reach_python_and_leave_from_it(pair: tuple[Node, Node
     a, b = pair
     control = b"\xff\x02\x06\x00" + b"knocking"
     assert a.plane.send_control(a.socket, b.remote, control)
-    received: list[core.ControlDatagram] = []
-
-    def arrived() -> bool:
-        received.extend(b.plane.drain_control())
-        return bool(received)
-
-    b.until(arrived, "a control datagram")
-    assert received == [(b.socket, a.remote, control, 0)]
+    assert b.control()[:4] == (b.socket, a.remote, control, 0)
     loopback6 = bytes(15) + b"\x01" + b"\0\x01"
     assert not a.plane.send_control(a.socket, loopback6, control), "no IPv6 over an IPv4 socket"
+
+
+@pytest.mark.parametrize(
+    ("family", "host", "level", "wants_limit"),
+    [(socket.AF_INET, "127.0.0.1", socket.IPPROTO_IP, IP_RECVTTL),
+     (socket.AF_INET6, "::1", socket.IPPROTO_IPV6, socket.IPV6_RECVHOPLIMIT)],
+    ids=["v4", "v6"],
+)  # fmt: skip
+def test_one_control_datagram_leaves_with_a_ttl_of_its_own(
+    pair: tuple[Node, Node], family: socket.AddressFamily, host: str, level: int, wants_limit: int
+) -> None:
+    node = pair[0]
+    number = node.plane.add_socket(bound(family, host).detach())
+    with bound(family, host) as receiver:
+        receiver.setsockopt(level, wants_limit, 1)
+        receiver.settimeout(DEADLINE_S)
+        prefix = V4_PREFIX if family == socket.AF_INET else b""
+        port = receiver.getsockname()[1].to_bytes(2, "big")
+        remote = prefix + socket.inet_pton(family, host) + port
+        hop_limits = []
+        for ttl in (5, 0, 255):
+            assert node.plane.send_control(number, remote, b"\xff\x02\x06\x00", ttl)
+            ancillary = receiver.recvmsg(100, 100)[1]
+            hop_limits.append(int.from_bytes(ancillary[0][2], sys.byteorder))
+    assert hop_limits[::2] == [5, 255]
+    assert hop_limits[1] not in (5, 255), "the socket's own is as before"
+    with pytest.raises(ValueError, match="TTL"):
+        node.plane.send_control(number, remote, b"", ttl=256)
+
+
+def test_an_answer_leaves_from_the_address_that_was_written_to(pair: tuple[Node, Node]) -> None:
+    node = pair[0]
+    everywhere = bound(socket.AF_INET, "0.0.0.0")  # noqa: S104 - what a node's sockets are bound to
+    port = everywhere.getsockname()[1]
+    number = node.plane.add_socket(everywhere.detach())
+    with bound(socket.AF_INET, "127.0.0.1") as client:
+        client.settimeout(DEADLINE_S)
+        client.sendto(b"\xff\x02\x06\x00" + bytes(8), ("127.0.0.2", port))
+        request = node.control()
+        for source, expected in ((request.source, "127.0.0.2"), (b"", "127.0.0.1")):
+            assert node.plane.send_control(number, request.remote, b"answer", source=source)
+            assert client.recvfrom(100) == (b"answer", (expected, port))
+        gone = V4_PREFIX + socket.inet_aton("192.0.2.1") + bytes(4)
+        assert node.plane.send_control(number, request.remote, b"answer", source=gone)
+        assert client.recvfrom(100)[1] == ("127.0.0.1", port), "the address is not ours"
 
 
 def test_a_control_flood_is_bounded_and_counted(pair: tuple[Node, Node]) -> None:

@@ -8,12 +8,14 @@ import struct
 from collections.abc import Iterator
 
 import pytest
-from test_datapath import DEADLINE_S, Node, ipv4, wire
+from test_datapath import DEADLINE_S, Node, bound, ipv4, wire
 
 from whcore import datapath as core
+from whcore.channels import encode_channel
 from whcore.errors import SystemFailure
 
 IP_DONT_FRAGMENT = 0x4000
+SILENCE_NS = 50_000_000
 
 
 @pytest.fixture
@@ -32,9 +34,21 @@ def nodes() -> Iterator[tuple[Node, Node, Node]]:
 
 
 def second_socket(node: Node) -> int:
-    udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    udp.bind(("127.0.0.1", 0))
-    return node.plane.add_socket(udp.detach())
+    return second_place(node)[0]
+
+
+def second_place(node: Node) -> tuple[int, bytes]:
+    """Another socket of a node, and its address."""
+    udp = bound(socket.AF_INET, "127.0.0.1")
+    address = wire("127.0.0.1", udp.getsockname()[1])
+    return node.plane.add_socket(udp.detach()), address
+
+
+@pytest.fixture
+def dead() -> Iterator[bytes]:
+    """An address that takes everything and never answers."""
+    with bound(socket.AF_INET, "127.0.0.1") as nowhere:
+        yield wire("127.0.0.1", nowhere.getsockname()[1])
 
 
 def received(node: Node, n: int) -> list[bytes]:
@@ -69,13 +83,9 @@ def accounted(node: Node) -> int:
     return counters["tx_data"] - counters["duplicated"]
 
 
-def test_after_silence_the_second_path_is_used_too(nodes: tuple[Node, Node, Node]) -> None:
+def test_after_silence_the_second_path_is_used_too(nodes: tuple[Node, Node, Node], dead: bytes) -> None:
     a, b, _ = nodes
-    nowhere = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    nowhere.bind(("127.0.0.1", 0))
-    dead = wire("127.0.0.1", nowhere.getsockname()[1])
-    silence_ns = 50_000_000
-    a.plane.set_paths(b.key, [(a.socket, dead), (a.socket, b.remote)], silence_ns=silence_ns)
+    a.plane.set_paths(b.key, [(a.socket, dead), (a.socket, b.remote)], silence_ns=SILENCE_NS)
     a.until(lambda: accounted(a) == 1, "the first packet is accounted for")
     before = accounted(a)
     sent: list[bytes] = []
@@ -100,7 +110,67 @@ def test_after_silence_the_second_path_is_used_too(nodes: tuple[Node, Node, Node
     a.emit(b, b"to the dead path only")
     a.until(lambda: a.plane.counters()["tun_reads"] >= len(sent) + 2, "it was sent")
     assert a.plane.counters()["duplicated"] == duplicated
-    nowhere.close()
+
+
+def emitted(a: Node, b: Node) -> bool:
+    """Emit a packet. Returns whether it went out twice."""
+    before, duplicated = accounted(a), a.plane.counters()["duplicated"]
+    a.emit(b, os.urandom(8))
+    a.until(lambda: accounted(a) == before + 1, "the packet is accounted for")
+    return a.plane.counters()["duplicated"] > duplicated
+
+
+def test_silence_is_told_once_and_without_another_packet(nodes: tuple[Node, Node, Node], dead: bytes) -> None:
+    a, b, _ = nodes
+    a.plane.set_paths(b.key, [(a.socket, dead), (a.socket, b.remote)], silence_ns=SILENCE_NS)
+    for _ in range(2):
+        assert not emitted(a, b)
+        assert a.event(core.EVENT_PATH_SILENT) == (core.EVENT_PATH_SILENT, b.key)
+        for _ in range(5):
+            assert emitted(a, b)
+            b.tun.recv(2000)
+        assert a.plane.drain_events() == []
+        a.plane.clear_silence(b.key)
+
+
+def test_who_is_answered_in_time_is_not_silent(nodes: tuple[Node, Node, Node]) -> None:
+    a, b, _ = nodes
+    a.plane.set_paths(b.key, [(a.socket, b.remote), (second_socket(a), b.remote)], silence_ns=10**9)
+    for _ in range(50):
+        assert not emitted(a, b)
+        b.tun.recv(2000)
+        answer = b.emit(a, b"answer")
+        assert a.tun.recv(2000) == answer
+    a.plane.set_paths(b.key, [(a.socket, b.remote), (second_socket(a), b.remote)], silence_ns=1)
+    assert not emitted(a, b), "the first packet on new paths"
+    assert a.event(core.EVENT_PATH_SILENT) == (core.EVENT_PATH_SILENT, b.key)
+
+
+def test_only_what_comes_on_the_first_path_ends_silence(nodes: tuple[Node, Node, Node]) -> None:
+    a, b, _ = nodes
+    first, remote_of_first = second_place(a)
+    a.plane.set_paths(b.key, [(first, b.remote), (a.socket, b.remote)], silence_ns=SILENCE_NS)
+    assert not emitted(a, b)
+    a.event(core.EVENT_PATH_SILENT)
+    for _ in range(3):
+        answer = b.emit(a, b"to the second path")
+        assert a.tun.recv(2000) == answer
+        assert emitted(a, b), "the peer thinks that the first path is dead"
+    b.plane.set_path(a.key, (b.socket, remote_of_first))
+    answer = b.emit(a, b"to the first path")
+    assert a.tun.recv(2000) == answer
+    assert not emitted(a, b)
+    assert [event for event in a.plane.drain_events() if event[0] == core.EVENT_NEW_PATH] == [], (
+        "both are the peer's paths"
+    )
+
+
+def test_a_handshake_begins_on_both_paths(nodes: tuple[Node, Node, Node], dead: bytes) -> None:
+    a, b, _ = nodes
+    a.plane.drain_events()
+    a.plane.set_paths(b.key, [(a.socket, dead), (a.socket, b.remote)], silence_ns=10**9)
+    a.plane.rekey(b.key)
+    assert a.event(core.EVENT_HANDSHAKE) == (core.EVENT_HANDSHAKE, b.key)
 
 
 @pytest.mark.parametrize("changes", ["socket", "address family"])
@@ -149,6 +219,64 @@ def test_a_handshake_crosses_a_relay(nodes: tuple[Node, Node, Node]) -> None:
     assert a.tun.recv(2000) == packet
 
 
+def test_a_handshake_that_came_out_of_a_channel_is_answered_into_it(
+    nodes: tuple[Node, Node, Node],
+) -> None:
+    a, b, relay = nodes
+    legs = relay.plane.relay_open((relay.socket, a.remote), (relay.socket, b.remote))
+    a.plane.set_path(b.key, (a.socket, relay.remote, legs[0]))
+    a.plane.drain_events()
+    b.plane.drain_events()
+    a.plane.rekey(b.key)
+    assert a.event(core.EVENT_HANDSHAKE) == (core.EVENT_HANDSHAKE, b.key)
+    assert b.event(core.EVENT_NEW_PATH) == (core.EVENT_NEW_PATH, a.key, b.socket, relay.remote, legs[1])
+    assert relay.plane.relay_status(legs[0]).packets[1] == 1
+    assert b.plane.peers()[0].path == (b.socket, a.remote)
+
+
+def test_control_datagrams_of_the_largest_size_cross_a_relay(nodes: tuple[Node, Node, Node]) -> None:
+    a, b, relay = nodes
+    legs = relay.plane.relay_open((relay.socket, a.remote), (relay.socket, b.remote))
+    control = b"\xff\x02\x01\x00" + os.urandom(1196)
+    assert a.plane.send_control(a.socket, relay.remote, encode_channel(legs[0], control))
+    arrived = b.control()
+    assert arrived[:4] == (b.socket, relay.remote, control, legs[1])
+    answer = encode_channel(arrived.channel, b"\xff\x02\x02\x00answer")
+    assert b.plane.send_control(arrived.socket, arrived.remote, answer, source=arrived.source)
+    assert a.control()[:4] == (a.socket, relay.remote, b"\xff\x02\x02\x00answer", legs[0])
+
+
+FROM_RELAY = 1 << 31
+
+
+def test_a_channel_inside_a_channel_is_dropped(nodes: tuple[Node, Node, Node]) -> None:
+    a, b, relay = nodes
+    legs = relay.plane.relay_open((relay.socket, a.remote), (relay.socket, b.remote))
+    control = b"\xff\x02\x01\x00" + bytes(100)
+    for inner in (encode_channel(legs[1], control), encode_channel(legs[1] | FROM_RELAY, control)):
+        a.plane.send_control(a.socket, relay.remote, encode_channel(legs[0], inner))
+        a.plane.send_control(a.socket, b.remote, encode_channel(legs[1] | FROM_RELAY, inner))
+    relay.until(lambda: relay.plane.counters()["drop_forward"] == 2, "the relay forwards neither")
+    b.until(lambda: b.plane.counters()["drop_unknown"] == 2, "a client takes neither")
+    assert relay.plane.counters()["forwarded"] == 0
+    assert b.plane.drain_control() == []
+
+
+def test_channels_between_relays_make_no_loop(nodes: tuple[Node, Node, Node]) -> None:
+    """What a relay sends says so in its header, and no relay forwards that: what comes in goes out once."""
+    a, one, two = nodes
+    opener, _ = one.plane.relay_open((one.socket, a.remote), (one.socket, two.remote))
+    two.plane.relay_open((two.socket, one.remote), (two.socket, one.remote))
+    back, _ = one.plane.relay_open((one.socket, two.remote), (one.socket, two.remote))
+    control = b"\xff\x02\x01\x00" + bytes(40)
+    a.plane.send_control(a.socket, one.remote, encode_channel(opener, control))
+    assert two.control()[2] == control
+    a.plane.send_control(a.socket, one.remote, encode_channel(back, control))
+    one.until(lambda: one.plane.counters()["drop_forward"] == 1, "a channel of others is of no use")
+    assert one.plane.counters()["forwarded"] == 1
+    assert two.plane.counters()["forwarded"] == two.plane.counters()["drop_forward"] == 0
+
+
 def test_a_relay_drops_what_is_not_of_its_channel(nodes: tuple[Node, Node, Node]) -> None:
     a, b, relay = nodes
     legs = through_relay(a, b, relay)
@@ -175,7 +303,20 @@ def test_a_channel_follows_a_client_that_moved_and_can_be_closed(nodes: tuple[No
     relay.plane.relay_close(legs[1])
     with pytest.raises(KeyError):
         relay.plane.relay_status(legs[0])
-    assert relay.plane.relay_expire(0) == 0
+    assert relay.plane.relay_expire(0) == []
+
+
+def test_silent_channels_are_ended_and_named(nodes: tuple[Node, Node, Node]) -> None:
+    a, b, relay = nodes
+    used = through_relay(a, b, relay)
+    unused = relay.plane.relay_open((relay.socket, a.remote), (relay.socket, b.remote))
+    packet = b.emit(a, b"from the target")
+    assert a.tun.recv(2000) == packet
+    silent_ns = relay.plane.relay_status(used[0]).silent_ns
+    assert 0 <= silent_ns[1] < silent_ns[0], "the opener has sent nothing since it was opened"
+    assert relay.plane.relay_expire(3600 * 10**9) == []
+    assert sorted(relay.plane.relay_expire(0)) == sorted([used, unused])
+    assert relay.plane.relay_expire(0) == []
 
 
 def test_relay_limits_hold(nodes: tuple[Node, Node, Node]) -> None:

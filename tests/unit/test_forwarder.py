@@ -69,7 +69,7 @@ class Comparison(RuleBasedStateMachine):
         )
         assert ids[0] != ids[1] and not set(ids) & set(self.oracle.legs)
         assert all(0 < id < BIT_31 for id in ids)
-        channel = Channel(ids, [opener, wanted], Bucket(rate, burst), quota, bool(trusted), self.now)
+        channel = Channel(ids, [opener, wanted], Bucket(rate, burst), quota, bool(trusted), [self.now] * 2)
         channel.bucket.filled_at = self.now
         self.oracle.legs |= {ids[0]: (channel, 0), ids[1]: (channel, 1)}
         return ids
@@ -105,7 +105,7 @@ class Comparison(RuleBasedStateMachine):
         silent = {
             channel.ids: channel.status()
             for channel in self.oracle.channels()
-            if self.now - channel.last_at >= silence_s * SECOND
+            if self.now - max(channel.last_at) >= silence_s * SECOND
         }
         expired = self.table.expire(now_ns=self.now, silence_ns=silence_s * SECOND)
         assert {status.ids: tuple(status) for status in expired} == silent

@@ -50,6 +50,7 @@ from wh.net.port_mapper import PortMapper
 from wh.net.punch_sockets import PunchSockets
 from wh.net.runner import Runner
 from wh.net.tun import check_interface_name
+from wh.net.tun_watch import LOOK_S, MtuFollower
 from wh.net.uapi_server import OverlayControl, UapiServer, open_uapi_socket
 from wh.node import Node
 from wh.state import StateFile, state_path
@@ -258,12 +259,12 @@ class RunningNode:
 
     def _make_datapath(self) -> Datapath:
         """One TUN queue: packets of a flow stay in order whichever peer they came from."""
-        datapath = Datapath(
-            self._secret_key,
-            tun_fds=self._namespace.open_tun(self._interface) if self._has_interface else (),
-            mtu=overlay.MTU,
-        )
+        tun_fds = self._namespace.open_tun(self._interface) if self._has_interface else ()
+        datapath = Datapath(self._secret_key, tun_fds=tun_fds, mtu=overlay.MTU)
         self._undo.callback(datapath.close)
+        if tun_fds:
+            watching = asyncio.ensure_future(_follow_mtu(MtuFollower(tun_fds[0], datapath, overlay.MTU)))
+            self._undo.callback(watching.cancel)
         return datapath
 
     def _serve_wg(self, datapath: Datapath, sockets: DeviceSockets, host: Host) -> None:
@@ -475,7 +476,7 @@ def _transmitter(datapath: Datapath, punch_sockets: PunchSockets) -> Transmit:
     def transmit(path: events.Path, datagram: bytes, ttl: int) -> bool:
         if path.socket in punch_sockets:
             return punch_sockets.send(path.socket, path.remote, datagram, ttl)
-        return datapath.send_control(path.socket, path.remote, datagram)
+        return datapath.send_control(path.socket, path.remote, datagram, ttl)
 
     return transmit
 
@@ -484,6 +485,12 @@ async def _keep_state(state: StateFile, sessions: ControlSessions) -> None:
     while True:
         await asyncio.sleep(STATE_CHECK_S)
         state.keep_ahead(sessions.last_timestamp_ns, time.time_ns())
+
+
+async def _follow_mtu(interface: MtuFollower) -> None:
+    while True:
+        await asyncio.sleep(LOOK_S)
+        interface.look()
 
 
 def _version() -> str:

@@ -8,8 +8,8 @@ class Forwarded(NamedTuple):
     data: bytes
 
 class ChannelStatus(NamedTuple):
-    """Pairs are (the opener's, the target's). packets, bytes, last_at_ns: of that side's, forwarded to the other;
-    last_at_ns is at first when the channel was opened."""
+    """Pairs are (the opener's, the target's). packets, bytes, last_at_ns: of that side's, forwarded to the
+    other; last_at_ns is at first when the channel was opened."""
 
     ids: tuple[int, int]
     places: tuple[_Place, _Place]

@@ -14,17 +14,23 @@ PATHS_PRIMARY: Final = 0
 PATHS_DUPLICATE: Final = 1
 PATHS_SPLIT: Final = 2
 
-Path = tuple[int, bytes] | tuple[int, bytes, int] | tuple[int, bytes, int, int]
-"""Socket id, remote 18 bytes, channel (0: none), largest IP datagram in bytes (0: not known)."""
+Path = (
+    tuple[int, bytes]
+    | tuple[int, bytes, int]
+    | tuple[int, bytes, int, int]
+    | tuple[int, bytes, int, int, int]
+)
+"""Socket id, remote 18 bytes, channel (0: none), largest IP datagram in bytes (0: not known), interface index
+(of a link-local address; else 0). Of two paths the smaller MTU holds for both."""
 
 class PeerStatus(NamedTuple):
     public_key: bytes
     has_psk: bool
     path: tuple[int, bytes] | None  # socket id, remote 18 bytes
     last_handshake_unix_ns: int  # 0: never
-    rx_bytes: int
+    rx_bytes: int  # of whole messages: data, keepalives, handshakes
     tx_bytes: int
-    rx_packets: int
+    rx_packets: int  # the user's alone; each copy on a second path counts
     tx_packets: int
     keepalive_s: int
     managed: bool

@@ -58,8 +58,8 @@ COUNTER_NAMES = (
     "rx_data", "tx_data", "rx_handshake", "tx_handshake", "rx_control", "tx_control", "drop_unknown", "drop_length",
     "drop_index", "drop_auth", "drop_replay", "drop_expired", "drop_inner", "drop_source", "drop_no_peer",
     "drop_stage_full", "drop_stage_old", "drop_queue_full", "drop_mac", "drop_handshake", "drop_tun_write",
-    "drop_send", "drop_truncated", "drop_ecn", "drop_offload", "drop_too_big", "cookie_sent", "tx_sends",
-    "rx_receives", "tun_reads", "tun_writes", "duplicated", "forwarded", "drop_forward",
+    "drop_send", "drop_truncated", "drop_ecn", "drop_offload", "drop_too_big", "drop_loop", "cookie_sent",
+    "tx_sends", "rx_receives", "tun_reads", "tun_writes", "duplicated", "forwarded", "drop_forward",
 )
 assert len(COUNTER_NAMES) == COUNTERS
 
@@ -340,7 +340,7 @@ cdef class Datapath:
         self.set_paths(public_key, () if path is None else (path,))
 
     def set_paths(self, bytes public_key, paths, *, int mode=0, int64_t silence_ns=0):
-        """At most two of (socket id, remote 18 bytes[, channel[, MTU in bytes]]). Staged packets go out at once.
+        """At most two of (socket id, remote 18 bytes[, channel[, MTU in bytes[, link]]]). Staged packets go out at once.
 
         mode: PATHS_PRIMARY (the first; with silence_ns also the second, from that long after the first packet that
         nothing was heard on the first path for, until something is, or clear_silence()), PATHS_DUPLICATE (both) or
@@ -554,8 +554,9 @@ cdef class Datapath:
         cdef bint sent = False
         if len(remote) != 18 or not 0 <= ttl <= 255:
             raise ValueError("a remote address has 18 bytes, a TTL is at most 255")
-        if path_fill(dev, &path, socket, to, 0) == WH_OK:
-            path.source = source_of(source)
+        cdef wh_source leave_from = source_of(source)
+        if path_fill(dev, &path, socket, to, 0, leave_from.ifindex) == WH_OK:
+            path.source = leave_from
             with nogil:
                 sent = send_datagrams(dev, &path, raw, n, 0, 0, <uint8_t>ttl)
                 if not sent and path.source.known and source_was_refused(errno):

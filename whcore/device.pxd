@@ -30,6 +30,13 @@ cdef enum:
     CONTROL_DATA = 1472             # bytes of a control datagram at most
     HANDSHAKE_DATA = 160
 
+cdef extern from *:
+    """
+    #define WH_STAGE_LIFETIME INT64_C(10000000000)
+    """
+    # ns; a staged packet that is older is of no use to whoever sent it (TCP and ping have long retried)
+    const int64_t STAGE_LIFETIME "WH_STAGE_LIFETIME"
+
 cdef enum:                          # counters
     COUNT_RX_DATA
     COUNT_TX_DATA
@@ -57,6 +64,7 @@ cdef enum:                          # counters
     DROP_ECN                        # congestion marked outside, and the inner packet cannot carry the mark (RFC 6040)
     DROP_OFFLOAD                    # a TUN frame whose offload header makes no sense
     DROP_TOO_BIG                    # over the path MTU: answered with ICMP
+    DROP_LOOP                       # our own datagram, which a route leads into the tunnel that it came from
     COUNT_COOKIE_SENT
     COUNT_TX_SENDS                  # system-level sends: tx_data / tx_sends is how well segmentation works
     COUNT_RX_RECEIVES
@@ -84,6 +92,7 @@ cdef struct wh_path:
     int socket
     uint8_t remote[18]              # of the peer, or of the relay where there is a channel
     uint32_t channel                # our leg at that relay, 0: none
+    uint32_t link                   # interface index, where the address is of a link; else 0
     uint16_t mtu                    # largest IP datagram of the way, 0: not known
     sockaddr_storage address
     socklen_t address_len
@@ -93,6 +102,7 @@ cdef struct wh_paths:               # the ways to one peer; immutable once publi
     int n                           # 1 or 2
     int mode
     int64_t silence_ns              # 0: never
+    uint32_t inner_limit            # largest inner packet that each of them carries whole
     wh_path at[2]
 
 cdef struct staged_packet:
@@ -120,9 +130,9 @@ cdef struct wh_peer:
     int64_t seen_at                 # of the last EVENT_NEW_PATH
     uint8_t seen_remote[18]
     uint32_t seen_channel
-    uint64_t rx_bytes
+    uint64_t rx_bytes               # of all messages that verified, handshakes too
     uint64_t tx_bytes
-    uint64_t rx_packets
+    uint64_t rx_packets             # the user's: not handshakes and keepalives
     uint64_t tx_packets
 
 cdef struct wh_socket:
@@ -246,10 +256,12 @@ cdef void retire_keypairs(wh_device* dev, retired_keypairs* old) noexcept nogil
 cdef void retire_later(wh_device* dev, int kind, void* item, int fd) noexcept nogil
 cdef void reclaim(wh_device* dev, bint all) noexcept nogil
 
-# Paths. path_fill: WH_OK, or WH_E_STATE where there is no such socket or it is of the other family.
-cdef int path_fill(const wh_device* dev, wh_path* path, int socket, const uint8_t* remote, uint32_t channel) noexcept nogil
+# Paths. path_fill: WH_OK, or WH_E_STATE where there is no such socket or it is of the other family. link: where a
+# link-local address is meant, else ignored.
+cdef int path_fill(const wh_device* dev, wh_path* path, int socket, const uint8_t* remote, uint32_t channel,
+                   uint32_t link) noexcept nogil
 cdef wh_paths* paths_of(const wh_path* path) noexcept nogil         # one path alone; NULL: out of memory
-cdef bint path_is(const wh_path* path, int socket, const uint8_t* remote, uint32_t channel) noexcept nogil
+cdef bint path_is(const wh_path* path, const wh_path* other) noexcept nogil     # to the same place over the same socket
 cdef void peer_set_paths(wh_device* dev, wh_peer* peer, wh_paths* paths) noexcept nogil
 # The same only while they are still what the caller copied them from: a worker's finding never undoes a decision.
 cdef void peer_amend_paths(wh_device* dev, wh_peer* peer, const wh_paths* before, wh_paths* after) noexcept nogil

@@ -19,21 +19,18 @@ from whcore.kernel cimport (
     EFD_CLOEXEC, EFD_NONBLOCK, MAP_ANONYMOUS, MAP_FAILED, MAP_NORESERVE, MAP_PRIVATE, MSG_DONTWAIT, PROT_READ,
     PROT_WRITE, close, errno, eventfd, eventfd_write, iovec, mmap, msghdr, munmap, pthread_mutex_destroy,
     pthread_mutex_init, sendmsg, EINVAL, EADDRNOTAVAIL, ENODEV, ENETUNREACH, wh_add_u64, wh_exchange_u32, wh_fence,
-    wh_load_i64, wh_load_ptr, wh_load_u32, wh_load_u64, wh_min_i64, wh_put_le32, wh_put_le64, wh_sockaddr,
-    wh_spin_lock, wh_spin_unlock, wh_store_i64, wh_store_ptr, wh_store_u32, wh_store_u64,
+    wh_link_local, wh_load_i64, wh_load_ptr, wh_load_u32, wh_load_u64, wh_min_i64, wh_put_le32, wh_put_le64, wh_set_link,
+    wh_sockaddr, wh_spin_lock, wh_spin_unlock, wh_store_i64, wh_store_ptr, wh_store_u32, wh_store_u64,
 )
-from whcore.noise cimport NOISE_PSK_2, noise_suite_init
 from whcore.offload cimport packet_ecn
 from whcore.sodium cimport randombytes_buf, randombytes_uniform
 from whcore.tunnel cimport (
-    DATA_HEADER_LEN, MESSAGE_DATA, TAG_LEN, TRAFFIC_DATA, TRAFFIC_KEEPALIVE, keypair, retired_keypairs, tunnel_claim,
-    tunnel_init, tunnel_rekey_after_send, tunnel_sent, tunnel_zero,
+    DATA_HEADER_LEN, MESSAGE_DATA, TAG_LEN, TRAFFIC_DATA, TRAFFIC_KEEPALIVE, identity_init, keypair, retired_keypairs,
+    tunnel_claim, tunnel_init, tunnel_rekey_after_send, tunnel_sent, tunnel_zero,
 )
 from whcore.udp cimport CONTROL_WORDS, wh_source, wh_udp_control, wh_udp_hop_limit
 
 cdef int64_t SECOND = 1_000_000_000
-# A staged packet older than this is of no use to whoever sent it (TCP and ping have long retried).
-cdef int64_t STAGE_LIFETIME = 10 * SECOND
 cdef int64_t NEW_PATH_INTERVAL = 250_000_000    # ns between events for one unchanged off-path source
 cdef int64_t NEW_PATH_PAUSE = 20_000_000        # ns between events of one peer, whatever the source
 cdef uint32_t RECLAIM_EVERY = 64                # retired items that wake the timer thread to free them
@@ -41,8 +38,6 @@ cdef uint32_t RECLAIM_EVERY = 64                # retired items that wake the ti
 cdef uint64_t LOADED_HANDSHAKES_PER_S = 20
 cdef uint64_t LOADED_HANDSHAKES_BURST = 5
 cdef uint32_t LIMITER_BUCKETS = 8192
-cdef const char* CONSTRUCTION = "Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s"
-cdef const char* IDENTIFIER = "WireGuard v1 zx2c4 Jason@zx2c4.com"
 
 
 # --- life -----------------------------------------------------------------------------------------------------------
@@ -61,7 +56,7 @@ cdef int device_init(wh_device* dev, int mtu) noexcept nogil:
         dev.sockets[i].fd = -1
     pthread_mutex_init(&dev.control_lock, NULL)
     allowedips_init(&dev.allowed)
-    noise_suite_init(&dev.identity.suite, CONSTRUCTION, <const uint8_t*>IDENTIFIER, 34, NOISE_PSK_2)
+    identity_init(&dev.identity)
     dev.mtu = mtu
     dev.epoch = 1
     dev.sleep_until = INT64_MAX
@@ -374,7 +369,8 @@ cdef void reclaim(wh_device* dev, bint all) noexcept nogil:
 
 # --- paths ----------------------------------------------------------------------------------------------------------
 
-cdef int path_fill(const wh_device* dev, wh_path* path, int socket, const uint8_t* remote, uint32_t channel) noexcept nogil:
+cdef int path_fill(const wh_device* dev, wh_path* path, int socket, const uint8_t* remote, uint32_t channel,
+                   uint32_t link) noexcept nogil:
     memset(path, 0, sizeof(wh_path))
     if socket < 0 or socket >= MAX_SOCKETS or dev.sockets[socket].fd < 0:
         return WH_E_STATE
@@ -382,19 +378,28 @@ cdef int path_fill(const wh_device* dev, wh_path* path, int socket, const uint8_
     path.channel = channel
     memcpy(path.remote, remote, 18)
     path.address_len = wh_sockaddr(&path.address, remote, dev.sockets[socket].family)
-    return WH_OK if path.address_len else WH_E_STATE
+    if path.address_len == 0:
+        return WH_E_STATE
+    if wh_link_local(remote):
+        path.link = link
+        wh_set_link(&path.address, link)
+    return WH_OK
 
 
 cdef wh_paths* paths_of(const wh_path* path) noexcept nogil:
     cdef wh_paths* paths = <wh_paths*>calloc(1, sizeof(wh_paths))
     if paths != NULL:
         paths.n = 1
+        paths.inner_limit = MAX_PACKET
         paths.at[0] = path[0]
     return paths
 
 
-cdef bint path_is(const wh_path* path, int socket, const uint8_t* remote, uint32_t channel) noexcept nogil:
-    return path.socket == socket and path.channel == channel and memcmp(path.remote, remote, 18) == 0
+cdef bint path_is(const wh_path* path, const wh_path* other) noexcept nogil:
+    return (
+        path.socket == other.socket and path.channel == other.channel and path.link == other.link
+        and memcmp(path.remote, other.remote, 18) == 0
+    )
 
 
 cdef void peer_set_paths(wh_device* dev, wh_peer* peer, wh_paths* paths) noexcept nogil:
@@ -447,8 +452,8 @@ cdef void peer_seen_on(wh_worker* w, wh_peer* peer, const wh_path* path, int64_t
     cdef int i
     if paths != NULL:
         for i in range(paths.n):
-            known = known or path_is(&paths.at[i], path.socket, path.remote, path.channel)
-    if paths == NULL or not watches_silence(paths) or path_is(&paths.at[0], path.socket, path.remote, path.channel):
+            known = known or path_is(&paths.at[i], path)
+    if paths == NULL or not watches_silence(paths) or path_is(&paths.at[0], path):
         peer_heard(peer)
     if peer.managed:
         if known:
@@ -603,7 +608,7 @@ cdef bint seal_and_send(wh_worker* w, wh_peer* peer, keypair* kp, uint64_t count
     w.counters[COUNT_TX_DATA] += copies
     w.counters[COUNT_DUPLICATED] += copies - 1
     wh_add_u64(&peer.tx_bytes, copies * total)
-    wh_add_u64(&peer.tx_packets, copies)
+    wh_add_u64(&peer.tx_packets, copies if n else 0)
     if tunnel_rekey_after_send(kp, now):
         peer_want_handshake(dev, peer)
     return True

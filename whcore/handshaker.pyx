@@ -12,7 +12,7 @@ from whcore.arena cimport arena_alloc, arena_free
 from whcore.cookie cimport cookie_check_mac1, cookie_check_mac2, cookie_consume, cookie_make, rate_limiter_allow
 from whcore.device cimport (
     COUNT_COOKIE_SENT, COUNT_RX_HANDSHAKE, COUNT_TX_HANDSHAKE, DROP_HANDSHAKE, DROP_INDEX, DROP_LENGTH, DROP_MAC,
-    DROP_SEND, DROP_STAGE_OLD, EVENT_HANDSHAKE, EVENT_HANDSHAKE_FAILED, EVENT_PATH_SILENT, EVENT_PATH_WANTED, index_bind,
+    DROP_SEND, DROP_STAGE_OLD, STAGE_LIFETIME, EVENT_HANDSHAKE, EVENT_HANDSHAKE_FAILED, EVENT_PATH_SILENT, EVENT_PATH_WANTED, index_bind,
     index_claim,
     index_entry, index_find, index_release, path_fill, peer_at, peer_check_at, peer_find, peer_flush,
     peer_forget_source, peer_seen_on, peer_send_keepalive, raise_event, reclaim, record, retire_keypairs,
@@ -23,7 +23,7 @@ from whcore.forwarder cimport CHANNEL_HEADER_LEN
 from whcore.errors cimport WH_E_MEMORY, WH_OK
 from whcore.kernel cimport (
     EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLLIN, close, epoll_create1, epoll_ctl, epoll_event, epoll_wait, eventfd_read,
-    pthread_mutex_lock, pthread_mutex_unlock, wh_exchange_u32, wh_fence, wh_le32, wh_load_i64, wh_load_u32,
+    pthread_mutex_lock, pthread_mutex_unlock, wh_add_u64, wh_exchange_u32, wh_fence, wh_le32, wh_load_i64, wh_load_u32,
     wh_load_u64, wh_now_ns, wh_put_le32, wh_spin_lock, wh_spin_unlock, wh_store_i64, wh_thread_start, wh_wall_ns,
 )
 from whcore.noise cimport noise_handshake, noise_read_initiation_static, noise_wipe
@@ -38,7 +38,6 @@ cdef int64_t SECOND = 1_000_000_000
 cdef int64_t REKEY_TIMEOUT = 5 * SECOND
 cdef int64_t LOADED_FOR = SECOND            # under load until this long after a ring was last an eighth full
 cdef int64_t PATH_WANTED_INTERVAL = SECOND
-cdef int64_t STAGE_LIFETIME = 10 * SECOND
 cdef int RING_BURST = 64                    # messages of one worker taken before timers get their turn
 cdef uint32_t EVENT_SLOTS = 1024
 
@@ -243,11 +242,14 @@ cdef void peer_initiate(wh_device* dev, wh_peer* peer, bint force, int64_t now) 
         return
     peer_check_at(dev, peer, tunnel_initiation_sent(&peer.tunnel, now))
     # Which of two paths works is not known before there is a session.
-    count_handshake(dev, send_to_peer(dev, peer, message, INITIATION_LEN, 0, True) > 0)
+    count_sent(dev, peer, send_to_peer(dev, peer, message, INITIATION_LEN, 0, True), INITIATION_LEN)
 
 
-cdef void count_handshake(wh_device* dev, bint sent) noexcept nogil:
-    dev.timer.counters[COUNT_TX_HANDSHAKE if sent else DROP_SEND] += 1
+cdef void count_sent(wh_device* dev, wh_peer* peer, int copies, size_t n) noexcept nogil:
+    """peer: NULL for a message to nobody we know."""
+    dev.timer.counters[COUNT_TX_HANDSHAKE if copies else DROP_SEND] += 1
+    if peer != NULL:
+        wh_add_u64(&peer.tx_bytes, copies * n)
 
 
 # --- handshake messages ---------------------------------------------------------------------------------------------
@@ -311,7 +313,7 @@ cdef bint admitted(wh_device* dev, record* message, bint loaded, int64_t now) no
 
 cdef int source_path(wh_device* dev, record* message, wh_path* path) noexcept nogil:
     """The way back to where a message came from."""
-    cdef int rc = path_fill(dev, path, message.socket, message.remote, message.channel)
+    cdef int rc = path_fill(dev, path, message.socket, message.remote, message.channel, message.source.ifindex)
     path.source = message.source
     return rc
 
@@ -326,7 +328,7 @@ cdef void send_cookie(wh_device* dev, record* message, int64_t now) noexcept nog
     reply[0] = MESSAGE_COOKIE
     wh_put_le32(reply + 4, wh_le32(message.data + 4))
     cookie_make(&dev.checker, message.data, message.len, message.remote, now, reply + 8, reply + 32)
-    count_handshake(dev, send_on_path(dev, &path, reply, COOKIE_LEN, 0))
+    count_sent(dev, NULL, send_on_path(dev, &path, reply, COOKIE_LEN, 0), COOKIE_LEN)
     dev.timer.counters[COUNT_COOKIE_SENT] += 1
 
 
@@ -359,12 +361,13 @@ cdef void handle_initiation(wh_device* dev, record* message, int64_t now) noexce
         return
     index_bind(dev, fresh.local_index, fresh)
     retire_keypairs(dev, &old)
+    wh_add_u64(&peer.rx_bytes, message.len)
     peer_check_at(dev, peer, tunnel_received(&peer.tunnel, TRAFFIC_HANDSHAKE, now))
     peer_check_at(dev, peer, tunnel_sent(&peer.tunnel, TRAFFIC_HANDSHAKE, now))
     peer_check_at(dev, peer, peer.tunnel.zero_at)
     # A response goes to where its initiation came from, whatever the peer's path is.
     if source_path(dev, message, &path) == WH_OK:
-        count_handshake(dev, send_on_path(dev, &path, response, RESPONSE_LEN, 0))
+        count_sent(dev, peer, send_on_path(dev, &path, response, RESPONSE_LEN, 0), RESPONSE_LEN)
         peer_seen_on(&dev.timer, peer, &path, now)
 
 
@@ -411,6 +414,7 @@ cdef void handle_response(wh_device* dev, record* message, int64_t now) noexcept
         return
     index_bind(dev, index, fresh)
     retire_keypairs(dev, &old)
+    wh_add_u64(&peer.rx_bytes, message.len)
     peer_check_at(dev, peer, peer.tunnel.zero_at)
     if source_path(dev, message, &path) == WH_OK:
         peer_seen_on(&dev.timer, peer, &path, now)

@@ -24,17 +24,15 @@ from whcore.offload cimport COALESCE_TCP, COALESCE_UDP, coalescer_add, coalescer
 from whcore.replay cimport replay_accept
 from whcore.sodium cimport sodium_is_zero
 from whcore.tunnel cimport (
-    DATA_HEADER_LEN, DATA_OVERHEAD, MESSAGE_COOKIE, MESSAGE_DATA, MESSAGE_INITIATION, TRAFFIC_DATA,
-    TRAFFIC_KEEPALIVE, keypair, keypair_receivable, retired_keypairs, tunnel_confirm, tunnel_received,
+    DATA_HEADER_LEN, DATA_OVERHEAD, MESSAGE_COOKIE, MESSAGE_DATA, MESSAGE_INITIATION, REJECT_AFTER_MESSAGES,
+    TRAFFIC_DATA, TRAFFIC_KEEPALIVE, keypair, keypair_receivable, retired_keypairs, tunnel_confirm, tunnel_received,
     tunnel_rekey_after_receive,
 )
-from whcore.udp cimport TUN_F_TSO4, TUN_F_USO4, WH_CONTROL_LEN, wh_udp_received
+from whcore.udp cimport TUN_F_TSO4, TUN_F_USO4, WH_CONTROL_LEN, wh_source, wh_udp_received
 from whcore.worker cimport MAX_FRAMES, RECEIVES, received, scratch
 
 cdef enum:
     MAC_LEN = 16                    # mac2 ends a handshake message (whitepaper 5.4.4)
-
-cdef uint64_t REJECT_AFTER_MESSAGES = <uint64_t>-1 - ((<uint64_t>1) << 13)
 
 
 cdef void incoming(wh_worker* w, int socket) noexcept nogil:
@@ -203,8 +201,7 @@ cdef void accept_run(wh_worker* w, scratch* s, int first, int last, int socket, 
     each packet."""
     cdef keypair* kp = s.arrivals[first].kp
     cdef wh_peer* peer = peer_at(w.device, kp.peer_slot)
-    cdef uint64_t bytes = 0, packets = 0
-    cdef bint user_data = False
+    cdef uint64_t bytes = 0, packets = 0, user_packets = 0
     cdef int i
     wh_spin_lock(&kp.replay_lock)
     for i in range(first, last):
@@ -216,7 +213,7 @@ cdef void accept_run(wh_worker* w, scratch* s, int first, int last, int socket, 
         else:
             packets += 1
             bytes += s.jobs[i].len + DATA_OVERHEAD
-            user_data = user_data or s.jobs[i].len > 0
+            user_packets += s.jobs[i].len > 0
     wh_spin_unlock(&kp.replay_lock)
     if packets == 0:
         return
@@ -225,8 +222,8 @@ cdef void accept_run(wh_worker* w, scratch* s, int first, int last, int socket, 
     note_source(w, s, peer, &s.arrivals[first], socket, now)
     w.counters[COUNT_RX_DATA] += packets
     wh_add_u64(&peer.rx_bytes, bytes)
-    wh_add_u64(&peer.rx_packets, packets)
-    peer_check_at(w.device, peer, tunnel_received(&peer.tunnel, TRAFFIC_DATA if user_data else TRAFFIC_KEEPALIVE, now))
+    wh_add_u64(&peer.rx_packets, user_packets)
+    peer_check_at(w.device, peer, tunnel_received(&peer.tunnel, TRAFFIC_DATA if user_packets else TRAFFIC_KEEPALIVE, now))
     if tunnel_rekey_after_receive(&peer.tunnel, kp, now):
         peer_want_handshake(w.device, peer)
     for i in range(first, last):
@@ -250,9 +247,10 @@ cdef void confirm_session(wh_worker* w, wh_peer* peer, keypair* kp, int64_t now)
 cdef void note_source(wh_worker* w, scratch* s, wh_peer* peer, const received* arrival, int socket, int64_t now) noexcept nogil:
     cdef wh_path path
     cdef uint8_t remote[18]
+    cdef const wh_source* source = &s.ancillary[arrival.origin].source
     wh_wire_address(remote, &s.sources[arrival.origin])
-    if path_fill(w.device, &path, socket, remote, arrival.channel) == WH_OK:
-        path.source = s.ancillary[arrival.origin].source
+    if path_fill(w.device, &path, socket, remote, arrival.channel, source.ifindex) == WH_OK:
+        path.source = source[0]
         peer_seen_on(w, peer, &path, now)
 
 

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint8_t, uint32_t
 
-from whcore.device cimport wh_device, wh_path, wh_worker
+from whcore.device cimport wh_device, wh_path, wh_peer, wh_worker
 
 # Total length that the IP header states; 0 where there is no such header or it states more than n bytes.
 cdef size_t inner_length(const uint8_t* packet, size_t n) noexcept nogil
@@ -12,8 +12,14 @@ cdef uint32_t inner_peer(const wh_device* dev, const uint8_t* packet, bint sourc
 cdef uint32_t flow_hash(const uint8_t* packet) noexcept nogil
 # Congestion mark of the outer header into the inner one (RFC 6040, 4.2). False: the packet must be dropped.
 cdef bint carry_ecn(uint8_t* packet, uint8_t outer_ecn) noexcept nogil
-# Largest inner packet that the path carries whole.
-cdef size_t inner_limit(const wh_path* path) noexcept nogil
-# A packet over that limit: answer it with ICMP too-big into the TUN (RFC 1191, RFC 8201). False for an IPv4 packet
-# that may be fragmented on the way: it is sent as it is, in fragments of the outer datagram.
-cdef bint answer_too_big(wh_worker* w, const wh_path* path, const uint8_t* packet, size_t n) noexcept nogil
+# Whether a packet is one of our own datagrams on this path (or the first fragment of one) that a route leads back into
+# the tunnel: sealed again and again it would breed for ever.
+cdef bint inner_is_own(wh_peer* peer, const wh_path* path, const uint8_t* packet, size_t n) noexcept nogil
+
+# A packet longer than mtu: answer it with ICMP too-big into the TUN (RFC 1191, RFC 8201). False for an IPv4 packet
+# that may be fragmented.
+cdef bint answer_too_big(wh_worker* w, size_t mtu, const uint8_t* packet, size_t n) noexcept nogil
+# Such a packet as fragments of at most limit (at least 68) bytes each: how many, and fragment i, whose length is
+# returned (RFC 791, 3.2). out: limit bytes.
+cdef int fragment_count(const uint8_t* packet, size_t limit) noexcept nogil
+cdef size_t fragment_write(const uint8_t* packet, size_t limit, int i, uint8_t* out) noexcept nogil

@@ -1,26 +1,32 @@
 """What the data plane must know of the IP packets inside the tunnel: see inner.pxd."""
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
-from libc.string cimport memcpy, memset
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcmp, memcpy, memset
 
 from whcore.allowedips cimport allowedips_lookup
-from whcore.device cimport DROP_TOO_BIG, DROP_TUN_WRITE, MAX_PACKET, VNET_HEADER_LEN, wh_device, wh_path, wh_worker
+from whcore.checksum cimport wh_load_word, wh_sum, wh_sum_word
+from whcore.device cimport (
+    DROP_TOO_BIG, DROP_TUN_WRITE, MAX_PACKET, VNET_HEADER_LEN, wh_device, wh_path, wh_peer, wh_worker,
+)
 from whcore.forwarder cimport CHANNEL_HEADER_LEN
-from whcore.kernel cimport AF_INET, wh_le32, write
+from whcore.ip_packet cimport (
+    FRAGMENT, ICMP, ICMPV6, IPV4_CHECKSUM, IPV4_DESTINATION, IPV4_DONT_FRAGMENT, IPV4_FRAGMENT, IPV4_HEADER_LEN,
+    IPV4_IS_FRAGMENT, IPV4_MORE_FRAGMENTS, IPV4_OFFSET, IPV4_PROTOCOL, IPV4_SOURCE, IPV4_TTL, IPV6_DESTINATION,
+    IPV6_FRAGMENT_LEN, IPV6_HEADER_LEN, IPV6_HOP_LIMIT, IPV6_NEXT_HEADER, IPV6_SOURCE, TCP, UDP, UDP_HEADER_LEN,
+    load_be16, store_be16, store_checksum, store_ip_len,
+)
+from whcore.kernel cimport AF_INET, wh_le32, wh_load_ptr, wh_load_u32, write
 from whcore.offload cimport LINK_HEADER_LEN, virtio_net_hdr, write_link_header
-from whcore.tunnel cimport DATA_OVERHEAD
+from whcore.tunnel cimport MESSAGE_DATA, MESSAGE_INITIATION, keypair
 
 cdef enum:
-    IP4_HEADER_LEN = 20
-    IP6_HEADER_LEN = 40
-    UDP_HEADER_LEN = 8
     ICMP_HEADER_LEN = 8
     ICMP4_QUOTE = 548               # RFC 1812, 4.3.2.3: an error of at most 576 bytes
     ICMP6_QUOTE = 1232              # RFC 4443, 2.4: an error of at most 1,280 bytes
-    PROTOCOL_ICMP = 1
-    PROTOCOL_TCP = 6
-    PROTOCOL_UDP = 17
-    PROTOCOL_ICMP6 = 58
+    HOPS = 64                       # of what we write ourselves
+    OPTION_END = 0                  # RFC 791, 3.1
+    OPTION_NOTHING = 1
+    OPTION_COPIED = 0x80
     ECN_NOT_ECT = 0                 # RFC 3168 codepoints
     ECN_ECT1 = 1
     ECN_CE = 3
@@ -28,35 +34,70 @@ cdef enum:
 
 cdef size_t inner_length(const uint8_t* packet, size_t n) noexcept nogil:
     cdef size_t total = 0
-    if n >= IP4_HEADER_LEN and packet[0] >> 4 == 4:
-        total = <size_t>packet[2] << 8 | packet[3]
-        if total < IP4_HEADER_LEN:
+    if n >= IPV4_HEADER_LEN and packet[0] >> 4 == 4:
+        total = load_be16(packet + 2)
+        if total < IPV4_HEADER_LEN:
             return 0
-    elif n >= IP6_HEADER_LEN and packet[0] >> 4 == 6:
-        total = IP6_HEADER_LEN + (<size_t>packet[4] << 8 | packet[5])
+    elif n >= IPV6_HEADER_LEN and packet[0] >> 4 == 6:
+        total = IPV6_HEADER_LEN + load_be16(packet + 4)
     return total if total <= n else 0
 
 
 cdef uint32_t inner_peer(const wh_device* dev, const uint8_t* packet, bint source) noexcept nogil:
     if packet[0] >> 4 == 4:
-        return allowedips_lookup(&dev.allowed, packet + (12 if source else 16), 32)
-    return allowedips_lookup(&dev.allowed, packet + (8 if source else 24), 128)
+        return allowedips_lookup(&dev.allowed, packet + (IPV4_SOURCE if source else IPV4_DESTINATION), 32)
+    return allowedips_lookup(&dev.allowed, packet + (IPV6_SOURCE if source else IPV6_DESTINATION), 128)
 
 
 cdef uint32_t flow_hash(const uint8_t* packet) noexcept nogil:
     cdef uint32_t mixed = 0
     cdef bint v4 = packet[0] >> 4 == 4
-    cdef int i, first = 12 if v4 else 8, last = 20 if v4 else 40
-    cdef uint8_t protocol = packet[9] if v4 else packet[6]
-    cdef size_t ports = <size_t>(packet[0] & 15) * 4 if v4 else IP6_HEADER_LEN
+    cdef int i, first = IPV4_SOURCE if v4 else IPV6_SOURCE, last = IPV4_HEADER_LEN if v4 else IPV6_HEADER_LEN
+    cdef uint8_t protocol = packet[IPV4_PROTOCOL] if v4 else packet[IPV6_NEXT_HEADER]
+    cdef size_t ports = <size_t>(packet[0] & 15) * 4 if v4 else IPV6_HEADER_LEN
     for i in range(first, last, 4):
         mixed ^= wh_le32(packet + i)
     # A fragment has its ports only in the first; all of it must hash alike.
-    if (protocol == PROTOCOL_TCP or protocol == PROTOCOL_UDP) and not (v4 and (packet[6] & 0x3F or packet[7])):
+    if (protocol == TCP or protocol == UDP) and not (v4 and load_be16(packet + IPV4_FRAGMENT) & IPV4_IS_FRAGMENT):
         if ports + 4 <= inner_length(packet, MAX_PACKET):
-            mixed ^= (<uint32_t>packet[ports] << 8 | packet[ports + 1]) ^ (<uint32_t>packet[ports + 2] << 8 | packet[ports + 3])
+            mixed ^= load_be16(packet + ports) ^ load_be16(packet + ports + 2)
     mixed *= <uint32_t>0x9E3779B1
     return mixed >> 16
+
+
+# --- routing loops --------------------------------------------------------------------------------------------------
+
+cdef bint inner_is_own(wh_peer* peer, const wh_path* path, const uint8_t* packet, size_t n) noexcept nogil:
+    cdef bint v4 = path.address.ss_family == AF_INET
+    cdef size_t at = udp_at(packet)
+    cdef const uint8_t* message
+    cdef keypair* kp
+    if at == 0 or (packet[0] >> 4 == 4) != v4:
+        return False
+    if n < at + UDP_HEADER_LEN + CHANNEL_HEADER_LEN + 8 or memcmp(packet + at + 2, path.remote + 16, 2) != 0:
+        return False
+    if memcmp(packet + (IPV4_DESTINATION if v4 else IPV6_DESTINATION), path.remote + (12 if v4 else 0), 4 if v4 else 16) != 0:
+        return False
+    message = packet + at + UDP_HEADER_LEN + (CHANNEL_HEADER_LEN if path.channel else 0)
+    if wh_le32(message) == MESSAGE_DATA:
+        kp = <keypair*>wh_load_ptr(&peer.tunnel.current)
+        return kp != NULL and wh_le32(message + 4) == kp.remote_index
+    return wh_le32(message) == MESSAGE_INITIATION and wh_le32(message + 4) == wh_load_u32(&peer.tunnel.handshake_index)
+
+
+cdef inline size_t udp_at(const uint8_t* packet) noexcept nogil:
+    """Where the UDP header is of a packet, or of its first fragment; 0: in no place where the host's own have it."""
+    if packet[0] >> 4 == 4:
+        if packet[IPV4_PROTOCOL] != UDP or load_be16(packet + IPV4_FRAGMENT) & IPV4_OFFSET:
+            return 0
+        return <size_t>(packet[0] & 15) * 4
+    if packet[IPV6_NEXT_HEADER] == UDP:
+        return IPV6_HEADER_LEN
+    # The fields of a Fragment header: next header, reserved, offset and flags (RFC 8200, 4.5).
+    if packet[IPV6_NEXT_HEADER] == FRAGMENT and inner_length(packet, MAX_PACKET) >= IPV6_HEADER_LEN + IPV6_FRAGMENT_LEN:
+        if packet[IPV6_HEADER_LEN] == UDP and load_be16(packet + IPV6_HEADER_LEN + 2) & 0xFFF8 == 0:
+            return IPV6_HEADER_LEN + IPV6_FRAGMENT_LEN
+    return 0
 
 
 # --- ECN ------------------------------------------------------------------------------------------------------------
@@ -77,62 +118,26 @@ cdef bint carry_ecn(uint8_t* packet, uint8_t outer_ecn) noexcept nogil:
 
 cdef void set_ecn4(uint8_t* packet, uint8_t ecn) noexcept nogil:
     """RFC 1624: HC' = ~(~HC + ~m + m') over the word that holds the TOS byte."""
-    cdef uint32_t old = <uint32_t>packet[0] << 8 | packet[1], checksum
+    cdef uint64_t sum = <uint16_t>~wh_load_word(packet + IPV4_CHECKSUM)
+    sum += <uint16_t>~wh_load_word(packet)
     packet[1] = (packet[1] & 0xFC) | ecn
-    checksum = <uint32_t>(~(<uint32_t>packet[10] << 8 | packet[11]) & 0xFFFF) + (~old & 0xFFFF)
-    checksum += <uint32_t>packet[0] << 8 | packet[1]
-    checksum = ~fold(checksum) & 0xFFFF
-    packet[10] = checksum >> 8
-    packet[11] = checksum & 0xFF
+    sum += wh_load_word(packet)
+    store_checksum(packet + IPV4_CHECKSUM, sum, False)
 
 
 # --- path MTU -------------------------------------------------------------------------------------------------------
 
-cdef inline size_t outer_overhead(const wh_path* path) noexcept nogil:
-    return (
-        (IP4_HEADER_LEN if path.address.ss_family == AF_INET else IP6_HEADER_LEN) + UDP_HEADER_LEN
-        + (CHANNEL_HEADER_LEN if path.channel else 0) + DATA_OVERHEAD
-    )
-
-
-cdef size_t inner_limit(const wh_path* path) noexcept nogil:
-    if path.mtu == 0:
-        return MAX_PACKET
-    # Padding to 16 must fit as well.
-    return (path.mtu - outer_overhead(path)) & ~<size_t>15
-
-
-cdef inline uint32_t fold(uint32_t total) noexcept nogil:
-    total = (total & 0xFFFF) + (total >> 16)
-    return (total & 0xFFFF) + (total >> 16)
-
-
-cdef uint32_t sum_words(const uint8_t* data, size_t n) noexcept nogil:
-    cdef uint32_t total = 0
-    cdef size_t i
-    for i in range(0, n - 1 if n else 0, 2):
-        total += <uint32_t>data[i] << 8 | data[i + 1]
-    if n & 1:
-        total += <uint32_t>data[n - 1] << 8
-    return fold(total)
-
-
-cdef inline void put_word(uint8_t* out, uint32_t word) noexcept nogil:
-    out[0] = <uint8_t>(word >> 8)
-    out[1] = <uint8_t>word
-
-
-cdef bint answer_too_big(wh_worker* w, const wh_path* path, const uint8_t* packet, size_t n) noexcept nogil:
-    cdef uint8_t room[16 + LINK_HEADER_LEN + IP6_HEADER_LEN + ICMP_HEADER_LEN + ICMP6_QUOTE]
+cdef bint answer_too_big(wh_worker* w, size_t mtu, const uint8_t* packet, size_t n) noexcept nogil:
+    cdef uint8_t room[16 + LINK_HEADER_LEN + IPV6_HEADER_LEN + ICMP_HEADER_LEN + ICMP6_QUOTE]
     cdef uint8_t* reply = room + VNET_HEADER_LEN + w.link_len
     cdef size_t length
-    if packet[0] >> 4 == 4 and not packet[6] & 0x40:
+    if packet[0] >> 4 == 4 and not load_be16(packet + IPV4_FRAGMENT) & IPV4_DONT_FRAGMENT:
         return False
     memset(room, 0, VNET_HEADER_LEN)
     if packet[0] >> 4 == 4:
-        length = too_big4(reply, inner_limit(path), packet, n)
+        length = too_big4(reply, mtu, packet, n)
     else:
-        length = too_big6(reply, inner_limit(path), packet, n)
+        length = too_big6(reply, mtu, packet, n)
     w.counters[DROP_TOO_BIG] += 1
     if w.link_len:
         write_link_header(<virtio_net_hdr*>room, reply)
@@ -147,36 +152,87 @@ cdef bint answer_too_big(wh_worker* w, const wh_path* path, const uint8_t* packe
 cdef size_t too_big4(uint8_t* reply, size_t mtu, const uint8_t* packet, size_t n) noexcept nogil:
     """ICMP destination unreachable, fragmentation needed (RFC 792, RFC 1191), as if from the packet's destination."""
     cdef size_t quoted = min(n, <size_t>ICMP4_QUOTE)
-    cdef uint8_t* icmp = reply + IP4_HEADER_LEN
-    memset(reply, 0, IP4_HEADER_LEN + ICMP_HEADER_LEN)
+    cdef uint8_t* icmp = reply + IPV4_HEADER_LEN
+    memset(reply, 0, IPV4_HEADER_LEN + ICMP_HEADER_LEN)
     reply[0] = 0x45
-    put_word(reply + 2, <uint32_t>(IP4_HEADER_LEN + ICMP_HEADER_LEN + quoted))
-    reply[8] = 64
-    reply[9] = PROTOCOL_ICMP
-    memcpy(reply + 12, packet + 16, 4)
-    memcpy(reply + 16, packet + 12, 4)
-    put_word(reply + 10, ~sum_words(reply, IP4_HEADER_LEN) & 0xFFFF)
+    reply[IPV4_TTL] = HOPS
+    reply[IPV4_PROTOCOL] = ICMP
+    memcpy(reply + IPV4_SOURCE, packet + IPV4_DESTINATION, 4)
+    memcpy(reply + IPV4_DESTINATION, packet + IPV4_SOURCE, 4)
+    store_ip_len(reply, IPV4_HEADER_LEN + ICMP_HEADER_LEN + quoted)
     icmp[0] = 3
     icmp[1] = 4
-    put_word(icmp + 6, <uint32_t>mtu)
+    store_be16(icmp + 6, <uint32_t>mtu)
     memcpy(icmp + ICMP_HEADER_LEN, packet, quoted)
-    put_word(icmp + 2, ~sum_words(icmp, ICMP_HEADER_LEN + quoted) & 0xFFFF)
-    return IP4_HEADER_LEN + ICMP_HEADER_LEN + quoted
+    store_checksum(icmp + 2, wh_sum(icmp, ICMP_HEADER_LEN + quoted, 0), False)
+    return IPV4_HEADER_LEN + ICMP_HEADER_LEN + quoted
 
 
 cdef size_t too_big6(uint8_t* reply, size_t mtu, const uint8_t* packet, size_t n) noexcept nogil:
     """ICMPv6 packet too big (RFC 4443, 3.2), as if from the packet's destination."""
     cdef size_t quoted = min(n, <size_t>ICMP6_QUOTE), length = ICMP_HEADER_LEN + quoted
-    cdef uint8_t* icmp = reply + IP6_HEADER_LEN
-    memset(reply, 0, IP6_HEADER_LEN + ICMP_HEADER_LEN)
+    cdef uint8_t* icmp = reply + IPV6_HEADER_LEN
+    cdef uint64_t sum
+    memset(reply, 0, IPV6_HEADER_LEN + ICMP_HEADER_LEN)
     reply[0] = 0x60
-    put_word(reply + 4, <uint32_t>length)
-    reply[6] = PROTOCOL_ICMP6
-    reply[7] = 64
-    memcpy(reply + 8, packet + 24, 16)
-    memcpy(reply + 24, packet + 8, 16)
+    reply[IPV6_NEXT_HEADER] = ICMPV6
+    reply[IPV6_HOP_LIMIT] = HOPS
+    memcpy(reply + IPV6_SOURCE, packet + IPV6_DESTINATION, 16)
+    memcpy(reply + IPV6_DESTINATION, packet + IPV6_SOURCE, 16)
+    store_ip_len(reply, IPV6_HEADER_LEN + length)
     icmp[0] = 2
-    put_word(icmp + 6, <uint32_t>mtu)
+    store_be16(icmp + 6, <uint32_t>mtu)
     memcpy(icmp + ICMP_HEADER_LEN, packet, quoted)
-    put_word(icmp + 2, ~fold(sum_words(reply + 8, 32) + <uint32_t>length + PROTOCOL_ICMP6 + sum_words(icmp, length)) & 0xFFFF)
-    return IP6_HEADER_LEN + length
+    sum = wh_sum_word(<uint16_t>length) + <uint64_t>wh_sum_word(ICMPV6)
+    sum = wh_sum(reply + IPV6_SOURCE, 32, sum)
+    store_checksum(icmp + 2, wh_sum(icmp, length, sum), False)
+    return IPV6_HEADER_LEN + length
+
+
+# --- fragments of IPv4 ----------------------------------------------------------------------------------------------
+
+cdef inline size_t fragment_payload(const uint8_t* packet, size_t limit) noexcept nogil:
+    """Of each fragment but the last; offsets count in units of 8 bytes."""
+    return (limit - <size_t>(packet[0] & 15) * 4) & ~<size_t>7
+
+
+cdef int fragment_count(const uint8_t* packet, size_t limit) noexcept nogil:
+    cdef size_t payload = load_be16(packet + 2) - <size_t>(packet[0] & 15) * 4
+    cdef size_t each = fragment_payload(packet, limit)
+    return <int>((payload + each - 1) // each)
+
+
+cdef size_t fragment_write(const uint8_t* packet, size_t limit, int i, uint8_t* out) noexcept nogil:
+    cdef size_t header_len = <size_t>(packet[0] & 15) * 4, total = load_be16(packet + 2)
+    cdef size_t each = fragment_payload(packet, limit), at = header_len + <size_t>i * each, length = min(each, total - at)
+    cdef uint32_t word = load_be16(packet + IPV4_FRAGMENT), offset = (word & IPV4_OFFSET) + <uint32_t>(i * each // 8)
+    word = (word & ~<uint32_t>IPV4_OFFSET) | (offset & IPV4_OFFSET)
+    if at + length < total:
+        word |= IPV4_MORE_FRAGMENTS
+    header_len = fragment_header(packet, i, out)
+    store_be16(out + IPV4_FRAGMENT, word)
+    memcpy(out + header_len, packet + at, length)
+    store_ip_len(out, header_len + length)
+    return header_len + length
+
+
+cdef size_t fragment_header(const uint8_t* packet, int i, uint8_t* out) noexcept nogil:
+    """The header of fragment i; all but the first have only those options that say so (RFC 791, 3.1)."""
+    cdef size_t header_len = <size_t>(packet[0] & 15) * 4, at = IPV4_HEADER_LEN, kept = IPV4_HEADER_LEN, length
+    if i == 0:
+        memcpy(out, packet, header_len)
+        return header_len
+    memcpy(out, packet, IPV4_HEADER_LEN)
+    while at < header_len and packet[at] != OPTION_END:
+        length = 1 if packet[at] == OPTION_NOTHING or at + 1 == header_len else packet[at + 1]
+        if length == 0 or at + length > header_len:
+            break           # no such option: what follows cannot be told apart
+        if packet[at] & OPTION_COPIED:
+            memcpy(out + kept, packet + at, length)
+            kept += length
+        at += length
+    while kept & 3:
+        out[kept] = OPTION_END
+        kept += 1
+    out[0] = <uint8_t>(0x40 | kept // 4)
+    return kept

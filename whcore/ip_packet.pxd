@@ -12,19 +12,29 @@ cdef enum:
     IPV4_HEADER_LEN = 20            # without options
     IPV4_ID = 4
     IPV4_FRAGMENT = 6
+    IPV4_TTL = 8
+    IPV4_PROTOCOL = 9
     IPV4_CHECKSUM = 10
     IPV4_SOURCE = 12
+    IPV4_DESTINATION = 16
     IPV4_DONT_FRAGMENT = 0x4000
+    IPV4_MORE_FRAGMENTS = 0x2000
+    IPV4_OFFSET = 0x1FFF            # of a fragment, in units of 8 bytes
     IPV4_IS_FRAGMENT = 0x3FFF       # more fragments, or an offset
     IPV6_HEADER_LEN = 40
     IPV6_NEXT_HEADER = 6
+    IPV6_HOP_LIMIT = 7
     IPV6_SOURCE = 8
+    IPV6_DESTINATION = 24
+    IPV6_FRAGMENT_LEN = 8           # the Fragment header (RFC 8200, 4.5)
 
     # Protocol numbers, IPv6 extension headers (RFC 8200) among them
     HOP_BY_HOP = 0
+    ICMP = 1
     TCP = 6
     UDP = 17
     ROUTING = 43
+    FRAGMENT = 44
     ICMPV6 = 58
     DESTINATION_OPTIONS = 60
 

@@ -155,4 +155,16 @@ static inline socklen_t wh_sockaddr(struct sockaddr_storage *out, const uint8_t 
 	return 0;
 }
 
+/* Whether an address of 16 bytes means nothing without its link (RFC 4291, 2.5.6). */
+static inline int wh_link_local(const uint8_t address[16])
+{
+	return address[0] == 0xfe && (address[1] & 0xc0) == 0x80;
+}
+
+/* link: interface index. out: an IPv6 one. */
+static inline void wh_set_link(struct sockaddr_storage *out, uint32_t link)
+{
+	((struct sockaddr_in6 *)out)->sin6_scope_id = link;
+}
+
 #endif

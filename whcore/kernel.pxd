@@ -80,6 +80,8 @@ cdef extern from "kernel.h" nogil:
     int getsockopt(int fd, int level, int name, void* value, socklen_t* value_len)
     void wh_wire_address(uint8_t* out, const sockaddr_storage* source)
     socklen_t wh_sockaddr(sockaddr_storage* out, const uint8_t* wire, int family)
+    bint wh_link_local(const uint8_t* address)
+    void wh_set_link(sockaddr_storage* out, uint32_t link)
 
     enum: EPOLLIN
     enum: EPOLLERR

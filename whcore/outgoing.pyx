@@ -10,13 +10,15 @@ from libc.string cimport memset
 from whcore.aead cimport aead_default
 from whcore.allowedips cimport ALLOWEDIPS_NONE
 from whcore.device cimport (
-    COUNT_DUPLICATED, COUNT_TUN_READS, COUNT_TX_DATA, COUNT_TX_SENDS, DROP_INNER, DROP_NO_PEER, DROP_OFFLOAD,
+    COUNT_DUPLICATED, COUNT_TUN_READS, COUNT_TX_DATA, COUNT_TX_SENDS, DROP_INNER, DROP_LOOP, DROP_NO_PEER, DROP_OFFLOAD,
     DROP_SEND, HEADROOM, MAX_DATAGRAM, PATHS_SPLIT, VNET_HEADER_LEN, data_frame, peer_at, peer_check_at, peer_flush,
     peer_forget_source, peer_sends_twice, peer_stage, peer_want_handshake, source_was_refused, wh_path, wh_paths, wh_peer,
     wh_worker,
 )
 from whcore.forwarder cimport CHANNEL_HEADER_LEN, put_channel_header
-from whcore.inner cimport answer_too_big, flow_hash, inner_length, inner_limit, inner_peer
+from whcore.inner cimport (
+    answer_too_big, flow_hash, fragment_count, fragment_write, inner_is_own, inner_length, inner_peer,
+)
 from whcore.kernel cimport (
     EBADF, EBADFD, EIO, EMSGSIZE, EPOLL_CTL_DEL, MSG_DONTWAIT, epoll_ctl, epoll_event, errno, eventfd_write, iovec, mmsghdr,
     msghdr, readv, sendmmsg, wh_add_u64, wh_load_ptr, wh_load_u32, wh_now_ns, wh_store_u32,
@@ -94,11 +96,8 @@ cdef void take_frame(wh_worker* w, scratch* s, burst* b, size_t length) noexcept
     cdef split_plan plan
     cdef wh_peer* peer
     cdef wh_paths* paths
-    cdef keypair* kp = NULL
-    cdef uint64_t counter = 0
     cdef uint32_t slot
-    cdef int segments, i
-    cdef bint both, second
+    cdef int segments
     if inner_length(s.tun_frame, length) == 0:
         w.counters[DROP_INNER] += 1
         return
@@ -108,37 +107,56 @@ cdef void take_frame(wh_worker* w, scratch* s, burst* b, size_t length) noexcept
         return
     segments = split_begin(&plan, <const virtio_net_hdr*>s.tun_header, s.tun_frame, length)
     # Headers stand in every segment, so a small frame can be made to split into more than its own size.
-    if segments <= 0 or b.n + segments > MAX_FRAMES or b.used + segments * frame_room(&plan) > sizeof(s.room):
+    if segments <= 0 or b.n + segments > MAX_FRAMES or b.used + segments * packet_room(split_len(&plan, 0)) > sizeof(s.room):
         w.counters[DROP_OFFLOAD] += 1
         return
     peer = peer_at(w.device, slot)
     if wh_load_u32(&peer.staged):
         peer_flush(w, peer, b.now)
     paths = <wh_paths*>wh_load_ptr(&peer.paths)
-    if paths != NULL and split_len(&plan, 0) > inner_limit(&paths.at[0]):
-        if answer_too_big(w, &paths.at[0], s.tun_frame, length):
-            return
+    if paths != NULL and leads_back(peer, paths, s.tun_frame, length):
+        w.counters[DROP_LOOP] += 1
+    elif paths == NULL or split_len(&plan, 0) <= paths.inner_limit:
+        add_segments(w, s, b, peer, paths, &plan, segments)
+    elif not answer_too_big(w, paths.inner_limit, s.tun_frame, length):
+        add_fragments(w, s, b, peer, paths, &plan, segments)
+
+
+cdef inline bint leads_back(wh_peer* peer, const wh_paths* paths, const uint8_t* packet, size_t length) noexcept nogil:
+    return inner_is_own(peer, &paths.at[0], packet, length) or (
+        paths.n == 2 and inner_is_own(peer, &paths.at[1], packet, length)
+    )
+
+
+cdef inline size_t packet_room(size_t n) noexcept nogil:
+    """What a packet of n bytes takes of the scratch memory."""
+    return HEADROOM + ((n + 15) & ~<size_t>15) + TAG_LEN
+
+
+cdef void add_segments(wh_worker* w, scratch* s, burst* b, wh_peer* peer, wh_paths* paths, split_plan* plan,
+                       int segments) noexcept nogil:
+    cdef keypair* kp = NULL
+    cdef uint64_t counter = 0
+    cdef uint8_t* packet
+    cdef bint both, second
+    cdef int i
     if paths != NULL and wh_load_u32(&peer.staged) == 0:
         kp = tunnel_claim(&peer.tunnel, <uint64_t>segments, &counter, b.now)
     if kp == NULL:
-        stage_segments(w, s, peer, &plan, segments, b)
+        stage_segments(w, s, peer, plan, segments, b)
         return
     both = peer_sends_twice(w.device, peer, paths, True, b.now)
     second = paths.n == 2 and paths.mode == PATHS_SPLIT and flow_hash(s.tun_frame) & 1
     for i in range(segments):
-        add_frame(w, s, b, &plan, i)
+        packet = s.room + b.used + HEADROOM
+        split_write(plan, i, packet)
         s.frames[b.n].peer = peer
         s.frames[b.n].kp = kp
         s.frames[b.n].paths = paths
         s.frames[b.n].counter = counter + <uint64_t>i
         s.frames[b.n].both = both
         s.frames[b.n].second = second
-        finish_frame(w, s, b)
-
-
-cdef inline size_t frame_room(const split_plan* plan) noexcept nogil:
-    """What a segment, none is longer than the first, takes of the scratch memory."""
-    return HEADROOM + ((split_len(plan, 0) + 15) & ~<size_t>15) + TAG_LEN
+        finish_frame(w, s, b, packet, split_len(plan, i))
 
 
 cdef void stage_segments(wh_worker* w, scratch* s, wh_peer* peer, split_plan* plan, int segments, burst* b) noexcept nogil:
@@ -151,26 +169,39 @@ cdef void stage_segments(wh_worker* w, scratch* s, wh_peer* peer, split_plan* pl
     peer_flush(w, peer, b.now)
 
 
+cdef void add_fragments(wh_worker* w, scratch* s, burst* b, wh_peer* peer, wh_paths* paths, split_plan* plan,
+                        int segments) noexcept nogil:
+    """Segments longer than the path carries and that may be fragmented (IPv4 without DF). Seldom: each fragment is
+    handled by itself."""
+    cdef virtio_net_hdr no_offload
+    cdef split_plan piece
+    cdef uint8_t* whole = s.datagrams[0]        # of the other direction, whose turn it is not
+    cdef int i, k
+    cdef size_t length
+    memset(&no_offload, 0, sizeof(no_offload))
+    for i in range(segments):
+        split_write(plan, i, whole)
+        for k in range(fragment_count(whole, paths.inner_limit)):
+            length = fragment_write(whole, paths.inner_limit, k, s.tun_piece)
+            if b.n == MAX_FRAMES or b.used + packet_room(length) > sizeof(s.room):
+                w.counters[DROP_OFFLOAD] += 1
+            elif split_begin(&piece, &no_offload, s.tun_piece, length) == 1:
+                add_segments(w, s, b, peer, paths, &piece, 1)
+
+
 # --- frame and seal -------------------------------------------------------------------------------------------------
 
-cdef inline void add_frame(wh_worker* w, scratch* s, burst* b, split_plan* plan, int i) noexcept nogil:
-    cdef uint8_t* packet = s.room + b.used + HEADROOM
-    split_write(plan, i, packet)
-    s.frames[b.n].data = packet - DATA_HEADER_LEN
-    s.frames[b.n].len = <uint32_t>split_len(plan, i)
-    s.frames[b.n].ecn = packet_ecn(packet)
-    s.frames[b.n].sent = 0
-
-
-cdef inline void finish_frame(wh_worker* w, scratch* s, burst* b) noexcept nogil:
+cdef inline void finish_frame(wh_worker* w, scratch* s, burst* b, uint8_t* packet, size_t n) noexcept nogil:
     cdef frame* f = &s.frames[b.n]
-    cdef uint8_t* packet = f.data + DATA_HEADER_LEN
-    cdef size_t padded = data_frame(w.device, f.kp, f.counter, packet, f.len)
+    cdef size_t padded = data_frame(w.device, f.kp, f.counter, packet, n)
+    f.data = packet - DATA_HEADER_LEN
+    f.len = <uint32_t>(DATA_HEADER_LEN + padded + TAG_LEN)
+    f.ecn = packet_ecn(packet)
+    f.sent = 0
     s.jobs[b.n].src = s.jobs[b.n].dst = packet
     s.jobs[b.n].len = <uint32_t>padded
     s.jobs[b.n].key = f.kp.send_key
     s.jobs[b.n].counter = f.counter
-    f.len = <uint32_t>(DATA_HEADER_LEN + padded + TAG_LEN)
     b.used += HEADROOM + padded + TAG_LEN
     b.n += 1
 
@@ -262,17 +293,15 @@ cdef void send_messages(wh_worker* w, scratch* s, int n, bint copies) noexcept n
         while first < last:
             sent = sendmmsg(fd, &s.messages[first], last - first, MSG_DONTWAIT)
             if sent <= 0:
+                send_again(w, s, first, socket, copies)
                 sent = 1
-                if not send_again(w, s, first, socket, copies):
-                    w.counters[DROP_SEND] += s.messages[first].msg_hdr.msg_iovlen
-                    first += 1
-                    continue
-            for i in range(first, first + sent):
-                mark_sent(w, s, i)
+            else:
+                for i in range(first, first + sent):
+                    mark_sent(w, s, i)
             first += sent
 
 
-cdef bint send_again(wh_worker* w, scratch* s, int message, int socket, bint copies) noexcept nogil:
+cdef void send_again(wh_worker* w, scratch* s, int message, int socket, bint copies) noexcept nogil:
     """The kernel refused a message: mend what can be mended, and try it once more."""
     cdef mmsghdr* m = &s.messages[message]
     cdef frame* f = &s.frames[s.order[m.msg_hdr.msg_iov - s.vectors]]
@@ -281,29 +310,31 @@ cdef bint send_again(wh_worker* w, scratch* s, int message, int socket, bint cop
         # EIO: the device on the way can do no checksums, so the kernel segments nothing for it. EMSGSIZE: it makes no
         # segments longer than the link's MTU, though it sends such datagrams in fragments.
         w.device.sockets[socket].segment_limit = 0 if errno == EIO else <uint32_t>m.msg_hdr.msg_iov.iov_len - 1
-        return send_singly(w, s, message, path)
-    if not path.source.known or not source_was_refused(errno):
-        return False
-    peer_forget_source(w.device, f.peer)
-    wh_udp_control(&m.msg_hdr, s.controls[message], w.device.sockets[socket].family,
-                   <uint16_t>m.msg_hdr.msg_iov.iov_len if m.msg_hdr.msg_iovlen > 1 else 0, f.ecn, NULL)
-    return sendmmsg(w.device.sockets[socket].fd, m, 1, MSG_DONTWAIT) == 1
+        send_singly(w, s, message, path)
+        return
+    if path.source.known and source_was_refused(errno):
+        peer_forget_source(w.device, f.peer)
+        wh_udp_control(&m.msg_hdr, s.controls[message], w.device.sockets[socket].family,
+                       <uint16_t>m.msg_hdr.msg_iov.iov_len if m.msg_hdr.msg_iovlen > 1 else 0, f.ecn, NULL)
+        if sendmmsg(w.device.sockets[socket].fd, m, 1, MSG_DONTWAIT) == 1:
+            mark_sent(w, s, message)
+            return
+    w.counters[DROP_SEND] += m.msg_hdr.msg_iovlen
 
 
-cdef bint send_singly(wh_worker* w, scratch* s, int message, const wh_path* path) noexcept nogil:
-    cdef mmsghdr one = s.messages[message]
-    cdef size_t i, n = one.msg_hdr.msg_iovlen
-    cdef frame* f = &s.frames[s.order[one.msg_hdr.msg_iov - s.vectors]]
-    cdef bint any_sent = False
-    wh_udp_control(&one.msg_hdr, s.controls[message], w.device.sockets[path.socket].family, 0, f.ecn, &path.source)
-    one.msg_hdr.msg_iovlen = 1
+cdef void send_singly(wh_worker* w, scratch* s, int message, const wh_path* path) noexcept nogil:
+    """Its message then stands for each of the run's datagrams in turn."""
+    cdef mmsghdr* m = &s.messages[message]
+    cdef size_t i, n = m.msg_hdr.msg_iovlen
+    cdef frame* f = &s.frames[s.order[m.msg_hdr.msg_iov - s.vectors]]
+    wh_udp_control(&m.msg_hdr, s.controls[message], w.device.sockets[path.socket].family, 0, f.ecn, &path.source)
+    m.msg_hdr.msg_iovlen = 1
     for i in range(n):
-        if sendmmsg(w.device.sockets[path.socket].fd, &one, 1, MSG_DONTWAIT) == 1:
-            any_sent = True
+        if sendmmsg(w.device.sockets[path.socket].fd, m, 1, MSG_DONTWAIT) == 1:
+            mark_sent(w, s, message)
         else:
             w.counters[DROP_SEND] += 1
-        one.msg_hdr.msg_iov += 1
-    return any_sent
+        m.msg_hdr.msg_iov += 1
 
 
 cdef inline void mark_sent(wh_worker* w, scratch* s, int message) noexcept nogil:

@@ -8,12 +8,13 @@ from whcore.cookie cimport cookie_checker, cookie_checker_init, cookie_check_mac
 from whcore.errors cimport WH_E_INDEX, WH_E_LENGTH, WH_E_MAC, WH_E_REPLAY, WH_E_STATE, WH_OK, raise_rc
 from whcore.kernel cimport wh_le32, wh_le64, wh_put_le32, wh_put_le64
 from whcore.keys cimport SecretKey
-from whcore.noise cimport NOISE_PSK_2, noise_handshake, noise_read_initiation_static, noise_suite_init, noise_wipe
+from whcore.noise cimport noise_handshake, noise_read_initiation_static, noise_wipe
 from whcore.replay cimport replay_accept
 from whcore.sodium cimport randombytes_buf, sodium_free, sodium_malloc, sodium_memcmp, sodium_memzero
 from whcore.tunnel cimport (
-    DATA_HEADER_LEN, DATA_OVERHEAD, INITIATION_LEN, MESSAGE_DATA, MESSAGE_INITIATION, MESSAGE_RESPONSE, RESPONSE_LEN,
-    TRAFFIC_DATA, TRAFFIC_HANDSHAKE, TRAFFIC_KEEPALIVE, keypair, keypair_receivable, local_identity, retired_keypairs,
+    DATA_HEADER_LEN, DATA_OVERHEAD, INITIATION_LEN, MESSAGE_DATA, MESSAGE_INITIATION, MESSAGE_RESPONSE,
+    REJECT_AFTER_MESSAGES, RESPONSE_LEN, TRAFFIC_DATA, TRAFFIC_HANDSHAKE, TRAFFIC_KEEPALIVE, identity_init, keypair, keypair_receivable,
+    local_identity, retired_keypairs,
     tunnel, tunnel_answer_initiation, tunnel_claim, tunnel_confirm, tunnel_consume_response, tunnel_expire,
     tunnel_init, tunnel_initiate, tunnel_initiation_sent, tunnel_may_initiate, tunnel_received,
     tunnel_rekey_after_receive, tunnel_rekey_after_send, tunnel_sent, tunnel_zero,
@@ -28,8 +29,6 @@ ZERO = 8
 
 cdef enum:
     KEYPAIRS = 5        # three in use, one being made, one being replaced
-
-cdef uint64_t REJECT_AFTER_MESSAGES = <uint64_t>-1 - ((<uint64_t>1) << 13)
 
 cdef struct state:
     tunnel tunnel
@@ -59,10 +58,9 @@ cdef class Tunnel:
             raise MemoryError
         memset(self.s, 0, sizeof(state))
         self.secret = secret_key
+        identity_init(&self.s.local)
         self.s.local.secret = secret_key.key
         memcpy(self.s.local.public, public, 32)
-        noise_suite_init(&self.s.local.suite, "Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s",
-                         <const uint8_t*>b"WireGuard v1 zx2c4 Jason@zx2c4.com", 34, NOISE_PSK_2)
         cookie_keys_init(&keys, "mac1----", "cookie--", public, NULL, 0)
         cookie_checker_init(&self.s.checker, &keys)
         tunnel_init(&self.s.tunnel, &self.s.local, key)

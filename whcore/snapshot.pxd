@@ -12,6 +12,7 @@ cdef struct peer_snapshot:
     bint has_session
     int path_socket             # -1: no path
     uint8_t remote[18]
+    uint32_t link               # interface index of a link-local remote, else 0
     int64_t handshake_ns        # Unix time; 0: never
     int64_t keepalive_ns
     uint64_t rx_bytes

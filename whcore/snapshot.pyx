@@ -77,6 +77,7 @@ cdef void snapshot_peer(wh_peer* peer, peer_snapshot* out) noexcept nogil:
     if paths != NULL:
         out.path_socket = paths.at[0].socket
         memcpy(out.remote, paths.at[0].remote, 18)
+        out.link = paths.at[0].link
     out.handshake_ns = peer.tunnel.last_handshake_wall_ns
     out.keepalive_ns = peer.tunnel.persistent_ns
     out.rx_bytes = peer.rx_bytes

@@ -23,6 +23,12 @@ cdef enum:
     TAG_LEN = 16
     DATA_OVERHEAD = 32
 
+cdef extern from *:
+    """
+    #define WH_REJECT_AFTER_MESSAGES (UINT64_MAX - (UINT64_C(1) << 13))
+    """
+    const uint64_t REJECT_AFTER_MESSAGES "WH_REJECT_AFTER_MESSAGES"     # whitepaper 6.1: the first counter never used
+
 cdef enum:                      # kinds of traffic
     TRAFFIC_DATA                # a packet of the user's
     TRAFFIC_KEEPALIVE           # an empty data message
@@ -82,6 +88,9 @@ cdef struct tunnel:
 cdef struct retired_keypairs:   # taken out of a tunnel; the caller unindexes and frees them after a grace period
     keypair* items[3]
     int n
+
+# What every identity begins with: no key, and the names of whitepaper 5.4.
+cdef void identity_init(local_identity* local) noexcept nogil
 
 # (locked) remote_static: 32 bytes; psk: 32 bytes or NULL. An unusable key gives a tunnel that emits nothing.
 cdef void tunnel_init(tunnel* t, const local_identity* local, const uint8_t* remote_static) noexcept nogil

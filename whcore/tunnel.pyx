@@ -10,11 +10,17 @@ from whcore.kernel cimport (
 )
 from whcore.keys cimport x25519
 from whcore.noise cimport (
-    noise_handshake, noise_read_initiation_payload, noise_read_response, noise_split, noise_wipe,
-    noise_write_initiation, noise_write_response, tai64n,
+    NOISE_PSK_2, noise_handshake, noise_read_initiation_payload, noise_read_response, noise_split, noise_suite_init,
+    noise_wipe, noise_write_initiation, noise_write_response, tai64n,
 )
 from whcore.replay cimport replay_reset
 from whcore.sodium cimport randombytes_buf, randombytes_uniform, sodium_memzero
+
+# Whitepaper 5.4
+cdef const char* CONSTRUCTION = "Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s"
+cdef const char* IDENTIFIER = "WireGuard v1 zx2c4 Jason@zx2c4.com"
+cdef enum:
+    IDENTIFIER_LEN = 34
 
 # Whitepaper 6.1, in ns. They are spec values: nothing configures them.
 cdef int64_t SECOND = 1_000_000_000
@@ -23,7 +29,6 @@ cdef int64_t REJECT_AFTER_TIME = 180 * SECOND
 cdef int64_t REKEY_TIMEOUT = 5 * SECOND
 cdef int64_t KEEPALIVE_TIMEOUT = 10 * SECOND
 cdef uint64_t REKEY_AFTER_MESSAGES = (<uint64_t>1) << 60
-cdef uint64_t REJECT_AFTER_MESSAGES = <uint64_t>-1 - ((<uint64_t>1) << 13)
 cdef uint32_t MAX_ATTEMPTS = 90 // 5          # REKEY_ATTEMPT_TIME / REKEY_TIMEOUT
 cdef uint32_t JITTER_MS = 334                 # 6.1: up to a third of a second against synchronised retries
 cdef int64_t INITIATION_FLOOD_NS = SECOND // 50   # at most 50 initiations a second are looked at per peer
@@ -40,6 +45,11 @@ cdef inline void retire(retired_keypairs* retired, keypair* kp) noexcept nogil:
 
 
 # --- set-up ---------------------------------------------------------------------------------------------------------
+
+cdef void identity_init(local_identity* local) noexcept nogil:
+    memset(local, 0, sizeof(local_identity))
+    noise_suite_init(&local.suite, CONSTRUCTION, <const uint8_t*>IDENTIFIER, IDENTIFIER_LEN, NOISE_PSK_2)
+
 
 cdef void tunnel_init(tunnel* t, const local_identity* local, const uint8_t* remote_static) noexcept nogil:
     memset(t, 0, sizeof(tunnel))

@@ -125,7 +125,7 @@ cdef int describe_peer(Answer answer, peer_snapshot* peer) except -1:
     answer.add_hex(b"preshared_key=", peer.psk)
     answer.add(b"protocol_version=1\n")
     if peer.path_socket >= 0:
-        answer.add(b"endpoint=%s\n" % endpoint_text(peer.remote[:18]))
+        answer.add(b"endpoint=%s\n" % endpoint_text(peer.remote[:18], peer.link))
     answer.add(b"last_handshake_time_sec=%d\n" % (peer.handshake_ns // SECOND))
     answer.add(b"last_handshake_time_nsec=%d\n" % (peer.handshake_ns % SECOND))
     answer.add(b"tx_bytes=%d\nrx_bytes=%d\n" % (peer.tx_bytes, peer.rx_bytes))
@@ -140,13 +140,22 @@ cdef int describe_prefix(Answer answer, const prefix_snapshot* prefix) except -1
     return answer.append(text, snprintf(text, sizeof(text), "allowed_ip=%s/%d\n", address, prefix.prefix_len))
 
 
-def endpoint_text(bytes remote):
-    """18 wire bytes as `1.2.3.4:5` or `[::1]:5`."""
+def endpoint_text(bytes remote, uint32_t link=0):
+    """18 wire bytes as `1.2.3.4:5`, `[::1]:5`, or with a link `[fe80::1%eth0]:5`."""
     address = ipaddress.IPv6Address(remote[:16])
     port = int.from_bytes(remote[16:], "big")
     if address.ipv4_mapped is not None:
         return b"%s:%d" % (str(address.ipv4_mapped).encode(), port)
-    return b"[%s]:%d" % (str(address).encode(), port)
+    return b"[%s%s]:%d" % (str(address).encode(), zone_text(link), port)
+
+
+cdef bytes zone_text(uint32_t link):
+    if link == 0:
+        return b""
+    try:
+        return b"%" + socket_module.if_indextoname(link).encode()
+    except OSError:             # it is gone
+        return b"%%%d" % link
 
 
 # --- set ------------------------------------------------------------------------------------------------------------

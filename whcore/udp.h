@@ -125,8 +125,7 @@ static inline void wh_udp_control(struct msghdr *message, void *buffer, int fami
 
 		memset(&info, 0, sizeof(info));
 		memcpy(&info.ipi6_addr, source->address, 16);
-		/* A link-local address means nothing without its link. */
-		if (source->address[0] == 0xfe && (source->address[1] & 0xc0) == 0x80)
+		if (wh_link_local(source->address))
 			info.ipi6_ifindex = source->ifindex;
 		wh_add_control(message, IPPROTO_IPV6, IPV6_PKTINFO, &info, sizeof(info));
 	}

@@ -47,6 +47,7 @@ cdef struct scratch:
     uint8_t tun_header[16]
     uint8_t link_header[16]
     uint8_t tun_frame[MAX_DATAGRAM + 1]
+    uint8_t tun_piece[MAX_DATAGRAM + 1]     # a fragment of it
     frame frames[MAX_FRAMES]
     uint8_t room[FRAME_ROOM + SPLIT_ROOM]
     # incoming

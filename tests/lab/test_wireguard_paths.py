@@ -326,7 +326,6 @@ def test_a_better_route_is_taken_with_its_own_source_address(lab: Lab, family: F
         assert b.endpoint_of(a) == family.endpoint(ways.address(1, 1))
 
 
-@pytest.mark.xfail(strict=True, reason="a path has no link")
 def test_a_link_local_endpoint_with_its_link(lab: Lab, ends: tuple[End, End]) -> None:
     """Not the first of the host's links, on which the kernel would look without."""
     a, b = ends
@@ -348,7 +347,6 @@ def test_a_link_local_endpoint_with_its_link(lab: Lab, ends: tuple[End, End]) ->
 # --- routing loops ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.xfail(strict=True, reason="our own datagrams are sealed again when they come back in")
 @BOTH
 def test_an_endpoint_that_is_routed_into_its_own_tunnel_is_bounded(
     ends: tuple[End, End], family: Family

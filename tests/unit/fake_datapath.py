@@ -100,6 +100,6 @@ class FakeDatapath:
 
     def peers(self) -> list[PeerStatus]:
         return [
-            PeerStatus(key, False, None, 0, received, sent, 0, 0, 0, True, [], True)
+            PeerStatus(key, False, None, 0, received, sent, received, sent, 0, True, [], True)
             for key, (received, sent) in self.traffic.items()
         ]

@@ -170,6 +170,17 @@ def test_bytes_and_packets_are_counted_exactly(connected: tuple[Node, Node]) -> 
     assert b.plane.peers()[0].rx_bytes - before_b.rx_bytes == 10 * frame
 
 
+def test_handshakes_and_keepalives_count_as_bytes_but_not_as_packets(connected: tuple[Node, Node]) -> None:
+    a, b = connected
+    a.until(lambda: a.plane.peers()[0].tx_packets == 1, "the first packet is accounted for, after its send")
+    frame = 32 + 32  # 25 bytes of packet, padded
+    assert (a.plane.peers()[0].rx_bytes, a.plane.peers()[0].tx_bytes) == (92, 148 + frame)
+    assert (b.plane.peers()[0].rx_bytes, b.plane.peers()[0].tx_bytes) == (148 + frame, 92)
+    a.plane.set_keepalive(b.key, 25)
+    b.until(lambda: b.plane.peers()[0].rx_bytes == 148 + frame + 32, "a keepalive comes at once")
+    assert a.plane.peers()[0].tx_packets == b.plane.peers()[0].rx_packets == 1
+
+
 def test_a_peer_may_only_send_from_its_own_addresses(connected: tuple[Node, Node]) -> None:
     a, b = connected
     a.emit(b, b"forged", source="10.0.0.9")

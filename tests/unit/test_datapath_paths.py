@@ -351,9 +351,15 @@ def test_a_packet_over_the_path_mtu_is_answered_with_icmp(nodes: tuple[Node, Nod
     assert int.from_bytes(answer[26:28], "big") == limit
     assert answer[28:] == too_long[: len(answer) - 28]
     assert ones_sum(answer[:20]) == ones_sum(answer[20:]) == 0xFFFF
-    may_fragment = ipv4(a.address, b.address, bytes(1380 - 20))
-    a.tun.send(may_fragment)
-    assert b.tun.recv(2000) == may_fragment
+
+
+def test_of_two_paths_the_narrower_sets_the_limit(nodes: tuple[Node, Node, Node]) -> None:
+    a, b, relay = nodes
+    paths = [(a.socket, b.remote, 0, 1500), (a.socket, relay.remote, 7, 1300)]
+    a.plane.set_paths(b.key, paths, silence_ns=10**9)
+    a.tun.send(with_dont_fragment(ipv4(a.address, b.address, bytes(1400))))
+    limit = (1300 - 20 - 8 - 8 - 32) // 16 * 16
+    assert int.from_bytes(a.tun.recv(2000)[26:28], "big") == limit
 
 
 def test_ipv6_is_answered_with_packet_too_big(nodes: tuple[Node, Node, Node]) -> None:

@@ -107,6 +107,10 @@ def test_a_peer_is_told_as_it_was_set(client: UapiClient) -> None:
         ("192.0.2.1:1", "192.0.2.1:1"),
         ("[2001:db8::1]:65535", "[2001:db8::1]:65535"),
         ("[::ffff:192.0.2.1]:9", "192.0.2.1:9"),
+        ("[fe80::1%lo]:7", "[fe80::1%lo]:7"),
+        ("[fe80::1%1]:7", "[fe80::1%lo]:7"),
+        ("[fe80::1%4000000]:7", "[fe80::1%4000000]:7"),
+        ("[2001:db8::1%lo]:7", "[2001:db8::1]:7"),
     ],
 )
 def test_endpoints_of_both_families(client: UapiClient, endpoint: str, told: str) -> None:

@@ -132,7 +132,7 @@ class Runner:
         self._tasks: set[asyncio.Task[None]] = set()
         self._requests: dict[int, asyncio.Queue[Notify]] = {}
         self._last_request = 0
-        self._traffic: dict[Key, tuple[int, int]] = {}
+        self._traffic: dict[Key, tuple[int, int, int]] = {}
         self._unanswered: set[tuple[int, int]] = set()  # channels that we relay, whose targets have not sent
         self._tick_not_before = 0.0
         self._stopped = False
@@ -282,13 +282,14 @@ class Runner:
         return [RelayAnswered(tuple(answered))] if answered else []
 
     def _traffic_report(self) -> list[Event]:
-        """One event a peer whose byte counts moved."""
+        """One event a peer that user data went to or came from; keepalives and handshakes are none."""
         before, self._traffic = self._traffic, {}
         report: list[Event] = []
         for peer in self._datapath.peers():
-            received, sent = before.get(peer.public_key, (0, 0))
-            self._traffic[peer.public_key] = (peer.rx_bytes, peer.tx_bytes)
-            if (peer.rx_bytes, peer.tx_bytes) != (received, sent):
+            packets = peer.rx_packets + peer.tx_packets
+            received, sent, last_packets = before.get(peer.public_key, (0, 0, 0))
+            self._traffic[peer.public_key] = (peer.rx_bytes, peer.tx_bytes, packets)
+            if packets != last_packets:
                 report.append(DataTraffic(peer.public_key, peer.rx_bytes - received, peer.tx_bytes - sent))
         return report
 

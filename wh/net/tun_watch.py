@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import logging
 import os
 import socket
 import struct
 import threading
 from pathlib import Path
+
+from whcore.datapath import Datapath
+
+LOOK_S = 1.0
+"""How often the MTU is looked at: nothing tells of an interface in another network namespace."""
+
+# What a data plane can be told; beyond it an MTU only means more or less padding.
+_MTU_MIN, _MTU_MAX = 576, 65456
 
 # linux/if_tun.h, linux/sockios.h, linux/sched.h
 _TUNGETIFF = 0x800454D2
@@ -20,6 +29,28 @@ _IFREQ = struct.Struct("16s24x")
 _IFREQ_MTU = struct.Struct("16si20x")
 
 _libc = ctypes.CDLL(None, use_errno=True)
+
+log = logging.getLogger(__name__)
+
+
+class MtuFollower:
+    """Tells a data plane the MTU that its interface has."""
+
+    def __init__(self, tun_fd: int, datapath: Datapath, mtu: int) -> None:
+        """tun_fd: the data plane's, looked at only while that is open. mtu: what it was made with."""
+        self._tun_fd = tun_fd
+        self._datapath = datapath
+        self._mtu = mtu
+
+    def look(self) -> None:
+        try:
+            mtu = max(_MTU_MIN, min(tun_mtu(self._tun_fd), _MTU_MAX))
+        except OSError as error:  # it is being deleted: the data plane will say so
+            log.debug("cannot read the MTU: %s", error)
+            return
+        if mtu != self._mtu:
+            self._datapath.set_mtu(mtu)
+            self._mtu = mtu
 
 
 def tun_name(tun_fd: int) -> str:

@@ -12,18 +12,15 @@ import time
 from wh.net.device_sockets import DeviceSockets
 from wh.net.link_monitor import open_change_socket
 from wh.net.sockets import IP_MTU_DISCOVER, IPV6_MTU_DISCOVER
-from wh.net.tun_watch import tun_mtu
+from wh.net.tun_watch import LOOK_S, MtuFollower
 from wh.net.uapi_server import FullControl, UapiServer
 from whcore.datapath import EVENT_TUN_GONE, Datapath
 
 MTU = 1420  # 1,500 less IPv6, UDP and WireGuard headers, as wg-quick assumes
-LOOK_S = 1.0  # how often the interface's MTU and the file of the UAPI socket are looked at
 
 _PMTUDISC_DONT = 0  # linux/in.h, linux/in6.h
 _CHANGES_LEN = 8192
 _READS_AT_ONCE = 64
-# What a data plane can be told; beyond it an MTU only means more or less padding.
-_MTU_MIN, _MTU_MAX = 576, 65456
 
 log = logging.getLogger(__name__)
 
@@ -37,12 +34,11 @@ class WireguardDevice:
 
     def __init__(self, tun_fd: int, listener: socket.socket) -> None:
         """Takes ownership of both, also where it raises."""
-        self._tun_fd = tun_fd  # the data plane's; read here only while that is open
-        self._mtu = MTU
         self._looked_at = 0.0
         with contextlib.ExitStack() as undo:
             self.datapath = Datapath(None, tun_fds=[tun_fd], mtu=MTU)
             undo.callback(self.datapath.close)
+            self._mtu = MtuFollower(tun_fd, self.datapath, MTU)
             self.sockets = DeviceSockets(self.datapath, prepare=_allow_fragments)
             self._server = UapiServer(listener, self.datapath, self.sockets, FullControl())
             undo.callback(self._server.close)
@@ -89,14 +85,7 @@ class WireguardDevice:
 
     def _look(self) -> None:
         self._looked_at = time.monotonic()
-        try:
-            mtu = max(_MTU_MIN, min(tun_mtu(self._tun_fd), _MTU_MAX))
-        except OSError as error:  # it is being deleted: the data plane will say so
-            log.debug("cannot read the MTU: %s", error)
-            return
-        if mtu != self._mtu:
-            self.datapath.set_mtu(mtu)
-            self._mtu = mtu
+        self._mtu.look()
 
     def stop(self) -> None:
         """End serve(); may be called from a signal handler."""

@@ -24,7 +24,9 @@ class EmbeddedNode:
     The thread runs plain asyncio: the data plane does not need Python, and importing uvloop takes time."""
 
     def __init__(self, network: Network, secret_key: SecretKey, options: Options) -> None:
-        self._make_node = lambda: RunningNode(network, secret_key, options)
+        self._network = network
+        self._secret_key = secret_key
+        self._options = options
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._serve, name="wh-node", daemon=True)
         self._node: RunningNode | None = None
@@ -45,7 +47,7 @@ class EmbeddedNode:
         self._thread.start()
 
         async def start() -> Ready:
-            self._node = self._make_node()
+            self._node = RunningNode(self._network, self._secret_key, self._options)
             return await self._node.start()
 
         return self.run(start())
@@ -75,9 +77,6 @@ class EmbeddedNode:
             return function(self.node)
 
         return self.run(call())
-
-    def adopt(self, network: Network) -> None:
-        self.run(self.node.adopt(network))
 
     def status(self) -> Status:
         return self.call(lambda node: node.status())

@@ -445,6 +445,15 @@ class RunningNode:
     async def invite(self, name: str, expires_s: int | None) -> Invitation:
         return await self._membership.invite(name, expires_s, self.parts.node.snapshot())
 
+    def check_words(self, member: Key) -> tuple[str, ...] | None:
+        """Of a member that came in by an alias."""
+        return self._membership.check_words(member)
+
+    @property
+    def local_addresses(self) -> tuple[Address, ...]:
+        """Of this host, with our port."""
+        return self._local.addresses if self._local is not None else ()
+
     async def revoke(self, key: Key) -> None:
         await self._membership.revoke(key)
 

@@ -17,7 +17,7 @@ from fake_daemon import OWN_KEY, PEER_KEY, FakeDaemon
 from wh.errors import Code
 from wh.ipc import client
 from whcore import keys
-from whtools import cli, completion, zero_netcat
+from whtools import cli, completion
 from whtools.application import COMMANDS, RESERVED
 from whtools.outcome import exit_code_of
 
@@ -377,13 +377,6 @@ def test_an_unexpected_exception_is_one_line_unless_asked_for(
 def test_every_error_code_is_explained(wh: Wh) -> None:
     assert wh("help", "errors") == 0
     assert [line.split()[0] for line in wh.out.splitlines()] == [code.value for code in Code]
-
-
-def test_zero_netcat_says_that_it_comes_later(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        zero_netcat.main()
-    assert caught.value.code == 2
-    assert "later" in capsys.readouterr().err
 
 
 # Completion

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from wh.streams import frames
 from wh.streams.endpoints import Sink, Source
-from wh.streams.frames import BadFrame, Kind
+from wh.streams.frames import BadFrame, Kind, Reason
 from wh.streams.stream import End, FramedStream, PlainStream, Stream
 
 PATIENCE_S = 20
@@ -271,7 +271,7 @@ def test_hostile_bytes_end_the_stream_and_nothing_else(data: bytes):
 def test_what_a_terminal_might_obey_is_not_printed():
     connection, peer = connected()
     run = POOL.submit(FramedStream(connection, None, None).run)
-    peer.sendall(frames.failed("\x1b[2J gone"))
+    peer.sendall(frames.failed(Reason.IO, "\x1b[2J gone"))
     failure = run.result(PATIENCE_S)
     assert failure is not None and "\x1b" not in str(failure)
     peer.close()
@@ -287,6 +287,7 @@ def test_what_a_terminal_might_obey_is_not_printed():
         lambda: frames.decode_hello_untrusted(b"\x02\0"),
         lambda: frames.decode_hello_untrusted(b"\x01\0\xff"),
         lambda: frames.decode_count_untrusted(b"1234567"),
+        lambda: frames.decode_failed_untrusted(b""),
     ],
 )
 def test_malformed_frames_are_refused(decode: Callable[[], object]):

@@ -1,13 +1,111 @@
-"""Entry point of `0nc`, netcat over WireHub."""
+"""Entry point of `0nc`: netcat across any network, from one pasted line, without root."""
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+from types import FrameType
 
-from whtools.outcome import EXIT_USAGE
+from whtools.znc import secret_words
+from whtools.znc.outcome import EXIT_DONE, EXIT_INTERRUPTED, EXIT_IO, Ended, Reporter, ended_by
+from whtools.znc.settings import USAGE, Settings, parse
 
 
 def main() -> None:
-    """Say that it is not there yet."""
-    print("0nc: netcat over WireHub comes with a later release", file=sys.stderr)
-    sys.exit(EXIT_USAGE)
+    """Ends the process at once: threads that wait for a terminal or a pipe have nothing more to say."""
+    code = run(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:
+        code = code or EXIT_IO
+    os._exit(code)
+
+
+def run(arguments: list[str]) -> int:
+    """The exit code. Nothing is raised."""
+    reporter = Reporter(as_json="--json" in arguments)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    try:
+        settings = parse(arguments)
+        reporter.verbosity = settings.verbosity
+        if settings.help or settings.version:
+            sys.stdout.write(USAGE if settings.help else f"0nc {_version()}\n")
+            return EXIT_DONE
+        _dispatch(settings, reporter)
+    except Ended as ended:
+        reporter.error(ended)
+        return ended.exit_code
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        return EXIT_IO
+    except Exception as error:
+        if os.environ.get("WH_DEBUG"):
+            raise
+        reporter.error(_ended_by_other(error))
+        return _ended_by_other(error).exit_code
+    return EXIT_DONE
+
+
+def _dispatch(settings: Settings, reporter: Reporter) -> None:
+    plain = settings.listen or len(settings.words) == 2
+    invitation = None
+    if not plain:
+        invitation = _read_invitation(settings)
+    from whtools.znc.local_ends import StandardStreams
+
+    streams = StandardStreams(settings)
+    if plain:
+        from whtools.znc import plain as plain_tcp
+
+        open_ends = plain_tcp.ends_of(settings, streams.opened)
+        (plain_tcp.listen if settings.listen else plain_tcp.connect)(settings, reporter, open_ends)
+    else:
+        from whtools.znc import meeting
+
+        meeting.run(invitation, settings, reporter, streams)
+
+
+def _read_invitation(settings: Settings) -> str | None:
+    word = settings.words[0] if settings.words else None
+    try:
+        text = secret_words.read_invitation(word)
+    except OSError as error:
+        raise Ended(EXIT_IO, f"cannot read the invitation: {error.strerror}") from None
+    if text is not None:
+        secret_words.hide(text)
+    return text
+
+
+def _ended_by_other(error: Exception) -> Ended:
+    from whcore.errors import WireHubError
+
+    if isinstance(error, WireHubError):
+        return ended_by(error)
+    return Ended(
+        EXIT_IO,
+        f"{type(error).__name__}: {error}",
+        code="WH100",
+        hint="WH_DEBUG=1 shows where; please report it",
+    )
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("wirehub")
+    except PackageNotFoundError:  # run from its sources
+        return "unknown"
+
+
+if __name__ == "__main__":
+    main()

@@ -17,6 +17,8 @@ MAX_CONTROL = 1024
 """Bytes of any other frame."""
 
 COUNT_LEN = 8
+TEXT_MAX = 200
+"""Characters of another end's words that are shown."""
 
 
 class Kind(IntEnum):
@@ -24,13 +26,24 @@ class Kind(IntEnum):
     DATA = 1
     EOF = 2  # no more data; how many bytes there were, 8
     ACK = 3  # all of it is written, and what it was written to is closed; how many bytes, 8
-    FAILED = 4  # the sender of this ends the stream: why, in UTF-8
+    FAILED = 4  # the sender of this ends the stream: Reason 1, then why, in UTF-8
 
 
 class Terms(IntFlag):
     """What a side says of itself in its HELLO."""
 
     TAKES_NOTHING = 1  # the other need not send
+
+
+class Reason(IntEnum):
+    IO = 1  # what it reads from, or writes to, has failed
+    STOPPED = 2  # somebody ended it
+    REFUSED = 3  # the target is not allowed, or cannot be reached
+
+
+class Failed(NamedTuple):
+    reason: int
+    text: str
 
 
 class BadFrame(Exception):
@@ -92,6 +105,14 @@ def decode_count_untrusted(body: bytes) -> int:
     return int.from_bytes(body, "little")
 
 
-def failed(reason: str) -> bytes:
-    body = reason.encode("utf-8", "replace")[:MAX_CONTROL]
+def failed(reason: Reason, text: str) -> bytes:
+    body = bytes((reason,)) + text.encode("utf-8", "replace")[: MAX_CONTROL - 1]
     return header(Kind.FAILED, len(body)) + body
+
+
+def decode_failed_untrusted(body: bytes) -> Failed:
+    """Its text holds nothing that a terminal obeys."""
+    if not body:
+        raise BadFrame("a FAILED frame without a reason")
+    text = body[1:].decode("utf-8", "replace")
+    return Failed(body[0], "".join(char if char.isprintable() else "?" for char in text)[:TEXT_MAX])

@@ -22,11 +22,14 @@ from enum import Enum
 
 from wh.streams import frames
 from wh.streams.endpoints import Sink, Source, Wakeup
-from wh.streams.frames import HEADER_LEN, BadFrame, Kind, Terms
+from wh.streams.frames import HEADER_LEN, BadFrame, Kind, Reason, Terms
 
 BUFFER_LEN = 1 << 20
 FAREWELL_S = 10.0
 """How long the end of the other side is awaited once all is done and acknowledged."""
+
+LAST_ACK_S = 1.0
+"""How long after that for the word that the other side has our end too. Without it, it has gone already."""
 
 LOST_AFTER_S = 60
 """Without an answer of the other end's TCP. Paths are mended in a few seconds."""
@@ -114,7 +117,16 @@ class Stream:
         """None where all is well."""
         self._guarded(self._open)
         receiver = threading.Thread(target=self._guarded, args=(self._receive,), daemon=True)
-        sender = threading.Thread(target=self._guarded, args=(self._send,), daemon=True)
+
+        def send() -> None:
+            try:
+                self._send()
+            except StreamFailure as failure:
+                if failure.end is End.LOST:  # the other end may have said why, which is still to be read
+                    receiver.join(TELLING_S)
+                raise
+
+        sender = threading.Thread(target=self._guarded, args=(send,), daemon=True)
         threads = [receiver, sender]
         if self._idle_s is not None:
             threads.append(threading.Thread(target=self._watch, args=(self._idle_s,), daemon=True))
@@ -173,7 +185,7 @@ class Stream:
             self._failure = failure
         if failure.end in (End.LOCAL_ERROR, End.CANCELLED):
             self._tell(failure)
-            self._wait_for_acknowledgement(TELLING_S)
+            self._let_it_arrive()
         self._wakeup.wake()
         with contextlib.suppress(OSError):
             self._connection.shutdown(socket.SHUT_RDWR)
@@ -241,7 +253,16 @@ class Stream:
             while (left := deadline - time.monotonic()) > 0:
                 if poll.poll(1000 * left) and not self._connection.recv(4096):
                     break
-            self._wait_for_acknowledgement(deadline - time.monotonic())
+            self._wait_for_acknowledgement(LAST_ACK_S)
+
+    def _let_it_arrive(self) -> None:
+        """Data that comes in now would be answered with a reset, which may overtake what we said."""
+        deadline = time.monotonic() + TELLING_S
+        with contextlib.suppress(OSError):
+            self._connection.shutdown(socket.SHUT_WR)
+            while (left := deadline - time.monotonic()) > 0:
+                if select.select([self._connection], [], [], left)[0] and not self._connection.recv(1 << 16):
+                    return
 
     def _wait_for_acknowledgement(self, patience_s: float) -> bool:
         """Whether the other kernel has everything that we sent."""
@@ -266,15 +287,24 @@ class FramedStream(Stream):
         idle_s: float | None = None,
         ends_with_peer: bool = False,
         target: str = "",
+        greeted: bool = False,
+        announced: bool = False,
+        datagrams: bool = False,
     ) -> None:
+        """target: what the other end shall join its end to; "": its own streams. greeted, announced: its
+        HELLO has been read, ours sent. datagrams: each read and each write is one."""
         super().__init__(connection, source, sink, idle_s=idle_s, ends_with_peer=ends_with_peer)
         self._target = target
+        self._greeted = greeted
+        self._announced = announced
+        self._datagrams = datagrams
         self._sending = threading.Lock()
         self._acknowledged = threading.Event()
 
     def _open(self) -> None:
         super()._open()
-        self._put(frames.hello(0 if self._sink is not None else Terms.TAKES_NOTHING, self._target))
+        if not self._announced:
+            self._put(frames.hello(0 if self._sink is not None else Terms.TAKES_NOTHING, self._target))
 
     def _send(self) -> None:
         room = bytearray(HEADER_LEN + BUFFER_LEN)
@@ -293,13 +323,14 @@ class FramedStream(Stream):
 
     def _receive(self) -> None:
         reader = _FrameReader(self._take)
-        self._take_hello(reader)
+        if not self._greeted:
+            self._take_hello(reader)
         ended = False
         while not (ended and self._acknowledged.is_set()):
             kind, length = reader.header()
             if kind is Kind.DATA and not ended:
-                for part in reader.parts(length):
-                    self._write(part)
+                for part in (reader.body(length),) if self._datagrams else reader.parts(length):
+                    self._write(memoryview(part))
                 continue
             body = reader.body(length)
             if kind is Kind.EOF and not ended:
@@ -310,7 +341,7 @@ class FramedStream(Stream):
                     raise BadFrame("the other end acknowledges what was not sent")
                 self._acknowledged.set()
             elif kind is Kind.FAILED:
-                raise StreamFailure(End.REMOTE_ERROR, f"the other end {_printable(body)}")
+                raise _remote_failure(body)
             else:
                 raise BadFrame(f"a {kind.name} frame out of place")
 
@@ -318,10 +349,17 @@ class FramedStream(Stream):
         kind, length = reader.header()
         body = reader.body(length)
         if kind is Kind.FAILED:
-            raise StreamFailure(End.REMOTE_ERROR, f"the other end {_printable(body)}")
+            raise _remote_failure(body)
         if kind is not Kind.HELLO:
             raise BadFrame("the other end does not say HELLO")
-        if frames.decode_hello_untrusted(body).terms & Terms.TAKES_NOTHING:
+        terms, target = frames.decode_hello_untrusted(body)
+        if target:
+            refusal = "does not forward: it needs --allow-forward"
+            self._put(frames.failed(Reason.REFUSED, refusal))
+            raise StreamFailure(
+                End.PROTOCOL, "the other end asked for a forward, which --allow-forward allows"
+            )
+        if terms & Terms.TAKES_NOTHING:
             self._wakeup.wake()
 
     def _take_end(self, total: int) -> None:
@@ -338,7 +376,8 @@ class FramedStream(Stream):
         try:
             with contextlib.suppress(OSError):
                 select.select([], [self._connection], [], TELLING_S)
-                self._connection.send(frames.failed(str(failure)), socket.MSG_DONTWAIT)
+                reason = Reason.IO if failure.end is End.LOCAL_ERROR else Reason.STOPPED
+                self._connection.send(frames.failed(reason, str(failure)), socket.MSG_DONTWAIT)
         finally:
             self._sending.release()
 
@@ -370,6 +409,30 @@ class PlainStream(Stream):
         number = self._connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if number in _LOST_ERRORS:
             self._failure = StreamFailure(End.LOST, f"the connection broke: {os.strerror(number)}")
+
+
+def read_hello(connection: socket.socket, patience_s: float) -> frames.Hello:
+    """The first frame, and nothing behind it. Raises OSError and BadFrame; StreamFailure where the other end
+    refuses or goes."""
+    connection.settimeout(patience_s)
+    kind, length = frames.decode_header_untrusted(_read_exactly(connection, HEADER_LEN))
+    body = _read_exactly(connection, length)
+    connection.settimeout(None)
+    if kind is Kind.FAILED:
+        raise _remote_failure(body)
+    if kind is not Kind.HELLO:
+        raise BadFrame("the other end does not say HELLO")
+    return frames.decode_hello_untrusted(body)
+
+
+def _read_exactly(connection: socket.socket, length: int) -> bytes:
+    data = b""
+    while len(data) < length:
+        part = connection.recv(length - len(data))
+        if not part:
+            raise StreamFailure(End.LOST, "the other end went away")
+        data += part
+    return data
 
 
 class _FrameReader:
@@ -429,6 +492,8 @@ def _unacknowledged(connection: socket.socket) -> int:
     return int(struct.unpack("i", answer)[0])
 
 
-def _printable(body: bytes) -> str:
-    text = body.decode("utf-8", "replace")
-    return "".join(char if char.isprintable() else "?" for char in text)[:200]
+def _remote_failure(body: bytes) -> StreamFailure:
+    """Raises BadFrame."""
+    reason, text = frames.decode_failed_untrusted(body)
+    end = End.LOST if reason == Reason.STOPPED else End.REMOTE_ERROR
+    return StreamFailure(end, f"the other end {text}" if text else "the other end failed")

@@ -1,0 +1,121 @@
+"""Plain TCP, as other netcats speak it: over an ordinary wh network, or any other."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+from whtools.znc.forward_words import read_port
+from whtools.znc.local_ends import LocalEnds, command_ends
+from whtools.znc.outcome import EXIT_IO, EXIT_UNREACHABLE, Ended, Reporter
+from whtools.znc.settings import Settings, usage_error
+from whtools.znc.transfer import Transfer
+
+BACKLOG = 16
+RETRY_S = 0.2
+OpenEnds = Callable[[], AbstractContextManager[LocalEnds]]
+
+
+def connect(settings: Settings, reporter: Reporter, open_ends: OpenEnds) -> None:
+    """0nc HOST PORT. Raises Ended."""
+    host, port = settings.words[0], _port(settings.words[1])
+    connection = _dial(host, port, settings.wait_s)
+    reporter.event("connected", f"connected to {host} port {port}", level=2, address=host, port=port)
+    with open_ends() as ends:
+        Transfer(connection, ends, settings, reporter, plain=True).run()
+
+
+def listen(settings: Settings, reporter: Reporter, open_ends: OpenEnds) -> None:
+    """0nc -l [ADDRESS] PORT. Raises Ended."""
+    *address, port_word = settings.words
+    with _listener(address[0] if address else "", _port(port_word)) as listener:
+        listener.settimeout(settings.wait_s)
+        reporter.event("listening", f"listening on port {listener.getsockname()[1]}", level=2)
+        serve(listener.accept, settings, reporter, open_ends, plain=True)
+
+
+def serve(
+    accept: Callable[[], tuple[socket.socket, object]],
+    settings: Settings,
+    reporter: Reporter,
+    open_ends: OpenEnds,
+    *,
+    plain: bool,
+    path: Callable[[], str] = lambda: "",
+) -> None:
+    """The next connection; with keep_open one after the other, or with a command all at once."""
+    while True:
+        try:
+            connection, address = accept()
+        except TimeoutError:
+            raise Ended(EXIT_UNREACHABLE, "nobody has connected in time") from None
+        reporter.event("accepted", f"connection from {_shown(address)}", level=2, address=_shown(address))
+
+        def work(connection: socket.socket = connection) -> None:
+            with open_ends() as ends:
+                Transfer(connection, ends, settings, reporter, plain=plain, path=path).run()
+
+        if not settings.keep_open:
+            work()
+            return
+        if settings.command is None:
+            _reported(work, reporter)
+        else:
+            threading.Thread(target=_reported, args=(work, reporter), daemon=True).start()
+
+
+def _reported(work: Callable[[], None], reporter: Reporter) -> None:
+    """With -k the end of one is not the end of all."""
+    try:
+        work()
+    except Ended as ended:
+        reporter.error(ended)
+
+
+def ends_of(settings: Settings, standard: OpenEnds) -> OpenEnds:
+    command = settings.command
+    return standard if command is None else lambda: command_ends(command)
+
+
+def _dial(host: str, port: int, wait_s: float | None) -> socket.socket:
+    """With wait_s, tried again until then: the other end may not be listening yet."""
+    deadline = time.monotonic() + (wait_s or 0.0)
+    while True:
+        try:
+            return socket.create_connection((host, port), timeout=wait_s)
+        except socket.gaierror as error:
+            raise Ended(EXIT_UNREACHABLE, f"no address is known of {host}: {error.strerror}") from None
+        except OSError as error:
+            if time.monotonic() + RETRY_S >= deadline:
+                reason = error.strerror or str(error) or "no answer"
+                raise Ended(EXIT_UNREACHABLE, f"cannot connect to {host} port {port}: {reason}") from None
+        time.sleep(RETRY_S)
+
+
+def _listener(address: str, port: int) -> socket.socket:
+    try:
+        if address:
+            family = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0][0]
+            return socket.create_server((address, port), family=family, backlog=BACKLOG)
+        if socket.has_dualstack_ipv6():
+            return socket.create_server(
+                ("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=BACKLOG
+            )
+        return socket.create_server(("", port), backlog=BACKLOG)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise Ended(EXIT_IO, f"cannot listen on {address or 'port'} {port}: {reason}") from None
+
+
+def _port(word: str) -> int:
+    try:
+        return read_port(word)
+    except ValueError as error:
+        raise usage_error(str(error)) from None
+
+
+def _shown(address: object) -> str:
+    return str(address[0]) if isinstance(address, tuple) and address else str(address)

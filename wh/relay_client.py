@@ -29,6 +29,11 @@ FILL_AGAIN_WITHOUT_S = 2.0
 
 RENEW_S = RESERVATION_S / 2
 
+LOST_PAUSES_S = (1.0, 5.0, 15.0, 30.0)
+UNWILLING_PAUSES_S = (1.0, 10.0, 60.0, 300.0)
+"""Until a relay that we lost, and one that gave no reservation, is asked again. Who answers a PING of anybody
+is not lost any more."""
+
 OPEN_AGAIN_S = 5.0
 BARRED_S = 600.0
 """Where a channel to a peer was refused, or not wanted by the peer, no other is asked for."""
@@ -77,7 +82,8 @@ class RelayClient:
         self._members: frozenset[Key] = frozenset()
         self._in_use: set[Key] = set()  # peers
         self._attempts: dict[tuple[Key, Key], list[Relay]] = {}  # peer, relay -> where to try next
-        self._unwilling = Backoff()  # relays that we lost, or that refused a reservation
+        self._lost = Backoff(LOST_PAUSES_S)  # relays, as the next
+        self._unwilling = Backoff(UNWILLING_PAUSES_S)
         self._refused = RecentlySeen(OPEN_AGAIN_S)  # (peer, relay)
         self._barred = RecentlySeen(BARRED_S)  # (peer, relay)
         self._offers = RateLimit(OFFERS_BURST, OFFERS_INTERVAL_S)
@@ -333,7 +339,8 @@ class RelayClient:
                 continue
             link = self._links.get(contact.key)
             busy = link is not None and (link.reserved or link.reserving)
-            if busy or not self._unwilling.may_try(contact.key, now.monotonic):
+            backoffs = self._lost, self._unwilling
+            if busy or not all(each.may_try(contact.key, now.monotonic) for each in backoffs):
                 continue
             path = addressing.path_to(contact.address)
             if path is not None and addressing.is_acceptable(contact.address):
@@ -343,6 +350,7 @@ class RelayClient:
         """See LinkOwner."""
         if status == RelayStatus.OK:
             self._unwilling.succeeded(link.key)
+            self._lost.succeeded(link.key)
             self._schedule_renewal()
         else:
             self._unwilling.failed(link.key, now.monotonic)
@@ -380,13 +388,14 @@ class RelayClient:
         if link is not None:
             link.heard(answer, now)
         elif isinstance(answer.message, Pong) and answer.message.capabilities & Capability.RELAY:
+            self._lost.succeeded(key)
             self.servers_changed(now)
 
     def relay_lost(self, link: RelayLink, now: Instant) -> None:
         """See LinkOwner."""
         self._links.pop(link.key, None)
         link.cancel()
-        self._unwilling.failed(link.key, now.monotonic)
+        self._lost.failed(link.key, now.monotonic)
         for channel in list(link.channels.values()):
             self._refused.note((channel.peer, link.key), now.monotonic)
             self._engine.emit(DismissChannel(channel.path))

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Hashable
 
-PAUSES_S = (1.0, 5.0, 30.0, 300.0)
 ENTRIES_MAX = 256
 
 
 class Backoff:
-    """Growing pauses for each name, in a table of bounded size."""
+    """Growing pauses for each name, in seconds, in a table of bounded size. The last pause goes on."""
 
-    def __init__(self) -> None:
+    def __init__(self, pauses_s: tuple[float, ...]) -> None:
+        self._pauses_s = pauses_s
         self._failures: OrderedDict[Hashable, tuple[int, float]] = OrderedDict()  # count, not before
 
     def __len__(self) -> int:
@@ -21,7 +21,7 @@ class Backoff:
     def failed(self, name: Hashable, now: float) -> None:
         """now: monotonic seconds."""
         count, _ = self._failures.pop(name, (0, now))
-        self._failures[name] = (count + 1, now + PAUSES_S[min(count, len(PAUSES_S) - 1)])
+        self._failures[name] = (count + 1, now + self._pauses_s[min(count, len(self._pauses_s) - 1)])
         if len(self._failures) > ENTRIES_MAX:
             self._failures.popitem(last=False)
 

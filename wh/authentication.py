@@ -53,7 +53,7 @@ class Authentication:
 
     def __init__(self, engine: Engine, check: CheckClaim) -> None:
         self._engine = engine
-        self._network = Network()
+        self._network: Network | None = None  # None: not read yet, which is no reason to refuse anybody
         self._aliases = Aliases(engine.key, check)
         self._waiting: dict[Key, MessageReceived] = {}  # by alias: what the claimant sent last
 
@@ -68,7 +68,7 @@ class Authentication:
 
     def claimed(self, event: MessageReceived, auth: Auth, now: Instant) -> None:
         """An AUTH has arrived. One in an INIT could be a replay, and is ignored."""
-        if event.first_contact:
+        if event.first_contact or self._network is None:
             return
         verdict = self._aliases.judge(event.peer, auth.alias, auth.proof, event.path.remote, now)
         if isinstance(verdict, AuthStatus):
@@ -96,7 +96,7 @@ class Authentication:
 
     def _welcome(self, event: MessageReceived, alias: Key) -> Authed:
         """What the newcomer's own network file needs."""
-        network = self._network
+        network = self._network or Network()
         newcomer, ourselves = self._aliases.member(event.peer), network.peer(self._engine.key)
         subnet = network.subnet
         return Authed(

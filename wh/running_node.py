@@ -461,13 +461,16 @@ class RunningNode:
         """Claim an alias at another node; the secret is closed at the end. Returns the body of the engine's
         notice."""
         key = alias.public_key
-        with self.parts.proofs.holding(alias):
+        self.parts.proofs.hold(alias)
+        try:
             async with aclosing(
                 self.ask(lambda request: ClaimRequested(request, server, key, tuple(endpoints)))
             ) as notices:
                 async for notice in notices:
                     if notice.final:
                         return notice.body
+        finally:
+            self.parts.proofs.drop(alias)
         raise RuntimeError("the engine gave no result")
 
     def _load_network(self) -> None:

@@ -4,6 +4,7 @@ import pytest
 from test_alias import connect
 
 from wh.net.alias_proofs import AliasProofs
+from whcore.alias import derive_alias
 from whcore.envelope import ControlSessions
 from whcore.keys import SecretKey
 
@@ -31,11 +32,23 @@ def ends() -> tuple[End, End]:
 def test_the_holder_of_the_secret_proves_it(ends: tuple[End, End]):
     claimant, server = ends
     alias = SecretKey.generate()
-    with claimant.proofs.holding(alias):
-        proof = claimant.proofs.prove(server.key, alias.public_key)
+    claimant.proofs.hold(alias)
+    proof = claimant.proofs.prove(server.key, alias.public_key)
     assert proof is not None
     assert server.proofs.check(claimant.key, alias.public_key, proof)
-    assert claimant.proofs.prove(server.key, alias.public_key) is None
+    public = alias.public_key
+    claimant.proofs.drop(alias)
+    assert claimant.proofs.prove(server.key, public) is None
+
+
+def test_two_claims_of_one_alias_do_not_close_each_others_secret(ends: tuple[End, End]):
+    claimant, server = ends
+    seed = bytes(range(16))
+    first, second = (derive_alias(seed, b"public", 0) for _ in range(2))
+    claimant.proofs.hold(first)
+    claimant.proofs.hold(second)
+    claimant.proofs.drop(first)
+    assert claimant.proofs.prove(server.key, second.public_key) is not None
 
 
 def test_a_proof_is_worth_nothing_elsewhere(ends: tuple[End, End]):
@@ -45,8 +58,8 @@ def test_a_proof_is_worth_nothing_elsewhere(ends: tuple[End, End]):
     thief.connect(server)
     claimant.connect(other)
     alias = SecretKey.generate()
-    with claimant.proofs.holding(alias):
-        proof = claimant.proofs.prove(server.key, alias.public_key)
+    claimant.proofs.hold(alias)
+    proof = claimant.proofs.prove(server.key, alias.public_key)
     assert proof is not None
     assert not server.proofs.check(thief.key, alias.public_key, proof)
     assert not other.proofs.check(claimant.key, alias.public_key, proof)
@@ -59,6 +72,6 @@ def test_a_proof_is_worth_nothing_elsewhere(ends: tuple[End, End]):
 def test_without_a_session_nothing_is_proved(ends: tuple[End, End]):
     claimant, _ = ends
     alias = SecretKey.generate()
-    with claimant.proofs.holding(alias):
-        assert claimant.proofs.prove(End().key, alias.public_key) is None
+    claimant.proofs.hold(alias)
+    assert claimant.proofs.prove(End().key, alias.public_key) is None
     assert not claimant.proofs.check(End().key, alias.public_key, bytes(32))

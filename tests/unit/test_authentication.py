@@ -221,6 +221,11 @@ def test_claims_from_before_the_start_are_remembered():
     assert answers(claim(node, peer=STRANGER)) == [Authed(5, ALIAS, AuthStatus.USED)]
 
 
+def test_nobody_is_refused_before_the_network_file_is_read():
+    node = Node(OWN_KEY, rng=random.Random(1), sign=lambda message: bytes(64), verify=lambda *_: False)
+    assert answers(claim(node)) == []
+
+
 def test_a_claim_in_an_init_is_no_claim():
     node = make_node()
     assert not any(isinstance(command, BindAlias) for command in claim(node, first_contact=True))

@@ -5,9 +5,6 @@ node."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from wh.events import Key
 from whcore import alias
 from whcore.envelope import ControlSessions
@@ -22,16 +19,15 @@ class AliasProofs:
         self._sessions = sessions
         self._held: dict[Key, SecretKey] = {}
 
-    @contextmanager
-    def holding(self, secret: SecretKey) -> Iterator[None]:
-        """While this lasts, prove() works for the alias. The secret is closed at the end."""
-        public = secret.public_key
-        self._held[public] = secret
-        try:
-            yield
-        finally:
-            del self._held[public]
-            secret.close()
+    def hold(self, secret: SecretKey) -> None:
+        """From now on prove() works for the alias."""
+        self._held[secret.public_key] = secret
+
+    def drop(self, secret: SecretKey) -> None:
+        """Close the secret. Another object of the same alias that was held since stays."""
+        if self._held.get(secret.public_key) is secret:
+            del self._held[secret.public_key]
+        secret.close()
 
     def prove(self, server: Key, alias_key: Key) -> bytes | None:
         """For an AUTH to a server; None without a session, or without the alias's secret."""

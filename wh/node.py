@@ -313,6 +313,8 @@ class Node:
             trusted.session_opened(event.path, now)
 
     def _send_failed(self, event: SendFailed, now: Instant) -> None:
+        if self._punching.send_failed(event, now):
+            return
         if not isinstance(event.message, Ping | Find):  # these would have gone out in an INIT
             self._engine.peers.obtain(event.peer).session_lost()
         self._requests.send_failed(event, now)

@@ -21,6 +21,7 @@ from wh.wire.messages import (
     Find,
     FindWant,
     Message,
+    Ping,
     Probe,
     ProbeAck,
     Response,
@@ -32,6 +33,10 @@ PATHS_MAX = 8
 FIND_INIT_LEN = 400
 FIND_RECORD_INIT_LEN = 1052
 """Plaintext sizes of an INIT that carries FIND (docs/protocol.md section 2)."""
+
+PONG_ROOM = 64
+"""Plaintext of a PONG, and so of every PING: on a path that is new to the peer it may answer with no more
+than it gets."""
 
 UNVALIDATED_BURST = 4
 UNVALIDATED_INTERVAL_S = 2.0
@@ -131,8 +136,7 @@ class Requests:
     ) -> Request:
         """Send a request on all `paths` and repeat it until it is answered or given up; exactly one of
         on_answer and on_failure follows, later, unless it is cancelled. Its request id is filled in here.
-        Where too many are in flight, on_failure is all that happens. pad_to: plaintext size of a PROBE or a
-        PING.
+        Where too many are in flight, on_failure is all that happens. pad_to: plaintext size of a PROBE.
         speculative: no answer says something of the path, nothing of the peer or the session."""
         known = self._engine.peers.obtain(peer)
         self._last_id = self._last_id % 0xFFFF_FFFF + 1  # never 0, which means unsolicited
@@ -274,7 +278,9 @@ def _schedule_for(peer: Peer) -> Schedule:
 
 
 def _pad_to(message: Message) -> int:
-    """Room for the answer, in case this goes in an INIT: a reply is never longer than its request."""
+    """Room for the answer: a reply is never longer than its request, on a path that is not validated."""
+    if isinstance(message, Ping):
+        return PONG_ROOM
     if not isinstance(message, Find):
         return 0
     return FIND_RECORD_INIT_LEN if message.want & FindWant.RECORD else FIND_INIT_LEN

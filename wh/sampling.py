@@ -18,10 +18,6 @@ NEXT_SERVER_AFTER_S = 0.2
 """A server that is silent for so long may have gone; two round trips to most."""
 
 
-PONG_ROOM = 64
-"""Plaintext of a PONG. No server has seen this socket yet, and answers with no more than it gets."""
-
-
 @dataclass(frozen=True, slots=True)
 class Sample:
     """socket: open, and the receiver's to close. observed: one address for each server that answered."""
@@ -103,7 +99,6 @@ class Sampling:
                 now,
                 on_answer=lambda answer, then: self._answered(key, path, answer, then),
                 schedule=schedule,
-                pad_to=PONG_ROOM,
                 speculative=True,
             )
         )

@@ -19,7 +19,7 @@ Receiver = Callable[[Address, Any], None]
 
 
 CORE_HOPS = 6
-"""Routers between any two networks, beside the NATs."""
+"""Routers between any two networks, beside the NATs; SimNetwork.core_hops may be another number."""
 
 LAN_LATENCY_S = 0.0005
 
@@ -33,6 +33,8 @@ class SimNetwork:
         self.loss = loss
         self.time = 0.0
         self.sent = 0
+        self.core_hops = CORE_HOPS
+        self.channel_drops: Callable[[Any], bool] = lambda datagram: False
         self.dropped_if: Callable[[Address, Address], bool] = lambda source, target: False
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._order = 0
@@ -80,17 +82,18 @@ class SimNetwork:
             source = nat.outbound(source, target, self.time)
             if self._nats.get((_realm(nat.outer), target[:16])) is nat:
                 if nat.hairpin:
-                    self._later(LAN_LATENCY_S, source, target, datagram, nat.outer)
+                    self._later(2 * LAN_LATENCY_S, source, target, datagram, nat.outer)
                 return
             nat = nat.outer
-        if ttl > CORE_HOPS:
+        if ttl > self.core_hops:
             self._later(self.latency_s, source, target, datagram, None)
 
     def send_through_channel(self, relay: Address, channel: int, datagram: Any) -> None:
         """To whoever is at the other end: two ways through the core, and no NAT matters."""
         deliver = self.channels.get((relay, channel))
         self.sent += 1
-        if deliver is not None and self.rng.random() >= self.loss:
+        lost = self.rng.random() < self.loss or self.channel_drops(datagram)
+        if deliver is not None and not lost:
             delay = 2 * self.latency_s * self.rng.uniform(0.9, 1.1)
             self.call_later(delay, lambda: deliver(datagram))
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import random
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from simnat import Nat
 from simnet import SimNetwork
@@ -403,6 +404,11 @@ def connect_by_channel(network: SimNetwork, a: SimNode, b: SimNode, relay: Addre
     """A channel through a relay that is not there itself; the paths of a and b through it."""
     first = 1 + len(network.channels)
     paths = Path(SOCKET, relay, first), Path(SOCKET, relay, first + 1)
-    network.channels[relay, first] = lambda datagram: b._receive(paths[1], datagram)
-    network.channels[relay, first + 1] = lambda datagram: a._receive(paths[0], datagram)
+    for channel, node, path in ((first, b, paths[1]), (first + 1, a, paths[0])):
+        network.channels[relay, channel] = partial(_receive_from_channel, node, path)
     return paths
+
+
+def _receive_from_channel(node: SimNode, path: Path, datagram: Datagram) -> None:
+    if node.running:
+        node._receive(path, datagram)

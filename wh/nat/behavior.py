@@ -96,7 +96,8 @@ class PortUse(NamedTuple):
 def judge_fresh_socket(observed: Sequence[Address]) -> PortUse:
     """What several witnesses saw of one new socket within a moment, where those of the first did not agree.
 
-    Fewer than two answers leave the worst case. With several public addresses there is no port to predict."""
+    Fewer than two answers leave the worst case. With several public addresses there is no port to predict.
+    Where answers got lost a step may be several, so two answers show none."""
     if len(observed) < 2 or len({address[:16] for address in observed}) > 1:
         return PortUse(Mapping.RANDOM)
     ports = sorted({port_of(address) for address in observed})
@@ -105,7 +106,7 @@ def judge_fresh_socket(observed: Sequence[Address]) -> PortUse:
         return PortUse(Mapping.ENDPOINT_INDEPENDENT if enough else Mapping.UNKNOWN)
     steps = [after - before for before, after in pairwise(ports)]
     if max(steps) <= STEP_MAX and ports[-1] - ports[0] <= SPREAD_MAX:
-        return PortUse(Mapping.SEQUENTIAL, min(steps))
+        return PortUse(Mapping.SEQUENTIAL, min(steps) if len(steps) > 1 else 1)
     return PortUse(Mapping.RANDOM)
 
 

@@ -332,7 +332,7 @@ class RunningNode:
 
     def _on_woke(self) -> None:
         log.info("this machine has slept; finding out where it is now")
-        self.parts.datapath.forget_sources()
+        self.parts.runner.forget_sources()
         self.dispatch(Woke())
         self.parts.mapper.restart()
 
@@ -358,7 +358,7 @@ class RunningNode:
             except SystemSetupError as error:
                 log.warning("cannot read the addresses of this host: %s", error)
             else:
-                self.parts.datapath.forget_sources()
+                self.parts.runner.forget_sources()
                 self._tell_local_addresses(addresses)
 
     async def _read_local_addresses(self, links: Links) -> Sequence[IPAddress]:
@@ -485,10 +485,10 @@ def _on_one_host(network: Network) -> bool:
 
 
 def _transmitter(datapath: Datapath, punch_sockets: PunchSockets) -> Transmit:
-    def transmit(path: events.Path, datagram: bytes, ttl: int) -> bool:
+    def transmit(path: events.Path, datagram: bytes, ttl: int, source: bytes) -> bool:
         if path.socket in punch_sockets:
             return punch_sockets.send(path.socket, path.remote, datagram, ttl)
-        return datapath.send_control(path.socket, path.remote, datagram, ttl)
+        return datapath.send_control(path.socket, path.remote, datagram, ttl, source=source)
 
     return transmit
 

@@ -52,14 +52,17 @@ class Side:
         self.secret = SecretKey.generate()
         self.key = self.secret.public_key
         self.sent: deque[tuple[Path, bytes]] = deque()
+        self.sources: list[bytes] = []
+        self.own_source = b"the address " + address.encode()
         self.refusing = False
         self.channel = ControlChannel(
             ControlSessions(self.secret, NAMESPACE), self._transmit, lambda: Ping(0, 0, 0, bytes(8))
         )
 
-    def _transmit(self, path: Path, datagram: bytes, ttl: int) -> bool:
+    def _transmit(self, path: Path, datagram: bytes, ttl: int, source: bytes) -> bool:
         if not self.refusing:
             self.sent.append((path, datagram))
+            self.sources.append(source)
         return not self.refusing
 
 
@@ -88,7 +91,7 @@ class Wire:
         while sender.sent:
             path, datagram = sender.sent.popleft()
             if path.remote == receiver.address:
-                arrived = ControlDatagram(0, source or sender.address, datagram)
+                arrived = ControlDatagram(0, source or sender.address, datagram, 0, receiver.own_source)
                 events += receiver.channel.receive(arrived, self.now)
         return events
 
@@ -329,6 +332,28 @@ def test_an_old_session_is_renewed_by_who_began_it(wire: Wire) -> None:
         types = [datagram[2] for _, datagram in wire.a.sent]
         wire.deliver(wire.a)
     assert types == [4, 1]
+
+
+def test_datagrams_leave_from_the_address_that_the_other_side_wrote_to(wire: Wire) -> None:
+    wire.open_session()
+    assert wire.a.sources == [b"", wire.a.own_source], "an INIT and the DATA that confirms"
+    assert wire.b.sources == [wire.b.own_source]
+    wire.b.own_source = b"another address"
+    wire.send(wire.a, Challenge(1, NONCE))
+    wire.deliver(wire.a)
+    wire.send(wire.b, Challenge(1, NONCE))
+    assert wire.b.sources[-1] == b"another address"
+    wire.b.channel.forget_sources()
+    wire.send(wire.b, Challenge(1, NONCE))
+    assert wire.b.sources[-1] == b""
+
+
+def test_who_is_not_known_does_not_choose_our_source(wire: Wire) -> None:
+    wire.open_session()
+    forged = b"\xff\x02\x04\x00" + bytes(100)
+    wire.b.channel.receive(ControlDatagram(0, wire.a.address, forged, 0, b"forged"), wire.now)
+    wire.send(wire.b, Challenge(1, NONCE))
+    assert wire.b.sources[-1] == wire.b.own_source
 
 
 def test_reset_forgets_the_session(wire: Wire) -> None:

@@ -86,7 +86,7 @@ class Bench:
         sessions = ControlSessions(SecretKey.generate(), b"public")
         self.channel = ControlChannel(
             sessions,
-            lambda path, datagram, ttl: self.datapath.send_control(path.socket, path.remote, datagram),
+            lambda path, datagram, *_: self.datapath.send_control(path.socket, path.remote, datagram),
             lambda: Ping(0, 0, 0, NONCE),
         )
         self.tun_gone = 0

@@ -27,6 +27,7 @@ from wh.events import (
 )
 from wh.limits import RateLimit
 from wh.net.handshakes import Handshakes
+from wh.net.sources import Sources
 from wh.net.validation import ValidatedPaths
 from wh.wire import codec
 from wh.wire.address import is_usable
@@ -64,8 +65,9 @@ LOAD_INITS_PER_S = 200
 
 NS = 10**9
 
-Transmit = Callable[[Path, bytes, int], bool]
-"""Send one datagram now, with that hop limit (0: the system's); False where the socket refused it."""
+Transmit = Callable[[Path, bytes, int, bytes], bool]
+"""Send one datagram now, with that hop limit (0: the system's) from that source (of a ControlDatagram; empty:
+any); False where the socket refused it."""
 
 Prove = Callable[[Key, Key], bytes | None]
 """(peer, alias) -> the proof of an AUTH in the session with that peer; None without the alias's secret."""
@@ -109,6 +111,7 @@ class ControlChannel:
         self._allow_loopback = allow_loopback
         self._handshakes = Handshakes()
         self._validated = ValidatedPaths()
+        self._sources = Sources()
         self._load = LoadMeter()
         self._channels: set[Path] = set()
         self._channel_inits = RateLimit(CHANNEL_INIT_BURST, CHANNEL_INIT_INTERVAL_S, CHANNELS_MAX)
@@ -143,6 +146,10 @@ class ControlChannel:
         self._sessions.drop(peer)
         self._handshakes.finish(peer)
         self._validated.forget(peer)
+
+    def forget_sources(self) -> None:
+        """Addresses or routes of this host changed: datagrams leave from wherever it likes."""
+        self._sources.forget()
 
     def admit_channel(self, path: Path) -> None:
         """Datagrams that come out of this channel are judged; those of all others are dropped."""
@@ -224,10 +231,10 @@ class ControlChannel:
             return []
         return self._begin(Send(command.peer, command.path, self._make_ping()), now)
 
-    def _put(self, path: Path, datagram: bytes, ttl: int = 0) -> bool:
+    def _put(self, path: Path, datagram: bytes, ttl: int = 0, source: bytes = b"") -> bool:
         if path.channel:
             datagram = encode_channel(path.channel, datagram)
-        if self._transmit(path, datagram, ttl):
+        if self._transmit(path, datagram, ttl, source or self._sources.of(path)):
             return True
         self._counts["transmit_failed"] += 1
         return False
@@ -248,16 +255,18 @@ class ControlChannel:
                 return self._drop("malformed_datagram")
             return [KnockReceived(path.remote, data[4:])]
         if TYPE_INIT <= data[2] <= TYPE_DATA:
-            return self._open(data, path, now)
+            return self._open(data, path, datagram.source, now)
         return self._drop("unknown_datagram_type")
 
-    def _open(self, data: bytes, path: Path, now: Instant) -> list[Event]:
+    def _open(self, data: bytes, path: Path, source: bytes, now: Instant) -> list[Event]:
         if data[2] == TYPE_INIT and path.channel and not self._channel_inits.allow(path, now.monotonic):
             return self._drop("init_budget")
         under_load = data[2] == TYPE_INIT and self._load.count(now.monotonic)
         opened = self._sessions.open(
             data, _source_of(path), now_ns=_ns(now.monotonic), wall_ns=_ns(now.unix), under_load=under_load
         )
+        if opened[0] in (envelope.REQUEST, envelope.RESPONSE, envelope.DATA):
+            self._sources.heard(path, source)
         match opened:
             case (envelope.REQUEST, peer, pending, payload):
                 return self._on_request(peer, path, pending, payload)
@@ -266,7 +275,7 @@ class ControlChannel:
             case (envelope.DATA, peer, payload, confirmed):
                 return self._on_data(peer, path, payload, confirmed, len(data), now)
             case (envelope.COOKIE_REPLY, answer):
-                self._put(path, answer)
+                self._put(path, answer, source=source)
             case (envelope.COOKIE_TAKEN, _, again):
                 self._put(path, again)
         return []  # also for DROPPED, which the sessions count

@@ -161,6 +161,11 @@ class Runner:
         """Of the control channel, and how often the engine failed."""
         return {**self._channel.counters(), "engine_failures": self._failures}
 
+    def forget_sources(self) -> None:
+        """Addresses or routes of this host changed: the kernel chooses source addresses again."""
+        self._datapath.forget_sources()
+        self._channel.forget_sources()
+
     def dispatch(self, *events: Event) -> None:
         """Give events to the engine and carry out its commands, before returning."""
         if self._stopped:

@@ -72,6 +72,11 @@ def describe(facts: Facts, now: Snapshot) -> schema.Status:
         config_path=facts.config_path,
         peers=_peers(now),
         dht=_dht(node),
+        relays=[
+            schema.RelayInfo(encode_key(relay.key), to_text(relay.endpoint), relay.rtt_ms)
+            for relay in node.relays
+        ],
+        relayed=schema.Relayed(node.relayed.offered, node.relayed.reservations, node.relayed.channels),
         data=now.data,
         control=now.control,
     )

@@ -59,13 +59,13 @@ from wh.relaying import Relaying
 from wh.requests import Requests
 from wh.searches import Searches
 from wh.server import Server
-from wh.status import CandidateStatus, ContactStatus, NodeStatus, PeerStatus, RelayStatus
+from wh.status import CandidateStatus, ContactStatus, NodeStatus, PeerStatus, Relayed, RelayStatus
 from wh.trust.alias import CheckClaim, no_claim_holds
 from wh.trusted import TrustedPeer
 from wh.trusted_peers import TrustedPeers
 from wh.wire.candidates import CandidateFlag
 from wh.wire.fields import NONCE_LEN
-from wh.wire.messages import Auth, Challenge, Find, Leaving, Ping
+from wh.wire.messages import Auth, Capability, Challenge, Find, Leaving, Ping
 from wh.wire.records import RecordFlag, Sign, Verify
 
 
@@ -229,6 +229,9 @@ class Node:
             peers=tuple(map(self._peer_status, self._trusted)),
             relays=tuple(
                 RelayStatus(relay.key, relay.address, relay.rtt_ms) for relay in self._relays.relays
+            ),
+            relayed=Relayed(
+                bool(self._reachability.capabilities & Capability.RELAY), *self._relaying.served()
             ),
             contacts=tuple(
                 ContactStatus(

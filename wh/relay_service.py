@@ -83,6 +83,10 @@ class RelayService:
             for key in self._tables.clients():
                 self._end_client(key)
 
+    def served(self) -> tuple[int, int]:
+        """How many reservations there are, and how many channels."""
+        return self._tables.counts()
+
     # What clients ask
 
     def handle(self, event: MessageReceived, now: Instant) -> None:

@@ -41,6 +41,10 @@ class Relaying:
             case RelayEnded():
                 self._service.ended(event)
 
+    def served(self) -> tuple[int, int]:
+        """Reservations and channels of others, here."""
+        return self._service.served()
+
     def set_network(self, network: Network, now: Instant) -> None:
         self._service.set_network(network)
         self._client.set_network(network, now)

@@ -52,6 +52,15 @@ class RelayStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class Relayed:
+    """What we relay for others. offered: we are reachable, and the operator lets us."""
+
+    offered: bool = False
+    reservations: int = 0
+    channels: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class NodeStatus:
     key: Key
     mode: str  # "unknown", "direct" or "nat"
@@ -64,5 +73,6 @@ class NodeStatus:
     peers: tuple[PeerStatus, ...]
     relays: tuple[RelayStatus, ...]  # where others can open a channel to us
     contacts: tuple[ContactStatus, ...]
+    relayed: Relayed
     stored_records: int
     size_estimate: int  # servers in the whole network, ourselves included

@@ -8,7 +8,9 @@ import pytest
 
 from wh.config.parser import parse
 from wh.inspection import Facts, Snapshot, describe
-from wh.status import ContactStatus, NodeStatus, PeerStatus
+from wh.ipc import schema
+from wh.ipc.schema import RelayInfo
+from wh.status import ContactStatus, NodeStatus, PeerStatus, Relayed, RelayStatus
 from wh.wire.address import pack
 from whcore import datapath as core
 from whcore.keys import SecretKey, encode_key
@@ -20,11 +22,18 @@ NETWORK = parse(
 )
 FACTS = Facts("wh0", True, 62096, "2", 1, 1.0, "/net")
 HERE = pack("192.0.2.5", 62096)
-QUIET = NodeStatus(OWN, "unknown", False, False, "", None, (), False, (), (), (), 0, 0)
+QUIET = NodeStatus(OWN, "unknown", False, False, "", None, (), False, (), (), (), Relayed(), 0, 0)
 WORDS = ("acid", "barn", "cactus")
 NOW = Snapshot(
     NETWORK, QUIET, {}, {"rx_data": 1}, {"sessions": 2}, check_words=lambda key: WORDS if key == B else None
 )
+
+
+def test_relays_are_told_by_us_and_for_others() -> None:
+    relay = RelayStatus(BOOT, HERE, 12.0)
+    told = describe(FACTS, replace(NOW, node=replace(QUIET, relays=(relay,), relayed=Relayed(True, 3, 2))))
+    assert told.relays == [RelayInfo(encode_key(BOOT), "192.0.2.5:62096", 12.0)]
+    assert told.relayed == schema.Relayed(True, 3, 2)
 
 
 def traffic_of_b(handshake_ns: int) -> dict[bytes, core.PeerStatus]:

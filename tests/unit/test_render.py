@@ -10,7 +10,7 @@ from fake_daemon import OWN_KEY, PEER, PEER_KEY, STATUS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wh.ipc.schema import Contact, DhtInfo, PeerInfo, Status
+from wh.ipc.schema import Contact, DhtInfo, PeerInfo, Relayed, RelayInfo, Status
 from whtools.render import Renderer, duration, size_text
 
 
@@ -70,6 +70,15 @@ def test_strangers_and_the_dht_are_only_in_the_full_view() -> None:
     assert full.index("node_b") < full.index("SSSSSSSSSS: at 192.0.2.8:1")
     assert "  dht: 2 public nodes known, 5 records stored, about 40 in the network\n" in full
     assert "up for 1 h 2 min" in full
+
+
+def test_the_full_view_tells_of_relays() -> None:
+    relays = [RelayInfo("R" * 43, "192.0.2.7:9", 12.3), RelayInfo("S" * 43, "192.0.2.8:9")]
+    status = msgspec.structs.replace(STATUS, relays=relays, relayed=Relayed(True, 1, 2))
+    assert "RRRR" not in rendered(status)
+    full = rendered(status, everything=True)
+    assert "\n  relays: RRRRRRRRRR at 192.0.2.7:9 (rtt 12 ms), SSSSSSSSSS at 192.0.2.8:9\n" in full
+    assert "\n  relays for others: 1 reservation, 2 channels\n" in full
 
 
 @pytest.mark.parametrize(

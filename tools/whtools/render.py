@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from wh.ipc.schema import Contact, DhtInfo, PeerInfo, Status
+from wh.ipc.schema import Contact, DhtInfo, PeerInfo, Relayed, RelayInfo, Status
 from whtools.terminal import BLUE, BOLD, DIM, GREEN, YELLOW, counted, paint, printable
 
 KEY_PREFIX_LEN = 10
@@ -73,6 +73,10 @@ class Renderer:
             yield f"  nat: {printable(status.nat)}"
         if status.candidates:
             yield f"  reachable at: {', '.join(map(printable, status.candidates))}"
+        if status.relays:
+            yield f"  relays: {', '.join(map(_relay, status.relays))}"
+        if status.relayed.offered:
+            yield f"  relays for others: {_relayed(status.relayed)}"
         size = status.dht.size_estimate
         about = f", about {size} in the network" if size is not None else ""
         yield f"  dht: {_holdings(status.dht, 'public node')}{about}"
@@ -144,6 +148,15 @@ class Renderer:
 
 def _holdings(dht: DhtInfo, contact: str) -> str:
     return f"{counted(dht.servers, contact)} known, {counted(dht.stored_records, 'record')} stored"
+
+
+def _relay(relay: RelayInfo) -> str:
+    rtt = f" (rtt {relay.rtt_ms:.0f} ms)" if relay.rtt_ms is not None else ""
+    return f"{printable(relay.public_key[:KEY_PREFIX_LEN])} at {printable(relay.address)}{rtt}"
+
+
+def _relayed(relayed: Relayed) -> str:
+    return f"{counted(relayed.reservations, 'reservation')}, {counted(relayed.channels, 'channel')}"
 
 
 def is_member(peer: PeerInfo) -> bool:

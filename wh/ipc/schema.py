@@ -149,6 +149,22 @@ class DhtInfo(msgspec.Struct):
     contacts: list[Contact] = []
 
 
+class RelayInfo(msgspec.Struct):
+    """A relay by which others reach us. rtt_ms: when the reservation was made."""
+
+    public_key: str
+    address: str
+    rtt_ms: float | None = None
+
+
+class Relayed(msgspec.Struct):
+    """What we relay for others, now. offered: others may ask."""
+
+    offered: bool = False
+    reservations: int = 0
+    channels: int = 0
+
+
 class Status(msgspec.Struct):
     """A daemon, whole.
 
@@ -176,6 +192,8 @@ class Status(msgspec.Struct):
     config_path: str | None
     peers: list[PeerInfo]
     dht: DhtInfo
+    relays: list[RelayInfo] = []
+    relayed: Relayed = msgspec.field(default_factory=Relayed)
     data: dict[str, int] = {}
     control: dict[str, int] = {}
 

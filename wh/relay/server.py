@@ -89,6 +89,11 @@ class RelayTables:
     def clients(self) -> tuple[Key, ...]:
         return tuple(self._clients)
 
+    def counts(self) -> tuple[int, int]:
+        """Reservations and channels."""
+        reservations = sum(client.until is not None for client in self._clients.values())
+        return reservations, len(self._by_leg) // 2
+
     def next_expiry(self) -> float | None:
         return min(
             (client.until for client in self._clients.values() if client.until is not None), default=None

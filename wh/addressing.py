@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Iterable
 
 from wh.config.model import Network
-from wh.events import LocalAddresses, Path
+from wh.events import TCP, LocalAddresses, Path
 from wh.wire.address import Address, ip_of, is_private, is_usable, is_v4
 
 _ORCHID = ipaddress.IPv6Network("2001:20::/28")
@@ -25,6 +25,7 @@ class Addressing:
         self._local: frozenset[Address] = frozenset()
         self._subnet: ipaddress.IPv4Network | ipaddress.IPv6Network | None = None
         self._configured: frozenset[Address] = frozenset()
+        self._links: set[Address] = set()
 
     def set_local(self, local: LocalAddresses) -> None:
         self._sockets = {}
@@ -59,11 +60,25 @@ class Addressing:
         return address in self._local
 
     def is_main_socket(self, socket: int) -> bool:
-        """One of those that everybody knows us by, not one that hole punching added."""
-        return socket in self._sockets.values()
+        """One of those that are always there, not one that hole punching added."""
+        return socket == TCP or socket in self._sockets.values()
+
+    def add_link(self, address: Address) -> None:
+        """A connection over TCP stands for this UDP address from now on."""
+        self._links.add(address)
+
+    def remove_link(self, address: Address) -> None:
+        self._links.discard(address)
 
     def path_to(self, address: Address) -> Path | None:
         """None where we have no socket of its family, or may not send there."""
+        return Path(TCP, address) if address in self._links else self.udp_path_to(address)
+
+    def is_plain(self, path: Path) -> bool:
+        """Whether it leads from the socket that all of our UDP goes through, and through no relay."""
+        return not path.channel and path.socket in self._sockets.values()
+
+    def udp_path_to(self, address: Address) -> Path | None:
         socket = self._sockets.get(4 if is_v4(address) else 6)
         if socket is None or not self.may_send_to(address):
             return None

@@ -167,6 +167,22 @@ class BindAlias:
 
 
 @dataclass(frozen=True, slots=True)
+class ConnectTcp:
+    """Reach the node that has this address with UDP by TCP, at the first of these ports where it answers.
+    TcpConnected or TcpLost follows."""
+
+    address: Address
+    ports: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DisconnectTcp:
+    """No event follows."""
+
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
 class ResolveName:
     host: str
     port: int
@@ -198,6 +214,8 @@ Command = (
     | CloseSocket
     | AdoptSocket
     | BindAlias
+    | ConnectTcp
+    | DisconnectTcp
     | ResolveName
     | Notify
 )

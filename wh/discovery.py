@@ -82,7 +82,7 @@ class Discovery:
         session is confirmed from that path, or a PING of ours is answered."""
         known = self._kademlia.table.get(key)
         unchanged = known is not None and not known.dead and known.address == path.remote
-        if unchanged or not capabilities & Capability.SERVER:
+        if unchanged or not capabilities & Capability.SERVER or not self._is_usual(path):
             return
         if self._engine.peers.obtain(key).is_validated(path, now):
             self._add(Contact(key, path.remote, capabilities), now)
@@ -126,7 +126,12 @@ class Discovery:
         if not isinstance(answer.message, Pong):
             table.on_answer(key, now.monotonic)
             return
-        self._add(Contact(key, answer.path.remote, answer.message.capabilities), now)
+        if self._is_usual(answer.path):
+            self._add(Contact(key, answer.path.remote, answer.message.capabilities), now)
+
+    def _is_usual(self, path: Path) -> bool:
+        """Whether we would choose this path by the address alone, which is all that a contact says."""
+        return self._engine.addressing.path_to(path.remote) == path
 
     def _add(self, offered: Contact, now: Instant) -> None:
         table = self._kademlia.table

@@ -25,12 +25,15 @@ class FileEndpoints:
         self._engine = engine
         self._changed = changed
         self._of_peer: dict[Key, Endpoint] = {}
+        self._tcp_ports: dict[Key, int] = {}
         self._resolved: dict[tuple[str, int], tuple[Address, ...]] = {}
         self._timer: Timer | None = None
         self._retry_s = RETRY_FIRST_S
 
     def set_network(self, network: Network, now: Instant) -> None:
         self._of_peer = {peer.key: peer.endpoint for peer in network.peers if peer.endpoint is not None}
+        said = [(peer.key, peer.endpoint.tcp_port) for peer in network.peers if peer.endpoint is not None]
+        self._tcp_ports = {key: port for key, port in said if port is not None}
         names = self._names()
         self._resolved = {name: known for name, known in self._resolved.items() if name in names}
         self._retry_s = RETRY_FIRST_S
@@ -44,6 +47,10 @@ class FileEndpoints:
         if endpoint.address is not None:
             return (endpoint.address,)
         return self._resolved.get((endpoint.host, endpoint.port), ())
+
+    def tcp_port_of(self, key: Key) -> int:
+        """Where the file says that the node listens besides; 0: nowhere."""
+        return self._tcp_ports.get(key, 0)
 
     def resolved(self, event: NameResolved, now: Instant) -> None:
         """A name that fails to resolve keeps the addresses it had."""

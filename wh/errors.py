@@ -64,7 +64,7 @@ class Code(StrEnum):
     INTERFACE_TAKEN = "WH211", "the network interface exists already"
     NO_TUN_DEVICE = "WH212", "the system has no usable /dev/net/tun"
     BAD_INTERFACE_NAME = "WH213", "not a valid name for a network interface"
-    PORT_TAKEN = "WH214", "the UDP port is used by another program"
+    PORT_TAKEN = "WH214", "the port is used by another program"
     KEY_FILE_UNREADABLE = "WH215", "the private key file cannot be read"
     KEY_FILE_EXPOSED = "WH216", "other users can read the private key file"
     NETWORK_SETUP = "WH217", "the system refused a network setting"

@@ -20,6 +20,12 @@ class Instant(NamedTuple):
     unix: float
 
 
+TCP = -1
+"""The socket of a path over TCP: the remote address alone tells the connection (docs/protocol.md section 1).
+For who connected that is the address that the other node has with UDP, for who accepted where the client is.
+"""
+
+
 class Path(NamedTuple):
     """A way to a peer: one of our sockets and the address it sends to; through a relay, that is the relay's,
     and channel is our leg of a channel there. channel 0: the peer itself is there."""
@@ -200,6 +206,21 @@ class SocketAdopted:
 
 
 @dataclass(frozen=True, slots=True)
+class TcpConnected:
+    """Answer to ConnectTcp: Path(TCP, address) leads to the node."""
+
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
+class TcpLost:
+    """Answer to ConnectTcp where nobody of ours answered, and the end of every connection over TCP that was
+    not asked for, also of those that others made to us."""
+
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
 class NameResolved:
     """Answer to ResolveName: no addresses where it failed."""
 
@@ -287,6 +308,8 @@ Event = (
     | RelayEnded
     | SocketOpened
     | SocketAdopted
+    | TcpConnected
+    | TcpLost
     | NameResolved
     | LookupRequested
     | PingRequested

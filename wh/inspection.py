@@ -79,11 +79,14 @@ def describe(facts: Facts, now: Snapshot) -> schema.Status:
         relayed=schema.Relayed(node.relayed.offered, node.relayed.reservations, node.relayed.channels),
         data=now.data,
         control=now.control,
+        tcp_links=[to_text(address) for address in node.tcp_links],
     )
 
 
 def _reachability(node: NodeStatus) -> schema.Reachability:
     """What was said or proved counts more than what others saw."""
+    if node.tcp_links:
+        return "blocked"
     if node.server:
         return "direct"
     if node.mode == "nat" or node.translated:

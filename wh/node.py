@@ -44,8 +44,11 @@ from wh.events import (
     SocketAdopted,
     SocketOpened,
     Stopping,
+    TcpConnected,
+    TcpLost,
     Woke,
 )
+from wh.fallback import Fallback
 from wh.inquiries import Finish, Inquiries, Inquiry, LookupInquiry, PingInquiry, Progress
 from wh.kademlia import Kademlia
 from wh.peers import Peer
@@ -63,7 +66,7 @@ from wh.status import CandidateStatus, ContactStatus, NodeStatus, PeerStatus, Re
 from wh.trust.alias import CheckClaim, no_claim_holds
 from wh.trusted import TrustedPeer
 from wh.trusted_peers import TrustedPeers
-from wh.wire.candidates import CandidateFlag
+from wh.wire.candidates import Candidate, CandidateFlag
 from wh.wire.fields import NONCE_LEN
 from wh.wire.messages import Auth, Capability, Challenge, Find, Leaving, Ping
 from wh.wire.records import RecordFlag, Sign, Verify
@@ -107,6 +110,9 @@ class Node:
             self._endpoints,
             capabilities=lambda: self._reachability.capabilities,
             new_server=self._new_server,
+        )
+        self._fallback = Fallback(
+            engine, self._requests, self._kademlia, self._endpoints, self._discovery, moved=self._paths_moved
         )
         self._publisher = Publisher(
             engine,
@@ -183,6 +189,11 @@ class Node:
                 self._surroundings_changed(now)
             case MappingsChanged(mappings=mappings):
                 self._reachability.mappings_changed(mappings, now)
+            case TcpConnected():
+                self._fallback.connected(event, now)
+            case TcpLost():
+                self._fallback.lost(event, now)
+                self._trusted.link_lost(event.address, now)
             case NameResolved():
                 self._endpoints.resolved(event, now)
             case LookupRequested() | PingRequested() | ClaimRequested():
@@ -223,7 +234,7 @@ class Node:
             translated=self._reachability.translated,
             candidates=tuple(
                 CandidateStatus(each.address, bool(each.flags & CandidateFlag.CONFIRMED))
-                for each in self._reachability.candidates()
+                for each in self._candidates()
             ),
             published=self._publisher.published,
             peers=tuple(map(self._peer_status, self._trusted)),
@@ -245,6 +256,7 @@ class Node:
             ),
             stored_records=len(self._kademlia.store),
             size_estimate=max(round(self._kademlia.size.servers), len(table) + self._reachability.proved),
+            tcp_links=self._fallback.links,
         )
 
     # Events from the network
@@ -338,15 +350,18 @@ class Node:
         self._reachability.file_addresses = self._endpoints.addresses_of(self._engine.key)
         self._reachability.relays = network.relay.offered
         self._discovery.set_network(network, now)
+        self._server.tcp_port = network.listen_tcp or 0
         self._trusted.set_network(network, now)
         self._authentication.set_network(network)
         self._relaying.set_network(network, now)
+        self._fallback.surroundings_changed(now)
         self._publisher.content_changed(now)
 
     def _surroundings_changed(self, now: Instant) -> None:
         """Other addresses, or a sleep in which NATs forgot us: nothing that was measured counts any more."""
         self._reachability.restart(now)
         self._discovery.join(now)
+        self._fallback.surroundings_changed(now)
         self._trusted.local_changed(now)
         self._relays.local_changed(now)
 
@@ -355,6 +370,7 @@ class Node:
         self._trusted.endpoints_changed(now)
         if not self._kademlia.joined:
             self._discovery.join(now)
+            self._fallback.surroundings_changed(now)
 
     # Events from the data plane and from users
 
@@ -452,7 +468,18 @@ class Node:
         self._publisher.server_found(key, now)
         self._reachability.servers_changed(now)
         self._relays.servers_changed(now)
-        self._trusted.servers_changed(now)
+        if len(self._kademlia.table.closest(self._engine.key, 2)) == 1:
+            self._trusted.joined(now)
+        else:
+            self._trusted.servers_changed(now)
+
+    def _paths_moved(self, now: Instant) -> None:
+        """Servers are reached over TCP now, or over UDP again."""
+        if not self._kademlia.joined:
+            self._discovery.join(now)
+        self._trusted.paths_moved(now)
+        self._relays.local_changed(now)
+        self._publisher.content_changed(now)
 
     def _reachability_changed(self, now: Instant) -> None:
         self._publisher.content_changed(now)
@@ -468,7 +495,7 @@ class Node:
     def _record_content(self) -> Content:
         relays = self._relays
         return Content(
-            self._reachability.candidates(),
+            self._candidates(),
             self._reachability.profile,
             self._record_flags(),
             relays.relays,
@@ -479,6 +506,10 @@ class Node:
         if not self._reachability.proved:
             return 0
         return int(RecordFlag.SERVER | RecordFlag.RELAY if self._reachability.relays else RecordFlag.SERVER)
+
+    def _candidates(self) -> tuple[Candidate, ...]:
+        """Nobody's UDP gets to a node whose own does not get out."""
+        return () if self._fallback.blocked else self._reachability.candidates()
 
     def _peer_status(self, peer: TrustedPeer) -> PeerStatus:
         known, first = self._engine.peers.obtain(peer.key), peer.routes.first

@@ -20,7 +20,7 @@ UNANSWERED_MAX = 2
 class Peer:
     """One node: its control session, as far as we know of one, its round trip, its validated paths."""
 
-    __slots__ = ("heard_at", "key", "round_trip", "session", "unanswered", "validated")
+    __slots__ = ("heard_at", "key", "round_trip", "session", "tcp_port", "unanswered", "validated")
 
     def __init__(self, key: Key) -> None:
         self.key = key
@@ -28,6 +28,7 @@ class Peer:
         self.unanswered = 0
         self.heard_at: float | None = None  # monotonic
         self.round_trip = RttEstimator()
+        self.tcp_port = 0  # where it said that it listens besides; 0: nowhere
         self.validated: OrderedDict[Path, float] = OrderedDict()  # path -> when, the newest last
 
     def validate(self, path: Path, now: Instant) -> None:

@@ -252,7 +252,7 @@ class OwnReachability:
     def _answered(self, key: Key, answer: Answer, now: Instant) -> None:
         """Each PONG of a server says where it sees us."""
         pong, path = answer.message, answer.path
-        if path.channel or not self._engine.addressing.is_main_socket(path.socket):
+        if not self._engine.addressing.is_plain(path):
             return
         if self._is_server(key):
             self._silence.answered()
@@ -361,7 +361,10 @@ class OwnReachability:
     def _ask_for_knock(self, key: Key, answer: Answer, observed: Address, now: Instant) -> None:
         """Only in a session: the server must know that we are where we say."""
         peer = self._engine.peers.obtain(key)
-        if not peer.session or not self._engine.addressing.is_acceptable_as_own(observed):
+        addressing = self._engine.addressing
+        if not peer.session or not addressing.is_plain(answer.path):
+            return
+        if not addressing.is_acceptable_as_own(observed):
             return
         target = self._mapped.next_target(self._targets(observed), now.monotonic)
         if target is None:

@@ -49,6 +49,7 @@ from wh.net.netlink_socket import host_gateways
 from wh.net.port_mapper import PortMapper
 from wh.net.punch_sockets import PunchSockets
 from wh.net.runner import Runner
+from wh.net.tcp_bridge import TcpBridge
 from wh.net.tun import check_interface_name
 from wh.net.tun_watch import LOOK_S, MtuFollower
 from wh.net.uapi_server import OverlayControl, UapiServer, open_uapi_socket
@@ -66,7 +67,7 @@ from whcore.keys import SecretKey, decode_key, encode_key, verify
 log = logging.getLogger(__name__)
 
 STATE_CHECK_S = 30.0
-FIXED_SETTINGS = ("name", "namespace", "workbit", "secret")
+FIXED_SETTINGS = ("name", "namespace", "workbit", "secret", "listen_tcp")
 
 Sockets = tuple[tuple[int, int], ...]
 """Id in the data plane, and family: 4 or 6."""
@@ -215,10 +216,14 @@ class RunningNode:
         sessions = self._make_sessions(state, saved.timestamp_ceiling_ns)
         punch_sockets = PunchSockets()
         self._undo.callback(punch_sockets.close_all)
+        tcp = TcpBridge(datapath)
+        self._undo.callback(tcp.close)
+        if self._network.listen_tcp is not None:
+            tcp.listen(self._network.listen_tcp)
         proofs = AliasProofs(self._secret_key, sessions)
         channel = ControlChannel(
             sessions,
-            _transmitter(datapath, punch_sockets),
+            _transmitter(datapath, punch_sockets, tcp),
             lambda: Ping(0, PingWant.ECHO, 0, rng.randbytes(NONCE_LEN)),
             prove=proofs.prove,
             allow_loopback=_on_one_host(self._network),
@@ -236,6 +241,7 @@ class RunningNode:
             datapath,
             channel,
             punch_sockets,
+            tcp,
             on_tun_gone=self._on_tun_gone,
             on_woke=self._on_woke,
             on_bind=self._on_bind,
@@ -484,11 +490,14 @@ def _on_one_host(network: Network) -> bool:
     return any(ip_of(address).is_loopback for address in addresses if address is not None)
 
 
-def _transmitter(datapath: Datapath, punch_sockets: PunchSockets) -> Transmit:
+def _transmitter(datapath: Datapath, punch_sockets: PunchSockets, tcp: TcpBridge) -> Transmit:
     def transmit(path: events.Path, datagram: bytes, ttl: int, source: bytes) -> bool:
         if path.socket in punch_sockets:
             return punch_sockets.send(path.socket, path.remote, datagram, ttl)
-        return datapath.send_control(path.socket, path.remote, datagram, ttl, source=source)
+        known = tcp.to_data_plane(path)
+        if known is None:
+            return False
+        return datapath.send_control(known.socket, known.remote, datagram, ttl, source=source)
 
     return transmit
 
@@ -516,7 +525,9 @@ def _version() -> str:
 
 def _refuse_unreloadable(before: Network, after: Network) -> None:
     """Raises ConfigError for a change of what keys, sessions and the interface were made from."""
-    changed = [name for name in FIXED_SETTINGS if getattr(before, name) != getattr(after, name)]
+    changed = [
+        name.replace("_", "-") for name in FIXED_SETTINGS if getattr(before, name) != getattr(after, name)
+    ]
     if overlay.needs_interface(before) != overlay.needs_interface(after):
         changed.append("whether there is an overlay")
     if changed:

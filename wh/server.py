@@ -67,6 +67,7 @@ class Server:
         self._discovery = discovery
         self._reachability = reachability
         self._record_sequence = record_sequence
+        self.tcp_port = 0  # where we also listen; 0: nowhere
         self._knocks = RateLimit(KNOCKS_BURST, KNOCKS_INTERVAL_S, entries_max=1)
         self._knocks_at = RateLimit(1, KNOCK_TARGET_INTERVAL_S)
         self._dialbacks = RateLimit(1, DIALBACK_INTERVAL_S)
@@ -103,6 +104,7 @@ class Server:
             0,
             self._record_sequence(),
             ping.nonce,
+            self.tcp_port,
         )
         self._reply(event, pong)
         self._discovery.greet(event.peer, event.path, ping.capabilities, now)
@@ -111,6 +113,8 @@ class Server:
 
     def _arrange_knock(self, event: MessageReceived, ping: Ping, now: Instant) -> None:
         """Ask a server in another network than the asker's and ours to KNOCK where we see it."""
+        if not self._engine.addressing.is_plain(event.path):
+            return  # that is not where the asker's UDP comes from
         peer = self._engine.peers.get(event.peer)
         if peer is None or not peer.is_validated(event.path, now):
             return

@@ -76,3 +76,4 @@ class NodeStatus:
     relayed: Relayed
     stored_records: int
     size_estimate: int  # servers in the whole network, ourselves included
+    tcp_links: tuple[Address, ...] = ()  # of servers that we reach over TCP, since UDP does not get through

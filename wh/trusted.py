@@ -10,7 +10,7 @@ from typing import Protocol
 
 from wh.commands import AdoptSocket, CloseSocket, ResetSession, Send
 from wh.engine import Engine
-from wh.events import PUNCH_SOCKETS_FROM, Instant, Key, MessageReceived, Path
+from wh.events import PUNCH_SOCKETS_FROM, TCP, Instant, Key, MessageReceived, Path
 from wh.path_finder import PathFinder, Reachability, RecordFinder
 from wh.path_mtu import PathMtu
 from wh.paths import HAVING_PATH, ON_CHANNELS, PathInput, PathState, PeerPath
@@ -206,6 +206,17 @@ class TrustedPeer:
         if self.state is PathState.RELAYED:
             self._upgrades = 0
             self._upgrade(now)
+        self.start(now)
+
+    def path_moved(self, now: Instant) -> None:
+        """Addresses are reached over TCP now, or over UDP again: the path in use among them, or relays."""
+        path = self.path
+        usual = self._engine.addressing.path_to(path.remote) if path is not None else None
+        if usual is not None and path is not None:
+            other_way = (usual.socket == TCP) != (path.socket == TCP)
+            if other_way and self._check is None:
+                self._begin_check(usual, now)
+        self._check_relays(now)
         self.start(now)
 
     def left(self, now: Instant) -> None:
@@ -589,6 +600,10 @@ class TrustedPeer:
             if not self._nominates and path.socket < PUNCH_SOCKETS_FROM:
                 self._proved(path, now)
             return
+        self._begin_check(path, now)
+
+    def _begin_check(self, path: Path, now: Instant) -> None:
+        peer = self._engine.peers.obtain(self.key)
         nonce = self._engine.rng.randbytes(NONCE_LEN)
         self._check = self._requests.start(
             self.key,

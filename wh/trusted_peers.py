@@ -8,7 +8,7 @@ from wh.commands import CloseSocket
 from wh.config.model import Network, PeerKind
 from wh.endpoints import FileEndpoints
 from wh.engine import Engine
-from wh.events import Instant, Key, Path, SocketAdopted
+from wh.events import TCP, Instant, Key, Path, SocketAdopted
 from wh.path_finder import Reachability, RecordFinder
 from wh.relay.client import Channel
 from wh.requests import Requests
@@ -116,10 +116,26 @@ class TrustedPeers:
             told = [address for visit in self._visits if visit.key == key for address in visit.endpoints]
             peer.set_file_addresses((*self._endpoints.addresses_of(key), *told), now)
 
+    def joined(self, now: Instant) -> None:
+        """The first server is there: all looking before was in vain, and peers may publish any moment."""
+        for peer in self._by_key.values():
+            peer.start(now)
+
     def servers_changed(self, now: Instant) -> None:
         """Somebody new may know the records of peers that have no path yet."""
         for peer in self._by_key.values():
             peer.look_again(now)
+
+    def paths_moved(self, now: Instant) -> None:
+        """Some addresses are reached over TCP now, or over UDP again."""
+        for peer in self._by_key.values():
+            peer.path_moved(now)
+
+    def link_lost(self, address: Address, now: Instant) -> None:
+        """A connection over TCP has ended: what led over it leads nowhere."""
+        for peer in self._by_key.values():
+            if peer.path is not None and (peer.path.socket, peer.path.remote) == (TCP, address):
+                peer.verify_path(now)
 
     def local_changed(self, now: Instant) -> None:
         """Our own addresses changed: what failed may work now, and peers must hear where we are."""

@@ -36,6 +36,7 @@ class SimNetwork:
         self.core_hops = CORE_HOPS
         self.channel_drops: Callable[[Any], bool] = lambda datagram: False
         self.dropped_if: Callable[[Address, Address], bool] = lambda source, target: False
+        self.tcp_servers: dict[Address, Any] = {}  # IP address and TCP port -> whoever listens there
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._order = 0
         self._receivers: dict[tuple[int, Address], Receiver] = {}  # realm, address

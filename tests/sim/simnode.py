@@ -17,6 +17,8 @@ from wh.commands import (
     CloseRelay,
     CloseSocket,
     Command,
+    ConnectTcp,
+    DisconnectTcp,
     DismissChannel,
     Knock,
     MoveRelay,
@@ -31,6 +33,7 @@ from wh.commands import (
 )
 from wh.config.model import Endpoint, Network, Peer, PeerKind
 from wh.events import (
+    TCP,
     Event,
     Key,
     KnockReceived,
@@ -44,6 +47,8 @@ from wh.events import (
     SessionOpened,
     SocketAdopted,
     SocketOpened,
+    TcpConnected,
+    TcpLost,
 )
 from wh.node import Node
 from wh.wire.address import Address, ip_of, pack, port_of
@@ -116,6 +121,7 @@ class SimNode:
         self.nat = nat
         self.mode = mode
         self.key = key or make_key(network.rng)
+        self.links: dict[Address, tuple[SimNode, Address]] = {}  # over TCP: who, and as whom he knows us
         self.names: dict[str, tuple[Address, ...]] = {}
         self.running = False
         self._reset()
@@ -152,6 +158,34 @@ class SimNode:
         self.running = False
         for address in self.sockets.values():
             self.network.detach(address, self.nat)
+        for address in list(self.links):
+            self.disconnect(address)
+
+    def listen_tcp(self, port: int) -> None:
+        self.network.tcp_servers[self.address[:16] + port.to_bytes(2, "big")] = self
+
+    def _connect(self, address: Address, ports: tuple[int, ...]) -> None:
+        found = [self.network.tcp_servers.get(address[:16] + port.to_bytes(2, "big")) for port in ports]
+        server = next((node for node in found if node is not None and node.running), None)
+        if server is None:
+            self.network.call_later(2 * self.network.latency_s, lambda: self.handle(TcpLost(address)))
+            return
+        public = pack(self.nat.public_ip, 0) if self.nat is not None else self.address
+        client = public[:16] + self.network.rng.randrange(20_000, 60_000).to_bytes(2, "big")
+
+        def connected() -> None:
+            server.links[client] = (self, address)
+            self.links[address] = (server, client)
+            self.handle(TcpConnected(address))
+
+        self.network.call_later(6 * self.network.latency_s, connected)
+
+    def disconnect(self, address: Address) -> None:
+        """As the engine asks for it, or because the network breaks the connection."""
+        if address in self.links:
+            other, name = self.links.pop(address)
+            other.links.pop(name, None)
+            other.handle(TcpLost(name))
 
     def has_path(self, other: SimNode) -> bool:
         return self.data_paths.get(other.key) is not None
@@ -223,6 +257,10 @@ class SimNode:
                     if path != self.data_paths.get(peer):
                         self.path_changes.append((self.network.time, peer, path))
                     self.data_paths[peer] = path
+                case ConnectTcp(address=address, ports=ports):
+                    self._connect(address, ports)
+                case DisconnectTcp(address=address):
+                    self.disconnect(address)
                 case ResolveName(host=host, port=port):
                     answer = NameResolved(host, port, self.names.get(host, ()))
                     self.network.call_later(0.02, lambda answer=answer: self.handle(answer))
@@ -242,6 +280,13 @@ class SimNode:
 
     def _transmit(self, path: Path, datagram: Datagram, ttl: int = 0) -> bool:
         """False where the socket was closed."""
+        if path.socket == TCP:
+            other, name = self.links.get(path.remote, (None, b""))
+            if other is not None:
+                self.network.call_later(
+                    self.network.latency_s, lambda: other._receive(Path(TCP, name), datagram)
+                )
+            return other is not None
         source = self.sockets.get(path.socket)
         if source is None:
             return False
@@ -253,6 +298,9 @@ class SimNode:
         return True
 
     def _send(self, send: Send) -> None:
+        if send.path.socket == TCP and send.path.remote not in self.links:
+            self._fail(send)
+            return
         if send.peer in self.current:
             self._send_data(send)
             return

@@ -126,7 +126,8 @@ def test_unknown_words_name_the_nearest_known_one(word, nearest):
 
 
 @pytest.mark.parametrize(
-    "line", ["name a", "namespace a", "workbit 4", "subnet 10.0.0.0/8", f"secret {KEY_A}"]
+    "line",
+    ["name a", "namespace a", "workbit 4", "subnet 10.0.0.0/8", f"secret {KEY_A}", "listen-tcp 443"],
 )
 def test_settings_stand_once_and_have_one_value(line):
     word = line.split()[0]
@@ -154,6 +155,9 @@ def test_settings_stand_once_and_have_one_value(line):
         (f"namespace {'n' * 256}", "longer than"),
         ("name a\x1b[2J", "cannot be printed"),
         ("secret short", "not 32 bytes"),
+        ("listen-tcp 0", "bad port 0"),
+        ("listen-tcp 65536", "bad port"),
+        ("listen-tcp https", "bad port"),
     ],
 )
 def test_settings_that_cannot_be_meant(line, reason):
@@ -330,6 +334,27 @@ def test_numeric_endpoints_are_ready_for_the_wire_and_names_are_not():
     network = parse(f"peer {KEY_A} [2001:db8::1]:7\npeer {KEY_B} host\n")
     assert to_text(network.peers[0].endpoint.address) == "[2001:db8::1]:7"
     assert network.peers[1].endpoint.address is None
+
+
+def test_an_endpoint_may_say_its_tcp_port():
+    network = parse(f"boot {KEY_A} 192.0.2.1:7 tcp:443\npeer {KEY_B} [2001:db8::1]\n")
+    assert [peer.endpoint.tcp_port for peer in network.peers] == [443, None]
+    assert str(network.peers[0].endpoint) == "192.0.2.1:7 tcp:443"
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        ("h tcp:0", Code.BAD_ENDPOINT),
+        ("h tcp:", Code.BAD_ENDPOINT),
+        ("h tcp:443x", Code.BAD_ENDPOINT),
+        ("h tcp:1 tcp:2", Code.BAD_ENDPOINT),
+        ("h udp:443", Code.EXTRA_WORD),
+        ("h tcp", Code.EXTRA_WORD),
+    ],
+)
+def test_tcp_ports_that_cannot_be_meant(words, code):
+    assert only_error(f"peer {KEY_A} {words}").code is code
 
 
 # Address assignment

@@ -26,6 +26,7 @@ def network_files(draw):
     lines += [f"{word} {draw(LABELS)}" for word in ("name", "namespace") if draw(st.booleans())]
     lines += [f"workbit {draw(st.integers(0, 64))}"] if draw(st.booleans()) else []
     lines += [f"secret {encode_key(draw(KEYS))}"] if draw(st.booleans()) else []
+    lines += [f"listen-tcp {draw(st.integers(1, 65535))}"] if draw(st.booleans()) else []
     keys = draw(st.lists(KEYS, unique=True, max_size=6))
     hostnames = draw(st.lists(HOSTNAMES, unique=True, min_size=6, max_size=6))
     hosts = draw(st.lists(st.integers(2, 200), unique=True, min_size=6, max_size=6))
@@ -39,6 +40,7 @@ def network_files(draw):
         words.append(encode_key(key))
         if kind == "boot" or draw(st.booleans()):
             words.append(draw(ENDPOINTS))
+            words += [f"tcp:{draw(st.integers(1, 65535))}"] if draw(st.booleans()) else []
         if kind == "alias":
             words += [f"expires {draw(st.integers(1, 0xFFFFFFFF))}"] if draw(st.booleans()) else []
             nodes = [line for line in lines if line.startswith("trust ")]

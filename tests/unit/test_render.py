@@ -83,7 +83,13 @@ def test_the_full_view_tells_of_relays() -> None:
 
 @pytest.mark.parametrize(
     ("reachability", "label"),
-    [("nat", " <NAT>"), ("direct", " <DIRECT>"), ("untranslated", " <no NAT>"), ("unknown", "")],
+    [
+        ("nat", " <NAT>"),
+        ("direct", " <DIRECT>"),
+        ("untranslated", " <no NAT>"),
+        ("blocked", " <UDP blocked>"),
+        ("unknown", ""),
+    ],
 )
 def test_the_title_tells_as_much_of_our_reachability_as_is_known(reachability: str, label: str) -> None:
     status = msgspec.structs.replace(STATUS, reachability=reachability)

@@ -33,6 +33,7 @@ from wh.net import runner as runner_module
 from wh.net.control import ControlChannel
 from wh.net.punch_sockets import PunchSockets
 from wh.net.runner import Runner
+from wh.net.tcp_bridge import TcpBridge
 from wh.wire.address import pack
 from wh.wire.messages import Leaving, Ping
 from whcore import datapath as core
@@ -97,6 +98,7 @@ class Bench:
             datapath,
             self.channel,
             PunchSockets(),
+            TcpBridge(datapath),
             on_tun_gone=self._on_tun_gone,
             on_woke=self._on_woke,
         )

@@ -22,7 +22,13 @@ LOOKS = {
 """Sign and colour of a path's state."""
 ALIAS_LOOK = ("◌", DIM)
 CONTACT_SIGNS = {"live": "●", "bootstrap": "●", "questionable": "◒", "replacement": "○"}
-REACHABILITY_LABELS = {"nat": " <NAT>", "direct": " <DIRECT>", "untranslated": " <no NAT>", "unknown": ""}
+REACHABILITY_LABELS = {
+    "nat": " <NAT>",
+    "direct": " <DIRECT>",
+    "untranslated": " <no NAT>",
+    "blocked": " <UDP blocked>",
+    "unknown": "",
+}
 
 
 class Renderer:
@@ -71,6 +77,8 @@ class Renderer:
         yield f"  listen port: {status.listen_port}, namespace: {printable(status.namespace)}"
         if status.nat:
             yield f"  nat: {printable(status.nat)}"
+        if status.tcp_links:
+            yield f"  over TCP to: {', '.join(map(printable, status.tcp_links))}"
         if status.candidates:
             yield f"  reachable at: {', '.join(map(printable, status.candidates))}"
         if status.relays:

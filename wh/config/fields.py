@@ -55,6 +55,12 @@ def read_workbit(word: str) -> int:
     return workbit
 
 
+def read_port(word: str) -> int:
+    if re.fullmatch(r"[0-9]{1,5}", word) is None or not 1 <= int(word) <= 0xFFFF:
+        raise ConfigError(f"bad port {shown(word)}", hint="a port is a number from 1 to 65535")
+    return int(word)
+
+
 def read_secret(word: str) -> str:
     """The secret itself never stands in an error."""
     try:
@@ -244,9 +250,20 @@ def _split_endpoint(word: str) -> tuple[str, int]:
         port_text = tail if colon else None
     if port_text is None:
         return host, DEFAULT_PORT
-    if re.fullmatch(r"[0-9]{1,5}", port_text) is None or not 1 <= int(port_text) <= 0xFFFF:
-        raise _bad_endpoint(word, "a port is a number from 1 to 65535")
-    return host, int(port_text)
+    return host, _port(port_text, word)
+
+
+def read_tcp_port(word: str) -> int | None:
+    """Of `tcp:PORT` after an endpoint; None where the word is something else."""
+    transport, colon, port_text = word.partition(":")
+    return _port(port_text, word) if transport == "tcp" and colon else None
+
+
+def _port(port_text: str, word: str) -> int:
+    try:
+        return read_port(port_text)
+    except ConfigError as error:
+        raise _bad_endpoint(word, error.hint) from None
 
 
 def _check_dns_name(host: str, word: str) -> None:

@@ -35,10 +35,11 @@ TRUSTED_KINDS = frozenset({PeerKind.TRUST, PeerKind.ROUTER, PeerKind.ALIAS})
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a peer listens: a host name or numeric address, and a UDP port."""
+    """Where a peer listens: a host name or numeric address, a UDP port, and a TCP port where one is said."""
 
     host: str
     port: int = DEFAULT_PORT
+    tcp_port: int | None = None
 
     @property
     def address(self) -> Address | None:
@@ -49,7 +50,9 @@ class Endpoint:
             return None
 
     def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        """As in the network file."""
+        place = f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return place if self.tcp_port is None else f"{place} tcp:{self.tcp_port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,7 @@ class Network:
     subnet: IPNetwork | None = None
     secret: str | None = field(default=None, repr=False)  # base64 of 32 bytes, shared by all members
     relay: RelayPolicy = RelayPolicy()
+    listen_tcp: int | None = None  # port where this node also takes those whose UDP is blocked
     peers: tuple[Peer, ...] = ()  # in the order of the file
     path: str | None = field(default=None, compare=False)
 

@@ -124,6 +124,7 @@ class _Parser:
         self._subnet: IPNetwork | None = None
         self._secret: str | None = None
         self._relay = RelayPolicy()
+        self._listen_tcp: int | None = None
         self._subnet_missed = False
         self._peers: list[Peer] = []
         self._alias_nodes: list[tuple[int, Word]] = []  # line and word of each `at`
@@ -154,6 +155,7 @@ class _Parser:
             subnet=self._subnet,
             secret=self._secret,
             relay=self._relay,
+            listen_tcp=self._listen_tcp,
             peers=tuple(self._assign_ips()),
             path=self._path,
         )
@@ -183,6 +185,8 @@ class _Parser:
                 self._subnet = self._read(value, fields.read_subnet)
             case "secret":
                 self._secret = self._read(value, fields.read_secret)
+            case "listen-tcp":
+                self._listen_tcp = self._read(value, fields.read_port)
             case "relay":
                 self._relay = replace(self._relay, offered=self._read(value, fields.read_switch))
             case "relay-quota":
@@ -230,6 +234,8 @@ class _Parser:
                 key = self._claim_key(kind, word, new_key)
             elif key is not None and endpoint is None:
                 endpoint = self._read(word, fields.read_endpoint)
+            elif endpoint is not None and (tcp_port := self._read_tcp_port(word, endpoint)) is not None:
+                endpoint = replace(endpoint, tcp_port=tcp_port)
             elif key is not None:
                 raise self._error(word, f"invalid {fields.shown(word.text)}", Code.EXTRA_WORD, _PEER_USAGE)
             elif (new_ip := fields.read_ip(word.text)) is not None:
@@ -251,6 +257,12 @@ class _Parser:
         self._peers.append(
             Peer(kind, key, hostname, ip, ip is not None, endpoint, self._line, expires=expires)
         )
+
+    def _read_tcp_port(self, word: Word, endpoint: Endpoint) -> int | None:
+        port = self._read(word, fields.read_tcp_port)
+        if port is not None and endpoint.tcp_port is not None:
+            raise self._error(word, "TCP port is already set", Code.BAD_ENDPOINT)
+        return port
 
     def _read_alias_clauses(self, arguments: list[Word]) -> tuple[list[Word], Word | None, int | None]:
         """Split off what stands behind an alias's key: `at NODE` and `expires WHEN`. The node may have its
@@ -411,9 +423,10 @@ _SETTINGS = {
     "relay": "on|off",
     "relay-rate": "BYTES/S [BYTES/S-OF-ALL]",
     "relay-quota": "BYTES-A-DAY",
+    "listen-tcp": "PORT",
 }
 _PEER_KINDS = [kind.value for kind in PeerKind]
-_PEER_USAGE = "write: KIND [HOSTNAME] [PRIVATE-IP] PUBLIC-KEY [ENDPOINT]"
+_PEER_USAGE = "write: KIND [HOSTNAME] [PRIVATE-IP] PUBLIC-KEY [ENDPOINT [tcp:PORT]]"
 _ALIAS_USAGE = "write: alias [HOSTNAME] [PRIVATE-IP] PUBLIC-KEY [at NODE] [expires WHEN]"
 _ALIAS_CLAUSES = ("at", "expires")
 

@@ -18,6 +18,7 @@ def render(network: Network) -> str:
         ("workbit", network.workbit),
         ("subnet", network.subnet),
         ("secret", network.secret),
+        ("listen-tcp", network.listen_tcp),
         *_relay_settings(network.relay),
     ]
     lines = [f"{word} {value}" for word, value in settings if value is not None]

@@ -30,7 +30,7 @@ Arguments = TypeVar("Arguments", bound=msgspec.Struct)
 Result = TypeVar("Result", bound=msgspec.Struct)
 
 NodeMode = Literal["unknown", "direct", "nat"]
-Reachability = Literal["unknown", "untranslated", "nat", "direct"]
+Reachability = Literal["unknown", "untranslated", "nat", "direct", "blocked"]
 PathState = Literal["idle", "relayed", "punching", "validating", "direct", "suspect"]
 ContactState = Literal["live", "questionable", "replacement", "bootstrap"]
 
@@ -169,8 +169,9 @@ class Status(msgspec.Struct):
     """A daemon, whole.
 
     has_interface: a node whose file has neither subnet nor member makes none, and only serves the DHT.
-    address: our own in the overlay's subnet. mode: as `wh up` was told; reachability: as it turned out. data
-    and control: counters by name.
+    address: our own in the overlay's subnet. mode: as `wh up` was told; reachability: as it turned out
+    (blocked: UDP does not get through). data and control: counters by name. tcp_links: public nodes that are
+    reached over TCP, by their UDP addresses.
     """
 
     interface: str
@@ -196,6 +197,7 @@ class Status(msgspec.Struct):
     relayed: Relayed = msgspec.field(default_factory=Relayed)
     data: dict[str, int] = {}
     control: dict[str, int] = {}
+    tcp_links: list[str] = []
 
 
 class Reloaded(msgspec.Struct):

@@ -22,6 +22,8 @@ from wh.commands import (
     CloseRelay,
     CloseSocket,
     Command,
+    ConnectTcp,
+    DisconnectTcp,
     DismissChannel,
     Knock,
     MoveRelay,
@@ -37,6 +39,7 @@ from wh.commands import (
 )
 from wh.errors import Code, IpcError
 from wh.events import (
+    TCP,
     AliasBound,
     DataOnNewPath,
     DataSession,
@@ -44,6 +47,7 @@ from wh.events import (
     Event,
     Instant,
     Key,
+    MessageReceived,
     Path,
     PathSilent,
     PathWanted,
@@ -51,12 +55,14 @@ from wh.events import (
     RelayEnded,
     RelayOpened,
     RequestCancelled,
+    SessionOpened,
     SocketAdopted,
     SocketOpened,
 )
 from wh.net.control import KNOCK_HEADER, ControlChannel
 from wh.net.names import NameResolver
 from wh.net.punch_sockets import PunchSockets
+from wh.net.tcp_bridge import TcpBridge
 from wh.wire.messages import AuthStatus
 from whcore import datapath as core
 from whcore.errors import SystemFailure
@@ -113,6 +119,7 @@ class Runner:
         datapath: core.Datapath,
         channel: ControlChannel,
         punch_sockets: PunchSockets,
+        tcp: TcpBridge,
         *,
         on_tun_gone: Callable[[], None],
         on_woke: Callable[[], None],
@@ -125,6 +132,8 @@ class Runner:
         self._channel = channel
         self._punch_sockets = punch_sockets
         punch_sockets.receive = self._on_punch_datagram
+        self._tcp = tcp
+        tcp.tell = self.dispatch
         self._on_tun_gone = on_tun_gone
         self._on_woke = on_woke
         self._names = NameResolver(allow_loopback=allow_loopback)
@@ -159,7 +168,11 @@ class Runner:
 
     def counters(self) -> dict[str, int]:
         """Of the control channel, and how often the engine failed."""
-        return {**self._channel.counters(), "engine_failures": self._failures}
+        return {
+            **self._channel.counters(),
+            **self._tcp.counters(),
+            "engine_failures": self._failures,
+        }
 
     def forget_sources(self) -> None:
         """Addresses or routes of this host changed: the kernel chooses source addresses again."""
@@ -206,7 +219,7 @@ class Runner:
         for raw in self._datapath.drain_events():
             events.extend(self._translate(raw))
         for datagram in self._datapath.drain_control(CONTROL_BATCH):
-            events.extend(self._guarded(self._channel.receive, datagram, now) or ())
+            events.extend(self._receive(datagram, now))
         self._settle(events, now)
         self._schedule()
 
@@ -215,13 +228,27 @@ class Runner:
         self._settle(deque(self._guarded(self._channel.receive, datagram, now) or ()), now)
         self._schedule()
 
+    def _receive(self, datagram: core.ControlDatagram, now: Instant) -> list[Event]:
+        known = self._tcp.datagram_from_data_plane(datagram)
+        if known is None:
+            return []
+        events = self._guarded(self._channel.receive, known, now) or []
+        if known.socket == TCP and not known.channel:
+            for event in events:
+                if isinstance(event, SessionOpened) or (
+                    isinstance(event, MessageReceived) and not event.first_contact
+                ):
+                    self._tcp.proved(event.path)
+        return events
+
     def _translate(self, raw: tuple[Any, ...]) -> list[Event]:
         """An event of the data plane, as the engine knows it."""
         match raw:
             case (core.EVENT_PATH_WANTED, peer):
                 return [PathWanted(peer)]
             case (core.EVENT_NEW_PATH, peer, socket, remote, channel):
-                return [DataOnNewPath(peer, Path(socket, remote, channel))]
+                path = self._tcp.from_data_plane(Path(socket, remote, channel))
+                return [] if path is None else [DataOnNewPath(peer, path)]
             case (core.EVENT_PATH_SILENT, peer):
                 return [PathSilent(peer)]
             case (core.EVENT_HANDSHAKE, peer):
@@ -268,6 +295,7 @@ class Runner:
             slept_before = slept
             now = read_clocks()
             self._guarded(self._channel.remove_idle, now)
+            self._tcp.expire()
             self.dispatch(*self._traffic_report(), *self._expire_relays(), *self._answered_relays())
 
     def _expire_relays(self) -> list[Event]:
@@ -340,6 +368,10 @@ class Runner:
                 return self._change_sockets(command)
             case BindAlias():
                 return self._bind(command)
+            case ConnectTcp(address, ports):
+                self._tcp.connect(address, ports)
+            case DisconnectTcp(address):
+                self._tcp.disconnect(address)
             case ResolveName(host, port):
                 self._spawn(self._resolve(host, port))
             case Notify(request):
@@ -359,7 +391,7 @@ class Runner:
             return
         self._datapath.set_paths(
             command.peer,
-            [(*route.path, route.mtu) for route in command.routes],
+            [(*path, route.mtu) for route in command.routes if (path := self._tcp.to_data_plane(route.path))],
             mode=command.mode,
             silence_ns=int(command.silence_s * NS),
         )
@@ -371,8 +403,10 @@ class Runner:
             case OpenRelay(request, opener, target, rate, burst, quota, trusted):
                 return [RelayOpened(request, self._open_relay(opener, target, rate, burst, quota, trusted))]
             case MoveRelay(leg, path):
+                client = self._tcp.to_data_plane(path)
                 with suppress(KeyError):
-                    self._datapath.relay_move(leg, (path.socket, path.remote))
+                    if client is not None:
+                        self._datapath.relay_move(leg, (client.socket, client.remote))
             case CloseRelay(leg):
                 with suppress(KeyError):
                     self._datapath.relay_close(leg)
@@ -383,10 +417,13 @@ class Runner:
     def _open_relay(
         self, opener: Path, target: Path, rate: int, burst: int, quota: int, trusted: bool
     ) -> tuple[int, int] | None:
+        opener_at, target_at = map(self._tcp.to_data_plane, (opener, target))
+        if opener_at is None or target_at is None:
+            return None
         try:
             legs = self._datapath.relay_open(
-                (opener.socket, opener.remote),
-                (target.socket, target.remote),
+                (opener_at.socket, opener_at.remote),
+                (target_at.socket, target_at.remote),
                 rate=rate,
                 burst=burst,
                 quota=quota,

@@ -115,7 +115,7 @@ class Ping(Struct, array_like=True, frozen=True, tag=1):
 
 class Pong(Struct, array_like=True, frozen=True, tag=2):
     """observed: where the PING came from. load: percent. record_sequence: of the answerer's own record,
-    0: none. nonce: the PING's."""
+    0: none. nonce: the PING's. tcp_port: where the answerer also takes who comes over TCP; 0: nowhere."""
 
     request_id: Uint32
     observed: AddressBytes
@@ -123,6 +123,7 @@ class Pong(Struct, array_like=True, frozen=True, tag=2):
     load: Uint8
     record_sequence: Uint64
     nonce: NonceBytes = bytes(NONCE_LEN)
+    tcp_port: Uint16 = 0
 
 
 class Find(Struct, array_like=True, frozen=True, tag=3):

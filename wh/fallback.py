@@ -1,0 +1,269 @@
+"""Where UDP does not get through: TCP links to a few servers in its place (docs/protocol.md section 6).
+
+A link stands for the UDP address of its server: while there is one, Addressing.path_to() leads over it, and
+nobody else needs to know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+
+from wh.commands import ConnectTcp, DisconnectTcp
+from wh.discovery import Discovery
+from wh.endpoints import FileEndpoints
+from wh.engine import Engine
+from wh.events import Instant, Key, TcpConnected, TcpLost
+from wh.kademlia import Kademlia
+from wh.randomness import jittered
+from wh.requests import Answer, Requests, Schedule
+from wh.timers import Timer
+from wh.wire.address import Address, is_private, port_of
+from wh.wire.fields import NONCE_LEN
+from wh.wire.messages import Ping, PingWant, Pong
+
+LINKS_MAX = 3
+DEFAULT_TCP_PORT = 443
+"""Of bootstraps, besides the number of their UDP port: what gets through where little does."""
+
+VERDICT_S = 3.0
+"""Silence of all servers, while they were asked, before TCP is tried."""
+
+ASK = Schedule((0.5, 1.5), 2.5)
+ASKED_MAX = 3
+QUIET_S = 5.0
+"""While a server answered this recently, what others leave unanswered is no reason for doubts."""
+
+RETRY_AFTER_S = (2.0, 5.0, 15.0, 60.0)
+TRY_UDP_S = 60.0
+TRY = Schedule((0.5,), 1.5)
+DRAIN_S = 5.0
+"""What is under way over TCP when UDP works again still arrives."""
+
+
+class Transport(Enum):
+    UDP = "udp"  # or not known yet
+    SUSPECT = "suspect"  # servers are being asked
+    BLOCKED = "blocked"  # none answered
+
+
+class Fallback:
+    """moved(now) is called whenever paths to servers lead another way than before."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        requests: Requests,
+        kademlia: Kademlia,
+        endpoints: FileEndpoints,
+        discovery: Discovery,
+        *,
+        moved: Callable[[Instant], None],
+    ) -> None:
+        self._engine = engine
+        self._requests = requests
+        self._kademlia = kademlia
+        self._endpoints = endpoints
+        self._discovery = discovery
+        self._moved = moved
+        self._transport = Transport.UDP
+        self._heard_at = float("-inf")  # an answer over UDP
+        self._links: dict[Address, Key] = {}
+        self._dialled: dict[Address, Key] = {}
+        self._draining: list[Address] = []
+        self._failures = 0
+        self._timer: Timer | None = None  # doubts, the verdict, or the next attempts
+        self._drain_timer: Timer | None = None
+        self._udp_timer: Timer | None = None
+        requests.answer_listeners.append(self._answered)
+        requests.silence_listeners.append(self._unanswered)
+
+    @property
+    def blocked(self) -> bool:
+        """UDP does not get through, and TCP does: it is not the whole network that is down."""
+        return bool(self._links)
+
+    @property
+    def links(self) -> tuple[Address, ...]:
+        """The UDP addresses of the servers that we reach over TCP."""
+        return tuple(self._links)
+
+    # What the node tells it
+
+    def surroundings_changed(self, now: Instant) -> None:
+        """Other bootstraps, other addresses of ours: what was known of UDP says nothing."""
+        if self._transport is Transport.BLOCKED:
+            self._try_udp(now)
+        else:
+            self._suspect(now)
+
+    def connected(self, event: TcpConnected, now: Instant) -> None:
+        key = self._dialled.pop(event.address, None)
+        if key is None or self._transport is not Transport.BLOCKED:
+            self._engine.emit(DisconnectTcp(event.address))
+            return
+        self._failures = 0
+        self._links[event.address] = key
+        self._engine.addressing.add_link(event.address)
+        if self._udp_timer is None:
+            self._schedule_try(now)
+        self._ask_over_links(now)
+        self._moved(now)
+
+    def lost(self, event: TcpLost, now: Instant) -> None:
+        """Nobody answered there, or the connection broke. Of those that others made to us we know nothing."""
+        if self._dialled.pop(event.address, None) is None and event.address not in self._links:
+            return
+        was_link = self._links.pop(event.address, None) is not None
+        self._engine.addressing.remove_link(event.address)
+        if self._transport is Transport.BLOCKED:
+            self._schedule_attempts(now)
+        if was_link:
+            self._moved(now)
+
+    # Whether UDP works
+
+    def _answered(self, key: Key, answer: Answer, now: Instant) -> None:
+        if isinstance(answer.message, Pong):
+            self._engine.peers.obtain(key).tcp_port = answer.message.tcp_port
+        addressing = self._engine.addressing
+        if not addressing.is_plain(answer.path):
+            return
+        if is_private(answer.path.remote) and not addressing.private_network:
+            return  # a node on our own network says nothing of what is beyond
+        self._heard_at = now.monotonic
+        if self._transport is Transport.BLOCKED:
+            self._recover(now)
+        else:
+            self._transport = Transport.UDP
+            self._cancel_timer()
+
+    def _unanswered(self, key: Key, now: Instant) -> None:
+        if self._transport is Transport.UDP and self._timer is None:
+            self._set_timer(max(now.monotonic, self._heard_at + QUIET_S), self._suspect)
+
+    def _suspect(self, now: Instant) -> None:
+        """Ask some servers, and look in a moment whether any answered."""
+        self._transport = Transport.SUSPECT
+        self._set_timer(now.monotonic + VERDICT_S, self._judge)
+        if not self._kademlia.joined:
+            return  # then the bootstraps are asked anyway
+        for key, address in self._servers()[:ASKED_MAX]:
+            path = self._engine.addressing.udp_path_to(address)
+            if path is not None:
+                self._requests.start(key, [path], self._ping(), now, schedule=ASK)
+
+    def _judge(self, now: Instant) -> None:
+        if not self._servers():
+            self._transport = Transport.UDP  # nobody was asked
+            self._cancel_timer()
+            return
+        self._transport = Transport.BLOCKED
+        self._failures = 0
+        self._end_draining(now)
+        self._attempt(now)
+
+    def _schedule_try(self, now: Instant) -> None:
+        when = now.monotonic + jittered(self._engine.rng, TRY_UDP_S)
+        self._udp_timer = self._engine.timers.call_at(when, self._try_udp)
+
+    def _try_udp(self, now: Instant) -> None:
+        """The answer, if one comes, does the rest."""
+        if self._udp_timer is not None:
+            self._udp_timer.cancel()
+        self._schedule_try(now)
+        for key, address in self._servers()[:ASKED_MAX]:
+            path = self._engine.addressing.udp_path_to(address)
+            if path is not None:
+                self._requests.start(key, [path], self._ping(), now, schedule=TRY, speculative=True)
+
+    def _recover(self, now: Instant) -> None:
+        """UDP works: paths lead there at once, and what is under way over TCP may end."""
+        self._transport = Transport.UDP
+        self._cancel_timer()
+        if self._udp_timer is not None:
+            self._udp_timer.cancel()
+            self._udp_timer = None
+        for address in self._dialled:
+            self._engine.emit(DisconnectTcp(address))
+        self._dialled.clear()
+        if not self._links:
+            return
+        for address in self._links:
+            self._engine.addressing.remove_link(address)
+        self._draining += self._links
+        self._links.clear()
+        self._drain_timer = self._engine.timers.call_at(now.monotonic + DRAIN_S, self._end_draining)
+        self._moved(now)
+
+    def _end_draining(self, now: Instant) -> None:
+        if self._drain_timer is not None:
+            self._drain_timer.cancel()
+            self._drain_timer = None
+        for address in self._draining:
+            self._engine.emit(DisconnectTcp(address))
+        self._draining.clear()
+
+    # Links
+
+    def _servers(self) -> list[tuple[Key, Address]]:
+        """Whom to ask and to link to, one address each: the bootstraps in any order, then servers that told
+        us a TCP port of theirs."""
+        rng = self._engine.rng
+        found = []
+        for key in rng.sample(self._discovery.bootstraps, len(self._discovery.bootstraps)):
+            addresses = self._endpoints.addresses_of(key)
+            if addresses:
+                found.append((key, rng.sample(addresses, 1)[0]))
+        bootstraps = set(self._discovery.bootstraps)
+        for contact in self._kademlia.table:
+            if contact.key not in bootstraps and self._known_port(contact.key):
+                found.append((contact.key, contact.address))
+        return found
+
+    def _known_port(self, key: Key) -> int:
+        """0: not known."""
+        peer = self._engine.peers.get(key)
+        return peer.tcp_port if peer is not None else 0
+
+    def _ports(self, key: Key, address: Address) -> tuple[int, ...]:
+        """Where to try, the likeliest first. Only nodes of the file are tried at ports that nobody said."""
+        said = (self._endpoints.tcp_port_of(key), self._known_port(key))
+        guessed = (DEFAULT_TCP_PORT, port_of(address)) if key in self._discovery.bootstraps else ()
+        return tuple(dict.fromkeys(port for port in (*said, *guessed) if port))
+
+    def _attempt(self, now: Instant) -> None:
+        linked = {*self._links.values(), *self._dialled.values()}
+        for key, address in self._servers():
+            if len(linked) >= LINKS_MAX:
+                break
+            if key not in linked and address not in self._links and address not in self._dialled:
+                linked.add(key)
+                self._dialled[address] = key
+                self._engine.emit(ConnectTcp(address, self._ports(key, address)))
+
+    def _schedule_attempts(self, now: Instant) -> None:
+        if self._timer is not None and self._timer.pending:
+            return
+        after = RETRY_AFTER_S[min(self._failures, len(RETRY_AFTER_S) - 1)]
+        self._failures += 1
+        self._set_timer(now.monotonic + jittered(self._engine.rng, after), self._attempt)
+
+    def _ask_over_links(self, now: Instant) -> None:
+        """The servers learn where we are, and enter the table again."""
+        for address, key in self._links.items():
+            path = self._engine.addressing.path_to(address)
+            if path is not None:
+                self._requests.start(key, [path], self._ping(), now)
+
+    def _ping(self) -> Ping:
+        return Ping(0, PingWant.ECHO, 0, self._engine.rng.randbytes(NONCE_LEN))
+
+    def _set_timer(self, when: float, callback: Callable[[Instant], None]) -> None:
+        self._cancel_timer()
+        self._timer = self._engine.timers.call_at(when, callback)
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

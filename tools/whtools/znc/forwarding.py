@@ -97,9 +97,9 @@ class Forwarding:
     def _watch(self, control: socket.socket, greeted: bool) -> None:
         """Nothing comes on it but its end."""
         try:
-            if not greeted:
-                read_hello(control, HELLO_S)
-            control.settimeout(None)
+            if not greeted and read_hello(control, HELLO_S).target != CONTROL:
+                self._end(Ended(EXIT_IO, "the other end has a stream: it forwards with --allow-forward only"))
+                return
             while control.recv(4096):
                 continue
             self._reporter.event("left", "the other end has left")

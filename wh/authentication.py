@@ -61,6 +61,9 @@ class Authentication:
         self._network = network
         self._aliases.set_network(network)
 
+    def awaits_claims(self, now: Instant) -> bool:
+        return self._aliases.can_be_claimed(now)
+
     def remember(self, claims: Iterable[tuple[Key, Key]]) -> None:
         """Alias and claimant of claims from before the start."""
         for alias, claimant in claims:
@@ -70,7 +73,7 @@ class Authentication:
         """An AUTH has arrived. One in an INIT could be a replay, and is ignored."""
         if event.first_contact or self._network is None:
             return
-        verdict = self._aliases.judge(event.peer, auth.alias, auth.proof, event.path.remote, now)
+        verdict = self._aliases.judge(event.peer, auth.alias, auth.proof, event.path, now)
         if isinstance(verdict, AuthStatus):
             self._answer(event, auth.alias, verdict)
         elif verdict is Verdict.BIND:

@@ -132,6 +132,7 @@ class Node:
             closed=lambda peer, path, now: self._trusted.channel_closed(peer, path, now),
             failed=lambda peer, now: None,
             changed=self._publisher.content_changed,
+            welcome=lambda now: self._authentication.awaits_claims(now),
         )
         self._punching = Punching(
             engine,
@@ -163,7 +164,7 @@ class Node:
             RelayService(engine, self._requests, is_server=lambda: self._reachability.proved), self._relays
         )
         self._inquiries = Inquiries(engine)
-        self._authentication = Authentication(engine, check_claim)
+        self._authentication: Authentication = Authentication(engine, check_claim)
 
     def handle(self, event: Event, now: Instant) -> list[Command]:
         """Take in one event."""

@@ -42,6 +42,10 @@ OFFERS_BURST = 32
 OFFERS_INTERVAL_S = 0.5
 """Channels that one relay may tell us of."""
 
+GUESTS_MAX = 16
+GUEST_S = 30.0
+"""Channels of peers that the file does not name yet, and how long each has to claim an alias."""
+
 
 class Reachability(Protocol):
     """What we know of how others reach us: who is proved reachable needs no relay."""
@@ -56,7 +60,9 @@ class Reachability(Protocol):
 class RelayClient:
     """opened(channel, now): a channel is there, and control may be sent through it at once. closed(peer,
     path, now): it ended, other than by close(). A channel whose path changes is closed and opened again.
-    failed(peer, now): what open() began came to nothing. changed(now): `relays` says something new."""
+    failed(peer, now): what open() began came to nothing. changed(now): `relays` says something new.
+    welcome(now): whether peers that are no members may come too, for a while, since an alias can be claimed
+    here; opened() is not called of them before they are members."""
 
     def __init__(
         self,
@@ -69,6 +75,7 @@ class RelayClient:
         closed: Callable[[Key, Path, Instant], None],
         failed: Callable[[Key, Instant], None],
         changed: Callable[[Instant], None],
+        welcome: Callable[[Instant], bool] = lambda now: False,
     ) -> None:
         self._engine = engine
         self._requests = requests
@@ -78,6 +85,8 @@ class RelayClient:
         self._closed = closed
         self._failed = failed
         self._changed = changed
+        self._welcome = welcome
+        self._guests: set[Path] = set()
         self._links: dict[Key, RelayLink] = {}
         self._members: frozenset[Key] = frozenset()
         self._in_use: set[Key] = set()  # peers
@@ -148,7 +157,9 @@ class RelayClient:
         self._members = frozenset(peer.key for peer in network.peers if peer.kind in kinds)
         for link in list(self._links.values()):
             for channel in list(link.channels.values()):
-                if channel.peer not in self._members:
+                if channel.path in self._guests:
+                    self._admit(channel, now)
+                elif channel.peer not in self._members:
                     link.close(channel.path.channel, CloseReason.UNWANTED)
                     self._end(link, channel, now)
         if self._settled_at == float("inf"):
@@ -193,8 +204,31 @@ class RelayClient:
             return
         if opened.peer in self._members:
             self._take_channel(link, opened, now, by_us=False)
+        elif self._welcome(now) and len(self._guests) < GUESTS_MAX:
+            self._take_guest(link, opened, now)
         else:
             link.close(opened.channel, CloseReason.UNWANTED)
+
+    def _take_guest(self, link: RelayLink, opened: Opened, now: Instant) -> None:
+        """Control may come through the channel, and answers go back; nothing is done about a path to the
+        peer."""
+        path = Path(link.path.socket, link.path.remote, opened.channel)
+        if path in self._guests:
+            return
+        self._guests.add(path)
+        self._take_channel(link, opened, now, by_us=False)
+        self._engine.timers.call_at(now.monotonic + GUEST_S, lambda then: self._dismiss_guest(path, then))
+
+    def _admit(self, channel: Channel, now: Instant) -> None:
+        """A guest may have become a member."""
+        if channel.peer in self._members:
+            self._guests.discard(channel.path)
+            self._opened(channel, now)
+
+    def _dismiss_guest(self, path: Path, now: Instant) -> None:
+        """It has claimed nothing in its time."""
+        if path in self._guests:
+            self.close(path, now)
 
     def closed_by(self, event: MessageReceived, close: Close, now: Instant) -> None:
         """A relay says that a channel has ended."""
@@ -277,14 +311,17 @@ class RelayClient:
         self._engine.emit(AdmitChannel(path))
         self._set_in_use(link, now)
         for each in stale:
+            self._guests.discard(each.path)
             self._closed(each.peer, each.path, now)
-        self._opened(channel, now)
+        if path not in self._guests:
+            self._opened(channel, now)
 
     def _end(self, link: RelayLink, channel: Channel, now: Instant) -> None:
         self._forget_channel(link, channel, now)
         self._closed(channel.peer, channel.path, now)
 
     def _forget_channel(self, link: RelayLink, channel: Channel, now: Instant) -> None:
+        self._guests.discard(channel.path)
         self._engine.emit(DismissChannel(channel.path))
         link.channels.pop(channel.path.channel, None)
         self._set_in_use(link, now)
@@ -398,6 +435,7 @@ class RelayClient:
         self._lost.failed(link.key, now.monotonic)
         for channel in list(link.channels.values()):
             self._refused.note((channel.peer, link.key), now.monotonic)
+            self._guests.discard(channel.path)
             self._engine.emit(DismissChannel(channel.path))
             self._closed(channel.peer, channel.path, now)
         for peer in link.opening:
@@ -416,4 +454,7 @@ class RelayClient:
             self._engine.emit(DismissChannel(before.path))
             self._engine.emit(AdmitChannel(after.path))
             self._closed(before.peer, before.path, now)
-            self._opened(after, now)
+            if before.path in self._guests:
+                self.close(after.path, now)  # it opens another
+            else:
+                self._opened(after, now)

@@ -61,6 +61,14 @@ def test_who_is_invited_joins_with_one_word_and_is_reached_by_name(running: Tuto
     assert (guest.directory / "own.sk").stat().st_mode & 0o777 == 0o600
 
 
+def test_a_server_behind_a_nat_is_claimed_at_through_a_relay(running: Tutorial) -> None:
+    """node_b invites; the NAT lets nobody in that it has not sent to, so the public node joins the two."""
+    guest = make_guest(running)
+    place = json.loads(join(guest, invite(running.node_b, "guest"), "json").stdout)["place"]
+    assert place["endpoint"] is None
+    assert answers_within(guest, "node_b", 10)
+
+
 def test_an_invitation_is_used_once_but_who_used_it_may_again(running: Tutorial) -> None:
     invitation = invite(running.node_a, "guest")
     first, second = make_guest(running), make_guest(running, "late", last=21)

@@ -68,26 +68,26 @@ def make_aliases(text: str = FILE) -> tuple[Aliases, Proofs]:
 
 def test_the_first_valid_claim_is_bound_and_no_other_is_heard_meanwhile():
     aliases, proofs = make_aliases()
-    assert aliases.judge(PEER_KEY, ALIAS, GOOD, PEER_ADDRESS, at(0)) is Verdict.BIND
-    assert aliases.judge(STRANGER, ALIAS, GOOD, ELSEWHERE, at(0)) is Verdict.SILENCE
-    assert aliases.judge(PEER_KEY, ALIAS, GOOD, PEER_ADDRESS, at(0)) is Verdict.SILENCE
+    assert aliases.judge(PEER_KEY, ALIAS, GOOD, Path(0, PEER_ADDRESS), at(0)) is Verdict.BIND
+    assert aliases.judge(STRANGER, ALIAS, GOOD, Path(0, ELSEWHERE), at(0)) is Verdict.SILENCE
+    assert aliases.judge(PEER_KEY, ALIAS, GOOD, Path(0, PEER_ADDRESS), at(0)) is Verdict.SILENCE
     assert proofs.checked == 1
 
 
 def test_after_it_the_claimant_is_a_member_and_others_hear_that_it_is_used():
     aliases, _ = make_aliases()
-    aliases.judge(PEER_KEY, ALIAS, GOOD, PEER_ADDRESS, at(0))
+    aliases.judge(PEER_KEY, ALIAS, GOOD, Path(0, PEER_ADDRESS), at(0))
     aliases.set_network(parse(claim_alias(FILE, ALIAS, PEER_KEY)))
     aliases.bound(ALIAS, PEER_KEY, AuthStatus.OK)
-    assert aliases.judge(PEER_KEY, ALIAS, BAD, PEER_ADDRESS, at(1)) is AuthStatus.OK
-    assert aliases.judge(STRANGER, ALIAS, GOOD, ELSEWHERE, at(1)) is AuthStatus.USED
+    assert aliases.judge(PEER_KEY, ALIAS, BAD, Path(0, PEER_ADDRESS), at(1)) is AuthStatus.OK
+    assert aliases.judge(STRANGER, ALIAS, GOOD, Path(0, ELSEWHERE), at(1)) is AuthStatus.USED
 
 
 def test_a_claim_that_could_not_be_written_down_leaves_the_alias_open():
     aliases, _ = make_aliases()
-    aliases.judge(PEER_KEY, ALIAS, GOOD, PEER_ADDRESS, at(0))
+    aliases.judge(PEER_KEY, ALIAS, GOOD, Path(0, PEER_ADDRESS), at(0))
     aliases.bound(ALIAS, PEER_KEY, AuthStatus.FAILED)
-    assert aliases.judge(STRANGER, ALIAS, GOOD, ELSEWHERE, at(1)) is Verdict.BIND
+    assert aliases.judge(STRANGER, ALIAS, GOOD, Path(0, ELSEWHERE), at(1)) is Verdict.BIND
 
 
 @pytest.mark.parametrize(
@@ -102,20 +102,20 @@ def test_a_claim_that_could_not_be_written_down_leaves_the_alias_open():
 )
 def test_what_a_claim_is_worth(clauses: str, proof: bytes, verdict: AuthStatus | Verdict):
     aliases, _ = make_aliases(f"{FILE.rstrip()} {clauses}\ntrust other {encode_key(OTHER_ALIAS)}\n")
-    assert aliases.judge(PEER_KEY, ALIAS, proof, PEER_ADDRESS, at(1)) is verdict
+    assert aliases.judge(PEER_KEY, ALIAS, proof, Path(0, PEER_ADDRESS), at(1)) is verdict
 
 
 def test_an_unknown_alias_costs_no_check():
     aliases, proofs = make_aliases()
-    assert aliases.judge(PEER_KEY, OTHER_ALIAS, GOOD, PEER_ADDRESS, at(0)) is AuthStatus.UNKNOWN
+    assert aliases.judge(PEER_KEY, OTHER_ALIAS, GOOD, Path(0, PEER_ADDRESS), at(0)) is AuthStatus.UNKNOWN
     assert proofs.checked == 0
 
 
 def test_whom_the_file_has_lost_since_its_claim_is_unknown():
     aliases, _ = make_aliases("")
     aliases.remember(ALIAS, PEER_KEY)
-    assert aliases.judge(PEER_KEY, ALIAS, GOOD, PEER_ADDRESS, at(0)) is AuthStatus.UNKNOWN
-    assert aliases.judge(STRANGER, ALIAS, GOOD, ELSEWHERE, at(0)) is AuthStatus.USED
+    assert aliases.judge(PEER_KEY, ALIAS, GOOD, Path(0, PEER_ADDRESS), at(0)) is AuthStatus.UNKNOWN
+    assert aliases.judge(STRANGER, ALIAS, GOOD, Path(0, ELSEWHERE), at(0)) is AuthStatus.USED
 
 
 def test_claims_remembered_are_bounded():
@@ -123,7 +123,8 @@ def test_claims_remembered_are_bounded():
     for number in range(REMEMBERED_MAX + 1):
         aliases.remember(number.to_bytes(32, "little"), PEER_KEY)
     judged = [
-        aliases.judge(STRANGER, number.to_bytes(32, "little"), GOOD, ELSEWHERE, at(0)) for number in range(2)
+        aliases.judge(STRANGER, number.to_bytes(32, "little"), GOOD, Path(0, ELSEWHERE), at(0))
+        for number in range(2)
     ]
     assert judged == [AuthStatus.UNKNOWN, AuthStatus.USED]
 
@@ -131,18 +132,35 @@ def test_claims_remembered_are_bounded():
 def test_wrong_claims_of_one_network_are_looked_at_rarely():
     aliases, proofs = make_aliases()
     for number in range(1000):
-        source = pack(f"198.51.100.{number % 250}", 1 + number)
+        source = Path(0, pack(f"198.51.100.{number % 250}", 1 + number))
         aliases.judge(number.to_bytes(32, "little"), ALIAS, BAD, source, at(number / 1000))
     assert proofs.checked <= CHECKS_BURST + 1
-    assert aliases.judge(PEER_KEY, ALIAS, GOOD, ELSEWHERE, at(1)) is Verdict.BIND
+    assert aliases.judge(PEER_KEY, ALIAS, GOOD, Path(0, ELSEWHERE), at(1)) is Verdict.BIND
 
 
 def test_wrong_claims_of_all_networks_are_looked_at_rarely():
     aliases, proofs = make_aliases()
     for number in range(1000):
-        source = pack(f"10.{number // 250}.{number % 250}.1", 1)
+        source = Path(0, pack(f"10.{number // 250}.{number % 250}.1", 1))
         aliases.judge(number.to_bytes(32, "little"), ALIAS, BAD, source, at(number / 1000))
     assert proofs.checked <= ALL_CHECKS_BURST + 20
+
+
+def test_a_channel_counts_for_itself():
+    aliases, proofs = make_aliases()
+    for number in range(2 * CHECKS_BURST):
+        aliases.judge(STRANGER, ALIAS, BAD, Path(0, PEER_ADDRESS, number), at(0))
+        aliases.judge(STRANGER, ALIAS, BAD, Path(0, PEER_ADDRESS, 7), at(0))
+    assert proofs.checked == 3 * CHECKS_BURST - 1
+
+
+@pytest.mark.parametrize(
+    ("clauses", "awaited"), [("", True), ("at other", False), (f"expires {int(at(0).unix) + 1}", False)]
+)
+def test_claims_are_awaited_while_an_alias_is_open(clauses: str, awaited: bool):
+    aliases, _ = make_aliases(f"{FILE.rstrip()} {clauses}\ntrust other {encode_key(OTHER_ALIAS)}\n")
+    assert aliases.can_be_claimed(at(1)) is awaited
+    assert not make_aliases("")[0].can_be_claimed(at(1))
 
 
 # Answering

@@ -12,7 +12,15 @@ from wh.events import Instant, Key, LocalAddresses, Path
 from wh.kademlia import Kademlia
 from wh.relay.backoff import ENTRIES_MAX, Backoff
 from wh.relay.client import SAMPLE, Channel, Offer, choose_relays
-from wh.relay_client import BARRED_S, OFFERS_BURST, OPEN_AGAIN_S, SETTLE_S, RelayClient
+from wh.relay_client import (
+    BARRED_S,
+    GUEST_S,
+    GUESTS_MAX,
+    OFFERS_BURST,
+    OPEN_AGAIN_S,
+    SETTLE_S,
+    RelayClient,
+)
 from wh.relay_link import PROBE_IN_USE_S
 from wh.wire.address import Address, pack
 from wh.wire.messages import (
@@ -91,6 +99,7 @@ class Scene(Driver):
     def __init__(self, relays: int = 5, network: Network = NETWORK) -> None:
         super().__init__()
         self.proved = False
+        self.welcome = False
         self.translated: bool | None = True
         self.servers: dict[Key, FakeServer] = {}
         self.events: list[tuple[object, ...]] = []
@@ -104,6 +113,7 @@ class Scene(Driver):
             closed=lambda peer, path, now: self.events.append(("closed", peer, path)),
             failed=lambda peer, now: self.events.append(("failed", peer)),
             changed=lambda now: self.events.append(("changed",)),
+            welcome=lambda now: self.welcome,
         )
         self.now = 0.0
         for number in range(relays):
@@ -554,6 +564,49 @@ def test_the_channel_of_a_stranger_is_not_wanted(scene: Scene) -> None:
     ]
     assert scene.opened() == []
     assert not any(isinstance(command, AdmitChannel | Reply) for command in commands)
+
+
+def closes(commands: list[Command]) -> list[Message]:
+    sent = [command.message for command in commands if isinstance(command, Send)]
+    return [message for message in sent if isinstance(message, Close)]
+
+
+def test_where_an_alias_is_open_a_stranger_may_speak_and_no_more(scene: Scene) -> None:
+    scene.welcome = True
+    commands = scene.offer(0, peer=STRANGER)
+    path = Path(0, relay_address(0), 77)
+    assert AdmitChannel(path) in commands
+    assert scene.opened() == []
+    assert closes(scene.offer(0, peer=STRANGER)) == []
+    scene.wait(GUEST_S - 1)
+    assert scene.client.channels_to(STRANGER) != []
+    scene.wait(2)
+    assert scene.client.channels_to(STRANGER) == []
+    assert Close(0, 77, CloseReason.DONE) in scene.server(0).heard
+
+
+def test_a_guest_that_becomes_a_member_keeps_its_channel(scene: Scene) -> None:
+    scene.welcome = True
+    scene.offer(0, peer=STRANGER)
+    members = (*NETWORK.peers, Peer(PeerKind.TRUST, STRANGER))
+    assert closes(scene.do(lambda now: scene.client.set_network(Network(peers=members), now))) == []
+    assert [channel.peer for channel in scene.opened()] == [STRANGER]
+    scene.wait(GUEST_S + 1)
+    assert len(scene.client.channels_to(STRANGER)) == 1
+
+
+def test_other_guests_stay_when_one_becomes_a_member(scene: Scene) -> None:
+    scene.welcome = True
+    scene.offer(0, peer=STRANGER)
+    assert closes(scene.do(lambda now: scene.client.set_network(NETWORK, now))) == []
+    assert len(scene.client.channels_to(STRANGER)) == 1
+
+
+def test_guests_are_few(scene: Scene) -> None:
+    scene.welcome = True
+    for number in range(GUESTS_MAX + 1):
+        commands = scene.offer(0, peer=bytes((0x13, number)) + bytes(30), leg=200 + number)
+        assert len(closes(commands)) == (number == GUESTS_MAX)
 
 
 def test_who_is_no_relay_of_ours_cannot_open_channels(scene: Scene) -> None:

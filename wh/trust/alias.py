@@ -7,9 +7,9 @@ from collections.abc import Callable
 from enum import Enum
 
 from wh.config.model import Network, Peer
-from wh.events import Instant, Key
+from wh.events import Instant, Key, Path
 from wh.limits import RateLimit
-from wh.wire.address import Address, prefix
+from wh.wire.address import prefix
 from wh.wire.messages import AuthStatus
 
 CheckClaim = Callable[[Key, Key, bytes], bool]
@@ -67,8 +67,15 @@ class Aliases:
         peer = self._network.peer(key)
         return peer if peer is not None and peer.trusted and not peer.is_alias else None
 
+    def can_be_claimed(self, now: Instant) -> bool:
+        """Whether there is an alias that a stranger could have come for."""
+        return any(self._acts(peer) and not _has_expired(peer, now) for peer in self._open.values())
+
+    def _acts(self, peer: Peer) -> bool:
+        return peer.at is None or peer.at == self._own_key
+
     def judge(
-        self, claimant: Key, alias: Key, proof: bytes, source: Address, now: Instant
+        self, claimant: Key, alias: Key, proof: bytes, source: Path, now: Instant
     ) -> AuthStatus | Verdict:
         """What a claim is worth. After BIND no other claim of the alias is heard until bound() is called.
 
@@ -82,9 +89,9 @@ class Aliases:
         if peer is None:
             other = self._claimed.get(alias, claimant)
             return AuthStatus.UNKNOWN if other == claimant else AuthStatus.USED
-        if peer.at is not None and peer.at != self._own_key:
+        if not self._acts(peer):
             return AuthStatus.UNKNOWN
-        if peer.expires is not None and now.unix >= peer.expires:
+        if _has_expired(peer, now):
             return AuthStatus.EXPIRED
         if len(self._binding) >= BINDING_MAX or not self._may_check(source, now):
             return Verdict.SILENCE
@@ -99,7 +106,11 @@ class Aliases:
         if status is AuthStatus.OK:
             self.remember(alias, claimant)
 
-    def _may_check(self, source: Address, now: Instant) -> bool:
-        return self._checks.allow(prefix(source, 24, 48), now.monotonic) and self._all_checks.allow(
-            None, now.monotonic
-        )
+    def _may_check(self, source: Path, now: Instant) -> bool:
+        """What comes out of a channel counts for the channel (docs/protocol.md section 1)."""
+        network = source if source.channel else prefix(source.remote, 24, 48)
+        return self._checks.allow(network, now.monotonic) and self._all_checks.allow(None, now.monotonic)
+
+
+def _has_expired(peer: Peer, now: Instant) -> bool:
+    return peer.expires is not None and now.unix >= peer.expires

@@ -62,7 +62,15 @@ from wh.relaying import Relaying
 from wh.requests import Requests
 from wh.searches import Searches
 from wh.server import Server
-from wh.status import CandidateStatus, ContactStatus, NodeStatus, PeerStatus, Relayed, RelayStatus
+from wh.status import (
+    CandidateStatus,
+    ContactStatus,
+    NodeStatus,
+    PeerStatus,
+    Relayed,
+    RelayStatus,
+    Surroundings,
+)
 from wh.trust.alias import CheckClaim, no_claim_holds
 from wh.trusted import TrustedPeer
 from wh.trusted_peers import TrustedPeers
@@ -70,6 +78,8 @@ from wh.wire.candidates import Candidate, CandidateFlag
 from wh.wire.fields import NONCE_LEN
 from wh.wire.messages import Auth, Capability, Challenge, Find, Leaving, Ping
 from wh.wire.records import RecordFlag, Sign, Verify
+
+RELAYS_TOLD_MAX = 16
 
 
 class Node:
@@ -258,6 +268,18 @@ class Node:
             stored_records=len(self._kademlia.store),
             size_estimate=max(round(self._kademlia.size.servers), len(table) + self._reachability.proved),
             tcp_links=self._fallback.links,
+        )
+
+    def surroundings(self) -> Surroundings:
+        reachability = self._reachability
+        return Surroundings(
+            udp_blocked=reachability.udp_blocked,
+            answered=self._kademlia.joined,
+            local=tuple(sorted(self._engine.addressing.local)),
+            behaviours=tuple(reachability.behaviours()),
+            hairpinning=reachability.hairpinning,
+            proved_mappings=reachability.proved_mappings,
+            relays=self._relay_statuses(),
         )
 
     # Events from the network
@@ -526,6 +548,20 @@ class Node:
             candidates=peer.candidates,
             why_relayed=peer.why_relayed,
         )
+
+    def _relay_statuses(self) -> tuple[RelayStatus, ...]:
+        """Those that keep a place for us, and servers that would; the nearest first."""
+        found = {
+            relay.key: RelayStatus(relay.key, relay.address, relay.rtt_ms) for relay in self._relays.relays
+        }
+        for contact in self._kademlia.table:
+            if contact.flags & Capability.RELAY and not contact.dead:
+                rtt_ms = _milliseconds(contact.rtt.srtt)
+                found.setdefault(
+                    contact.key, RelayStatus(contact.key, contact.address, rtt_ms, reserved=False)
+                )
+        by_rtt = sorted(found.values(), key=lambda relay: (relay.rtt_ms is None, relay.rtt_ms or 0.0))
+        return tuple(by_rtt)[:RELAYS_TOLD_MAX]
 
     def _take_commands(self, now: Instant) -> list[Command]:
         commands = self._engine.take_commands()

@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from wh.engine import Engine
 from wh.events import Instant, Key, KnockReceived, PortMapping
+from wh.hairpin import Hairpin
 from wh.kademlia import Kademlia
 from wh.limits import RecentlySeen
 from wh.mapped_ports import MappedPorts
@@ -85,6 +86,7 @@ class OwnReachability:
         )  # nonce -> address that is to be knocked at
         self._written = RecentlySeen(WRITTEN_LIFETIME_S)
         self._mapped = MappedPorts()
+        self._hairpin = Hairpin(engine)
         self._second = SecondSocket(engine, requests, self._measured)
         self._silence = UdpSilence()
         self._unknocked: set[Key] = set()  # servers whose dial-back never arrived
@@ -129,6 +131,11 @@ class OwnReachability:
     def proved_mappings(self) -> tuple[Address, ...]:
         """Where a KNOCK came through a gateway's mapping."""
         return tuple(address for address in self._mapped_addresses() if address in self._proofs)
+
+    @property
+    def hairpinning(self) -> bool | None:
+        """Whether our NAT sends back what we send to ourselves from outside; None: not known."""
+        return self._hairpin.works
 
     @property
     def udp_blocked(self) -> bool:
@@ -193,6 +200,7 @@ class OwnReachability:
         self._silence.restart()
         self._unknocked.clear()
         self._mapped.restart()
+        self._hairpin.restart()
         self._changed(now)
         self.check_soon(now)
 
@@ -227,6 +235,8 @@ class OwnReachability:
 
     def knocked(self, event: KnockReceived, now: Instant) -> None:
         """A third node's KNOCK arrived, at the address that a server saw us at."""
+        if self._hairpin.knocked(event.nonce):
+            return
         address = self._expected.pop(event.nonce, None)
         if address is None:
             return
@@ -347,6 +357,7 @@ class OwnReachability:
 
         def answered(answer: Answer, then: Instant) -> None:
             if isinstance(answer.message, Pong):
+                self._hairpin.attempt(answer.message.observed, then)
                 self._ask_for_knock(key, answer, answer.message.observed, then)
 
         self._requests.start(

@@ -36,7 +36,7 @@ from wh.events import (
 from wh.host import Host
 from wh.inspection import Facts, Snapshot, describe
 from wh.ipc.paths import socket_path
-from wh.ipc.schema import Ready, Reloaded, Status
+from wh.ipc.schema import NetCheck, Ready, Reloaded, Status
 from wh.ipc.server import Handler, IpcServer, Progress
 from wh.membership import Membership
 from wh.naming.table import NameTable
@@ -53,6 +53,7 @@ from wh.net.tcp_bridge import TcpBridge
 from wh.net.tun import check_interface_name
 from wh.net.tun_watch import LOOK_S, MtuFollower
 from wh.net.uapi_server import OverlayControl, UapiServer, open_uapi_socket
+from wh.netcheck import check_network
 from wh.node import Node
 from wh.state import StateFile, state_path
 from wh.trust.invitation import Invitation
@@ -408,6 +409,19 @@ class RunningNode:
             check_words=self._membership.check_words,
         )
         return describe(facts, snapshot)
+
+    def netcheck(self) -> NetCheck:
+        parts = self.parts
+        return check_network(
+            self._interface,
+            self._listen_port,
+            self._network,
+            self.own_key,
+            parts.node.snapshot().peers,
+            parts.node.surroundings(),
+            parts.mapper.report(),
+            time.monotonic(),
+        )
 
     async def reload(self) -> Reloaded:
         """Read the network file again. Raises ConfigError or SystemSetupError, with nothing changed."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from wh.events import Key
+from wh.nat.behavior import NatBehaviour
 from wh.wire.address import Address
 
 
@@ -44,11 +45,27 @@ class CandidateStatus:
 
 @dataclass(frozen=True, slots=True)
 class RelayStatus:
-    """A relay where we hold a reservation."""
+    """A server that relays for others. reserved: it keeps a place for us."""
 
     key: Key
     endpoint: Address
     rtt_ms: float | None
+    reserved: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """The network around a node, for `wh netcheck`. behaviours: one for each address family that somebody saw
+    us on. proved_mappings: our addresses at which a KNOCK came through a gateway's port mapping. relays: the
+    nearest first."""
+
+    udp_blocked: bool
+    answered: bool  # some server answers
+    local: tuple[Address, ...]  # the host's own addresses
+    behaviours: tuple[NatBehaviour, ...]
+    hairpinning: bool | None
+    proved_mappings: tuple[Address, ...]
+    relays: tuple[RelayStatus, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,8 @@ class Daemon(Protocol):
 
     def status(self) -> schema.Status: ...
 
+    def netcheck(self) -> schema.NetCheck: ...
+
     async def reload(self) -> schema.Reloaded: ...
 
     def request_stop(self) -> None: ...
@@ -63,6 +65,7 @@ class Verbs:
     def handlers(self) -> Mapping[str, Handler]:
         return {
             "status": self.status,
+            "netcheck": self.netcheck,
             "resolve": self.resolve,
             "lookup": self.lookup,
             "ping": self.ping,
@@ -77,6 +80,9 @@ class Verbs:
 
     async def status(self, _: schema.NoArguments, __: Progress) -> schema.Status:
         return self._daemon.status()
+
+    async def netcheck(self, _: schema.NoArguments, __: Progress) -> schema.NetCheck:
+        return self._daemon.netcheck()
 
     async def resolve(self, arguments: schema.ResolveArguments, _: Progress) -> schema.ResolveResult:
         entry = self._find(arguments.name)

@@ -60,6 +60,28 @@ PLACE = schema.Authenticated(
     check_words=["acid", "barn", "cactus"],
 )
 
+NETCHECK = schema.NetCheck(
+    interface="wh0",
+    hostname="node_a",
+    listen_port=4242,
+    udp="works",
+    families=[
+        schema.FamilyCheck(4, ["192.168.1.2"], ["203.0.113.5:999"], "endpoint-independent", "unknown"),
+        schema.FamilyCheck(6, [], [], "unknown", "unknown"),
+    ],
+    hairpinning=False,
+    gateways=["192.168.1.1"],
+    searching=False,
+    port_mappings=[
+        schema.MappingCheck(
+            "PCP", 4, "192.168.1.1", "maps", "udp", "203.0.113.5:14242", 3700.0, verified=True
+        ),
+        schema.MappingCheck("UPnP IGD", 4, "192.168.1.1", "there", external="203.0.113.5"),
+    ],
+    relays=[schema.NearRelay(OWN_KEY, "192.0.2.9:7", 12.34, reserved=True)],
+    peers=[schema.PeerCheck(PEER_KEY, "node_b", "relayed", OWN_KEY, "both NATs are random")],
+)
+
 
 class FakeDaemon:
     """Context manager. calls: what was asked, in order, as (verb, arguments)."""
@@ -99,6 +121,7 @@ class FakeDaemon:
     def _canned(self) -> dict[str, Handler]:
         answers = {
             "status": self._status,
+            "netcheck": self._netcheck,
             "resolve": self._resolve,
             "lookup": self._lookup,
             "ping": self._ping,
@@ -122,6 +145,9 @@ class FakeDaemon:
 
     async def _status(self, arguments: schema.NoArguments, progress: Progress) -> schema.Status:
         return STATUS
+
+    async def _netcheck(self, arguments: schema.NoArguments, progress: Progress) -> schema.NetCheck:
+        return NETCHECK
 
     async def _resolve(self, arguments: schema.ResolveArguments, progress: Progress) -> schema.ResolveResult:
         if arguments.name == "nobody":

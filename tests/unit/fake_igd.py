@@ -42,6 +42,7 @@ class FakeIgd:
         self.behaviour = behaviour
         self.mappings: dict[tuple[str, int], tuple[str, int, int]] = {}
         self.actions: list[str] = []
+        self.boot_id = 1
         self.ended = threading.Event()
         igd = self
 
@@ -127,7 +128,8 @@ class FakeIgd:
                 target = next(
                     (line[4:] for line in data.decode().split("\r\n") if line.startswith("ST: ")), ""
                 )
-                reply = ("HTTP/1.1 200 OK", f"ST: {target}", f"LOCATION: {self.location}", "", "")
+                boot = f"BOOTID.UPNP.ORG: {self.boot_id}"
+                reply = ("HTTP/1.1 200 OK", f"ST: {target}", f"LOCATION: {self.location}", boot, "", "")
                 self._ssdp.sendto("\r\n".join(reply).encode(), sender)
 
     def close(self) -> None:

@@ -278,6 +278,29 @@ def test_show_lists_all_interfaces_or_one(wh: Wh, daemon: FakeDaemon) -> None:
     assert "running: wh0" in wh.err
 
 
+def test_netcheck_tells_of_one_interface_or_all(wh: Wh, daemon: FakeDaemon) -> None:
+    assert wh("netcheck") == 0
+    assert "UDP: works" in wh.out
+    assert "not direct: both NATs are random" in wh.out
+    assert "\x1b" not in wh.out
+    assert wh("netcheck", "wh0", "json") == 0
+    assert json.loads(wh.out)["port_mappings"][0]["verified"] is True
+    assert wh("netcheck", "all", "--json") == 0
+    assert [check["interface"] for check in json.loads(wh.out)] == ["wh0"]
+    assert wh("netcheck", "wh9") == 3
+    assert "running: wh0" in wh.err
+
+
+def test_netcheck_without_a_daemon_says_what_to_do(wh: Wh) -> None:
+    assert wh("netcheck") == 3
+    assert wh.out == "no interface is up; start one with: wh up FILE\n"
+    assert wh("netcheck", "--json") == 3
+    assert json.loads(wh.out) == []
+    for which in ("wh0", "all"):
+        assert wh("netcheck", which) == 3
+        assert "wh up FILE" in wh.err
+
+
 def test_inspect_is_json(wh: Wh, daemon: FakeDaemon) -> None:
     assert wh("inspect", "wh0") == 0
     assert json.loads(wh.out)["public_key"] == OWN_KEY

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,9 @@ def test_a_search_is_that_of_the_architecture() -> None:
 
 def test_a_reply_names_the_description() -> None:
     found = ssdp.decode_reply_untrusted(REPLY.encode(), LOOPBACK)
-    assert found == "http://127.0.0.1:5000/rootDesc.xml"
+    assert found == ssdp.Found("http://127.0.0.1:5000/rootDesc.xml", "")
+    found = ssdp.decode_reply_untrusted(REPLY[:-2].encode() + b"BOOTID.UPNP.ORG: 17\r\n\r\n", LOOPBACK)
+    assert found.boot_id == "17"
 
 
 @pytest.mark.parametrize(
@@ -73,10 +76,10 @@ def test_a_reply_that_leads_elsewhere_is_none(part: str, instead: str) -> None:
 @given(st.binary(max_size=200) | st.text(max_size=200).map(lambda text: (REPLY[:60] + text).encode()))
 def test_hostile_bytes_raise_nothing_else(data: bytes) -> None:
     try:
-        location = ssdp.decode_reply_untrusted(data, LOOPBACK)
+        found = ssdp.decode_reply_untrusted(data, LOOPBACK)
     except BadReply:
         return
-    assert location.startswith("http://127.0.0.1")
+    assert found.location.startswith("http://127.0.0.1")
 
 
 @settings(derandomize=True, max_examples=300)
@@ -91,8 +94,8 @@ def test_a_url_is_judged_without_exceptions(text: str) -> None:
 # Mapping
 
 
-def client(gateway: FakeIgd) -> IgdClient:
-    return IgdClient(GATEWAY, ssdp_port=gateway.ssdp_port)
+def client(gateway: FakeIgd, on_state_lost: Callable[[], None] = lambda: None) -> IgdClient:
+    return IgdClient(GATEWAY, on_state_lost, ssdp_port=gateway.ssdp_port)
 
 
 def test_a_mapping_is_made_with_a_lease_and_ended() -> None:
@@ -104,6 +107,29 @@ def test_a_mapping_is_made_with_a_lease_and_ended() -> None:
         assert await asking.map("udp", 4000, MAPPED, 7200) == Granted(MAPPED, 7200)
         await asking.unmap("udp", 4000, MAPPED)
         assert gateway.mappings == {}
+
+    with fake_igd() as gateway:
+        run(scenario(gateway))
+
+
+def test_a_gateway_that_restarted_is_noticed_and_found_where_it_is_now() -> None:
+    async def scenario(gateway: FakeIgd) -> None:
+        lost: list[None] = []
+        asking = client(gateway, lambda: lost.append(None))
+        await asking.check()
+        await asking.look()
+        await asking.check()
+        assert lost == []
+        gateway.boot_id += 1
+        await asking.check()
+        assert lost == [None]
+        location, gateway.location = gateway.location, "http://127.0.0.1:9/root.xml"
+        await asking.check()
+        assert lost == [None, None]
+        with pytest.raises(Refused):
+            await asking.map("udp", 4000, ANY, 7200)
+        gateway.location = location
+        assert await asking.map("udp", 4000, ANY, 7200) == Granted(MAPPED, 7200)
 
     with fake_igd() as gateway:
         run(scenario(gateway))
@@ -177,7 +203,7 @@ def test_no_gateway_is_not_found_and_no_process_made(monkeypatch: pytest.MonkeyP
 
     async def scenario() -> None:
         with pytest.raises(GatewaySilent):
-            await IgdClient(GATEWAY, ssdp_port=9).look()
+            await IgdClient(GATEWAY, lambda: None, ssdp_port=9).look()
 
     run(scenario())
 
@@ -191,8 +217,9 @@ def test_a_worker_that_was_taken_over_is_not_believed(
 
     monkeypatch.setattr(igd, "_run_worker", run_worker)
 
-    async def scenario() -> None:
+    async def scenario(gateway: FakeIgd) -> None:
         with pytest.raises(GatewayError):
-            await IgdClient(GATEWAY).map("udp", 4000, ANY, 7200)
+            await client(gateway).map("udp", 4000, ANY, 7200)
 
-    run(scenario())
+    with fake_igd() as gateway:
+        run(scenario(gateway))

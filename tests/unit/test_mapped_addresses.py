@@ -43,6 +43,7 @@ class World:
     def __init__(self, mode: str = "unknown", observed: Address = OBSERVED) -> None:
         self.observed = observed
         self.wishes: list[Ping] = []
+        self.knocks: list[Knock] = []
         self.seconds = 0.0
         self.node = Node(
             OWN_KEY, rng=random.Random(1), sign=lambda _: bytes(64), verify=lambda *_: True, mode=mode
@@ -64,6 +65,8 @@ class World:
     def react(self, commands: Sequence[Command]) -> None:
         for command in commands:
             match command:
+                case Knock():
+                    self.knocks.append(command)
                 case Send(peer, _, Ping(request_id=number, want=want, nonce=nonce) as ping):
                     if want == PingWant.DIALBACK:
                         self.wishes.append(ping)
@@ -230,3 +233,41 @@ def test_targets_take_turns_and_the_table_of_them_is_bounded() -> None:
         ports.next_target([pack("203.0.113.9", port)], 10.0)
     assert len(ports._asked) <= 32
     assert ports.next_target([], 11.0) is None
+
+
+def own_knocks(world: World) -> list[Knock]:
+    return [knock for knock in world.knocks if knock.to == OBSERVED]
+
+
+def test_hairpinning_is_found_out_by_knocking_at_our_own_door(world: World) -> None:
+    world.run_to(2)
+    assert world.node.surroundings().hairpinning is None
+    (knock,) = own_knocks(world)
+    world.handle(KnockReceived(OBSERVED, knock.nonce))
+    assert world.node.surroundings().hairpinning is True
+    assert not world.node.snapshot().server  # which proves nothing else
+    world.run_to(10)
+    assert world.node.surroundings().hairpinning is True
+
+
+def test_a_nat_that_sends_nothing_back_does_not_hairpin(world: World) -> None:
+    world.run_to(10)
+    assert world.node.surroundings().hairpinning is False
+    world.handle(KnockReceived(OBSERVED, own_knocks(world)[0].nonce))
+    assert world.node.surroundings().hairpinning is False
+    world.handle(Woke())
+    assert world.node.surroundings().hairpinning is None
+
+
+def test_a_node_without_translation_knocks_nowhere() -> None:
+    world = World(observed=INSIDE)
+    world.run_to(10)
+    assert world.knocks == []
+
+
+def test_the_surroundings_name_proved_mappings_only(world: World) -> None:
+    world.handle(MappingsChanged((MAPPING,)))
+    world.run_to(2)
+    assert world.node.surroundings().proved_mappings == ()
+    world.knock(world.wish_for(MAPPED_PORT))
+    assert world.node.surroundings().proved_mappings == (MAPPED,)

@@ -56,6 +56,9 @@ class FakeDaemon:
     def status(self) -> schema.Status:
         raise NotImplementedError
 
+    def netcheck(self) -> schema.NetCheck:
+        return schema.NetCheck("wh0", "me", 1, "works", [], None, [], False, [], [], [])
+
     async def reload(self) -> schema.Reloaded:
         return schema.Reloaded(added=["new"], removed=[], changed=[])
 
@@ -162,6 +165,10 @@ def test_forget_and_down_reach_the_daemon() -> None:
     assert daemon.events == [ForgetRequested(PEER)]
     run(Verbs(daemon).down(schema.NoArguments(), ignore))
     assert daemon.stop_requested
+
+
+def test_netcheck_is_what_the_daemon_knows() -> None:
+    assert run(Verbs(FakeDaemon()).netcheck(schema.NoArguments(), ignore)).udp == "works"
 
 
 def test_there_is_a_handler_for_each_verb() -> None:

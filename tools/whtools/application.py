@@ -35,6 +35,7 @@ COMMANDS = {
     "revoke": Entry("Members", "revoke", "Take a member or an invitation out of the network"),
     "authenticate": Entry("Members", "authenticate", "Claim an alias with its private key"),
     "show": Entry("Status", "show", "Show interfaces, peers and paths (also: bare wh)"),
+    "netcheck": Entry("Status", "netcheck", "Show what kind of network this is: NAT, mapped ports, relays"),
     "inspect": Entry("Status", "inspect", "Print everything a daemon knows, as JSON"),
     "lookup": Entry("Network", "lookup", "Look a peer up in the network"),
     "ping": Entry("Network", "ping", "Ask a peer for an answer, and time it"),

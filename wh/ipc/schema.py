@@ -275,6 +275,78 @@ class ResolveResult(msgspec.Struct):
     addresses: list[str]
 
 
+Udp = Literal["works", "blocked", "unknown"]
+MappingKind = Literal["unknown", "none", "endpoint-independent", "sequential", "random"]
+FilteringKind = Literal["unknown", "endpoint-independent", "address-dependent", "address-and-port-dependent"]
+GatewayState = Literal["maps", "there", "refuses", "absent"]
+
+
+class FamilyCheck(msgspec.Struct):
+    """One IP version. own: the host's addresses. seen_as: addresses with ports that servers see, the most
+    often seen first. mapping, filtering: RFC 4787 4.1 and 5; `none`: no translation. pool: the NAT has
+    several public addresses."""
+
+    version: Literal[4, 6]
+    own: list[str]
+    seen_as: list[str]
+    mapping: MappingKind
+    filtering: FilteringKind
+    pool: bool = False
+
+
+class MappingCheck(msgspec.Struct):
+    """What one port mapping protocol does at the default gateway. external: of a mapping, with its port; else
+    the address that the gateway says to have. lease_s: what is left; None: without end, or no mapping.
+    verified: a packet from outside came through it. trouble: what the gateway said."""
+
+    protocol: Literal["PCP", "NAT-PMP", "UPnP IGD"]
+    version: Literal[4, 6]
+    gateway: str
+    state: GatewayState
+    transport: Literal["udp", "tcp"] | None = None
+    external: str | None = None
+    lease_s: float | None = None
+    verified: bool = False
+    trouble: str = ""
+
+
+class NearRelay(msgspec.Struct):
+    """reserved: it keeps a place for this node."""
+
+    public_key: str
+    address: str
+    rtt_ms: float | None
+    reserved: bool
+
+
+class PeerCheck(msgspec.Struct):
+    """Why a path is as it is. relay: key of the relay in use. why_relayed: None where the path is direct."""
+
+    public_key: str
+    hostname: str | None
+    state: PathState
+    relay: str | None
+    why_relayed: str | None
+
+
+class NetCheck(msgspec.Struct):
+    """The network around a node. hairpinning: whether our NAT sends back what goes to its own outer
+    address; None: not known. gateways: of this host, their addresses. searching: gateways are being asked
+    right now."""
+
+    interface: str
+    hostname: str | None
+    listen_port: int
+    udp: Udp
+    families: list[FamilyCheck]
+    hairpinning: bool | None
+    gateways: list[str]
+    searching: bool
+    port_mappings: list[MappingCheck]
+    relays: list[NearRelay]
+    peers: list[PeerCheck]
+
+
 class Access(Enum):
     """Who may call a verb.
 
@@ -295,6 +367,7 @@ class Verb(msgspec.Struct, Generic[Arguments, Result], frozen=True):
 
 
 STATUS = Verb("status", Access.USE, NoArguments, Status)
+NETCHECK = Verb("netcheck", Access.USE, NoArguments, NetCheck)
 RESOLVE = Verb("resolve", Access.USE, ResolveArguments, ResolveResult)
 LOOKUP = Verb("lookup", Access.USE, PeerArguments, LookupResult)
 """Its progress lines are LookupProgress."""
@@ -311,6 +384,7 @@ VERBS: dict[str, Verb[Any, Any]] = {
     verb.name: verb
     for verb in (
         STATUS,
+        NETCHECK,
         RESOLVE,
         LOOKUP,
         PING,

@@ -23,8 +23,10 @@ LIFETIME_MIN_S = 8.0
 RENEW_FRACTION = (0.5, 0.625)
 RENEW_MIN_S = 4.0
 """RFC 6887 11.2.1: at half life, a little later at random; never more often than each 4 s."""
+RENEW_AGAIN_S = 60.0
+"""After a renewal that failed at the latest: the gateway may be about to restart."""
 IGD_RENEW_S = 600.0
-"""UPnP tells nothing of a restart, so a mapping is simply made again."""
+"""Not every UPnP gateway tells of a restart, so a mapping is simply made again."""
 CHECK_S = 60.0
 """Between questions whose answers show a gateway's epoch."""
 RETRY_S = (60.0, 300.0, 900.0)
@@ -218,8 +220,8 @@ class PortMappings:
         track.failures = 0
         pause = max(lifetime * self._rng.uniform(*RENEW_FRACTION), RENEW_MIN_S)
         track.due_at = now + (min(pause, IGD_RENEW_S) if protocol is Protocol.IGD else pause)
+        self._check_at.setdefault((protocol, _family(wanted)), now + CHECK_S)
         if protocol is not Protocol.IGD:
-            self._check_at.setdefault((protocol, _family(wanted)), now + CHECK_S)
             self._yield(track.rival)
 
     def failed(self, ticket: int, trouble: str, now: float, *, retry_after_s: float = 0.0) -> None:
@@ -231,7 +233,7 @@ class PortMappings:
         self.outcomes[track.protocol, _family(track.wanted)] = Outcome(None, trouble)
         if track.held is not None:
             remaining = track.held.expires_at - now
-            track.due_at = now + (IGD_RENEW_S if math.isinf(remaining) else max(remaining / 2, RENEW_MIN_S))
+            track.due_at = now + min(max(remaining / 2, RENEW_MIN_S), RENEW_AGAIN_S)
             return
         if track.position + 1 < len(track.protocols):
             track.position += 1

@@ -10,6 +10,7 @@ import contextlib
 import ipaddress
 import math
 import sys
+from collections.abc import Callable
 
 import msgspec
 
@@ -26,44 +27,59 @@ ANSWER_TEXT_MAX = 120
 
 
 class IgdClient:
-    """All raise GatewayError. look() comes first, and again after a failure."""
+    """on_state_lost is called, before check() returns, where the gateway has restarted. All raise
+    GatewayError."""
 
-    def __init__(self, gateway: Gateway, *, ssdp_port: int = ssdp.PORT) -> None:
+    def __init__(
+        self, gateway: Gateway, on_state_lost: Callable[[], None], *, ssdp_port: int = ssdp.PORT
+    ) -> None:
         self._gateway = gateway
+        self._on_state_lost = on_state_lost
         self._ssdp_port = ssdp_port
-        self._location = ""
+        self._found: ssdp.Found | None = None
         self._one_at_a_time = asyncio.Lock()
 
     async def look(self) -> Address:
         """The gateway's external address, as it says, with port 0."""
-        self._location = await ssdp.find_description(self._gateway, port=self._ssdp_port)
-        answer = await self._ask(self._question("look"))
+        self._found = None
+        answer = await self._ask("look")
         return _external(answer, 0)
+
+    async def check(self) -> None:
+        """See whether it is still the same: a gateway tells its starts apart by a number, and by where its
+        description is."""
+        before, self._found = self._found, await self._find()
+        if before is not None and before != self._found:
+            self._on_state_lost()
 
     async def map(self, transport: str, internal_port: int, suggested: Address, lifetime_s: int) -> Granted:
         """A renewal too, where it exists."""
-        question = self._question("map", transport, internal_port, port_of(suggested), lifetime_s)
-        answer = await self._ask(question)
+        answer = await self._ask("map", transport, internal_port, port_of(suggested), lifetime_s)
         external = _external(answer, answer.external_port)
         if not is_usable(external):
             raise Refused("granted nothing that can be used")
         return Granted(external, answer.lease_s or math.inf)
 
     async def unmap(self, transport: str, internal_port: int, external: Address) -> None:
-        await self._ask(self._question("unmap", transport, internal_port, port_of(external)))
+        await self._ask("unmap", transport, internal_port, port_of(external))
 
-    def _question(
+    async def _find(self) -> ssdp.Found:
+        return await ssdp.find_gateway(self._gateway, port=self._ssdp_port)
+
+    async def _ask(
         self,
         action: str,
         transport: str = "udp",
         internal_port: int = 0,
         external_port: int = 0,
         lease_s: int = 0,
-    ) -> Question:
-        return msgspec.convert(
+    ) -> Answer:
+        """After a failure the gateway is looked for again: its description may be somewhere else."""
+        found, self._found = self._found or await self._find(), None
+        question = msgspec.convert(
             {
                 "action": action,
-                "location": self._location,
+                "location": found.location,
                 "gateway": str(self._gateway.address),
                 "transport": transport,
                 "internal_port": internal_port,
@@ -72,12 +88,11 @@ class IgdClient:
             },
             Question,
         )
-
-    async def _ask(self, question: Question) -> Answer:
         async with self._one_at_a_time:
             answer = _decode_untrusted(await _run_worker(msgspec.json.encode(question)))
         if answer.trouble:
             raise Refused(_printable(answer.trouble))
+        self._found = found
         return answer
 
 

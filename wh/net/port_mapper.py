@@ -55,6 +55,8 @@ class Client(Interface):
 
     async def unmap(self, transport: str, internal_port: int, external: Address) -> None: ...
 
+    async def check(self) -> None: ...
+
 
 @dataclass(frozen=True, slots=True)
 class MapperReport:
@@ -213,10 +215,8 @@ class PortMapper:
             case Unmap():
                 await self._withdraw(command)
             case Check(protocol, family):
-                client = self._client(protocol, family)
-                if isinstance(client, PcpClient | NatPmpClient):
-                    with contextlib.suppress(GatewayError):
-                        await client.check()
+                with contextlib.suppress(GatewayError):
+                    await self._client(protocol, family).check()
         self._wake.set()
 
     async def _ask(self, command: Look | Map, policy: PortMappings) -> None:
@@ -260,7 +260,7 @@ class PortMapper:
             return PcpClient(gateway, state_lost, self._seed)
         if protocol is Protocol.NAT_PMP:
             return NatPmpClient(gateway, state_lost)
-        return IgdClient(gateway)
+        return IgdClient(gateway, state_lost)
 
 
 def ip_version(wanted: Wanted) -> int:

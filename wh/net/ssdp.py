@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ipaddress
 import socket
+from typing import NamedTuple
 
 from wh.net.gateway import BadReply, GatewaySilent
 from wh.net.gateway_url import is_url_at
@@ -39,8 +40,15 @@ def encode_search(target: str) -> bytes:
     return "\r\n".join((*lines, "", "")).encode()
 
 
-def decode_reply_untrusted(data: bytes, gateway: ipaddress.IPv4Address) -> str:
-    """The URL of an Internet gateway's description, at that address itself. Raises BadReply."""
+class Found(NamedTuple):
+    """location: URL of the description. boot_id: another one after each restart; "" where it tells none."""
+
+    location: str
+    boot_id: str
+
+
+def decode_reply_untrusted(data: bytes, gateway: ipaddress.IPv4Address) -> Found:
+    """An Internet gateway's word on itself, with a description at that address. Raises BadReply."""
     if len(data) > REPLY_LEN_MAX:
         raise BadReply("length")
     try:
@@ -57,14 +65,14 @@ def decode_reply_untrusted(data: bytes, gateway: ipaddress.IPv4Address) -> str:
         raise BadReply("another kind of device")
     if len(location) > LOCATION_LEN_MAX or not is_url_at(location, gateway):
         raise BadReply("a description somewhere else")
-    return location
+    return Found(location, headers.get("bootid.upnp.org", ""))
 
 
-async def find_description(gateway: Gateway, *, port: int = PORT) -> str:
+async def find_gateway(gateway: Gateway, *, port: int = PORT) -> Found:
     """Raises GatewaySilent. The group is asked, and the gateway itself, in case multicast is filtered."""
     assert isinstance(gateway.address, ipaddress.IPv4Address)
     loop = asyncio.get_running_loop()
-    answer: asyncio.Future[str] = loop.create_future()
+    answer: asyncio.Future[Found] = loop.create_future()
     try:
         bound = _open_socket(gateway)
     except OSError as error:
@@ -105,7 +113,7 @@ def _open_socket(gateway: Gateway) -> socket.socket:
 
 
 class _Searching(asyncio.DatagramProtocol):
-    def __init__(self, answer: asyncio.Future[str], gateway: ipaddress.IPv4Address) -> None:
+    def __init__(self, answer: asyncio.Future[Found], gateway: ipaddress.IPv4Address) -> None:
         self._answer = answer
         self._gateway = gateway
         self._left = DATAGRAMS_MAX

@@ -24,6 +24,7 @@ CLAIM = Schedule((0.5, 1.5, 3.0), 5.0)
 GIVE_UP_AFTER_S = 20.0
 """A server that restarts meanwhile is found again."""
 
+LINGER_S = 5.0
 LOOK_AGAIN_S = 0.02
 """Whether there is a path by now."""
 
@@ -197,8 +198,11 @@ class ClaimInquiry:
             self._end(error("WH321", "the node that invited does not answer the claim", hint), now)
 
     def _end(self, result: dict[str, Any], now: Instant) -> None:
-        if self._visit is not None:
+        """After a success the path stays for a while: whoever claimed makes the server a member next."""
+        if self._visit is not None and "error" in result:
             self._visit.end(now)
+        elif self._visit is not None:
+            self._timer = self._engine.timers.call_at(now.monotonic + LINGER_S, self._visit.end)
         self._finish(result)
 
     def _answered(self, answer: Answer, now: Instant) -> None:

@@ -247,13 +247,14 @@ class PingRequested:
 
 @dataclass(frozen=True, slots=True)
 class ClaimRequested:
-    """`wh authenticate`, `wh join`: claim an alias at a peer. endpoints: where it may be, besides what is
-    known. The runner has the alias's secret."""
+    """`wh authenticate`, `wh join`: claim an alias at a peer. endpoints: where it may be; relays, as key and
+    address: who may join us with it; both besides what is known. The runner has the alias's secret."""
 
     request: int
     peer: Key
     alias: Key
     endpoints: tuple[Address, ...] = ()
+    relays: tuple[tuple[Key, Address], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

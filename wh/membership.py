@@ -106,6 +106,7 @@ class Membership:
             seed,
             expiry=expires or 0,
             endpoints=_endpoints(network, status),
+            relays=_relays(status),
             bootstraps=_bootstraps(status),
             network_name=network.name if network.name and _NETWORK_NAME.fullmatch(network.name) else None,
             namespace=network.namespace,
@@ -153,6 +154,11 @@ def _endpoints(network: Network, status: NodeStatus) -> tuple[Address, ...]:
     addresses = [] if told is None else [told]
     addresses += [each.endpoint for each in found]
     return tuple(dict.fromkeys(addresses))[:ENDPOINTS_TOLD]
+
+
+def _relays(status: NodeStatus) -> tuple[invitation.Contact, ...]:
+    """Where we hold reservations now."""
+    return tuple((each.key, each.endpoint) for each in status.relays[: invitation.MAX_RELAYS])
 
 
 def _bootstraps(status: NodeStatus) -> tuple[invitation.Contact, ...]:

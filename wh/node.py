@@ -430,13 +430,13 @@ class Node:
                         self._relay_of,
                         finish,
                     )
-                case ClaimRequested(peer=key, alias=alias, endpoints=endpoints):
+                case ClaimRequested(peer=key, alias=alias):
                     return ClaimInquiry(
                         key,
                         alias,
                         self._engine,
                         self._requests,
-                        lambda then: self._trusted.visit(key, endpoints, then),
+                        lambda then: self._trusted.visit(key, event.endpoints, event.relays, then),
                         finish,
                     )
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ from wh.net.uapi_server import OverlayControl, UapiServer, open_uapi_socket
 from wh.netcheck import check_network
 from wh.node import Node
 from wh.state import StateFile, state_path
-from wh.trust.invitation import Invitation
+from wh.trust.invitation import Contact, Invitation
 from wh.verbs import Verbs
 from wh.wire.address import Address, ip_of, pack
 from wh.wire.fields import NONCE_LEN
@@ -477,15 +478,25 @@ class RunningNode:
     async def revoke(self, key: Key) -> None:
         await self._membership.revoke(key)
 
-    async def claim(self, server: Key, alias: SecretKey, endpoints: Sequence[Address]) -> Mapping[str, Any]:
-        """Claim an alias at another node; the secret is closed at the end. Returns the body of the engine's
-        notice."""
-        key = alias.public_key
+    async def claim(
+        self,
+        server: Key,
+        alias: SecretKey,
+        endpoints: Sequence[Address] = (),
+        relays: Sequence[Contact] = (),
+    ) -> Mapping[str, Any]:
+        """Claim an alias at another node, which may be at these endpoints, or reached by these relays; the
+        secret is closed at the end. Returns the body of the engine's notice."""
+        request = partial(
+            ClaimRequested,
+            peer=server,
+            alias=alias.public_key,
+            endpoints=tuple(endpoints),
+            relays=tuple(relays),
+        )
         self.parts.proofs.hold(alias)
         try:
-            async with aclosing(
-                self.ask(lambda request: ClaimRequested(request, server, key, tuple(endpoints)))
-            ) as notices:
+            async with aclosing(self.ask(request)) as notices:
                 async for notice in notices:
                     if notice.final:
                         return notice.body

@@ -14,6 +14,7 @@ from wh.relay.client import Channel
 from wh.requests import Requests
 from wh.trusted import Puncher, Relays, TrustedPeer
 from wh.wire.address import Address
+from wh.wire.records import Relay
 
 
 class Visit:
@@ -74,13 +75,21 @@ class TrustedPeers:
         self._members = frozenset(peer.key for peer in network.peers if peer.kind in kinds)
         self._update(now)
 
-    def visit(self, key: Key, endpoints: tuple[Address, ...], now: Instant) -> Visit:
-        """Seek a path to a peer, member or not, until the visit ends. endpoints: where it may be, besides
-        what is known."""
+    def visit(
+        self,
+        key: Key,
+        endpoints: tuple[Address, ...],
+        relays: tuple[tuple[Key, Address], ...],
+        now: Instant,
+    ) -> Visit:
+        """Seek a path to a peer, member or not, until the visit ends. endpoints: where it may be, relays: who
+        may join us with it, both besides what is known."""
         visit = Visit(key, endpoints, self._path_to, self._end_visit)
         self._visits.append(visit)
         self._update(now)
         self._by_key[key].path_wanted(now)
+        if relays:
+            self._relays.open(key, [Relay(relay, address, 0) for relay, address in relays], now)
         return visit
 
     def _path_to(self, key: Key) -> Path | None:

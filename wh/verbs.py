@@ -22,7 +22,7 @@ from wh.events import Event, ForgetRequested, Key, LookupRequested, PingRequeste
 from wh.ipc import schema
 from wh.ipc.server import Handler, Progress
 from wh.naming.table import NameEntry, NameTable
-from wh.trust.invitation import Invitation, decode_untrusted, encode
+from wh.trust.invitation import Contact, Invitation, decode_untrusted, encode
 from wh.trust.words import check_words
 from wh.wire.address import Address
 from whcore.keys import SecretKey, encode_key
@@ -52,7 +52,11 @@ class Daemon(Protocol):
     async def invite(self, name: str, expires_s: int | None) -> Invitation: ...
 
     async def claim(
-        self, server: Key, alias: SecretKey, endpoints: Sequence[Address]
+        self,
+        server: Key,
+        alias: SecretKey,
+        endpoints: Sequence[Address] = (),
+        relays: Sequence[Contact] = (),
     ) -> Mapping[str, Any]: ...
 
     async def revoke(self, key: Key) -> None: ...
@@ -138,20 +142,21 @@ class Verbs:
     ) -> schema.Authenticated:
         """As the original: an alias whose private half is in a file."""
         server = self._find_other(arguments.peer).key
-        return await self._claim(server, await asyncio.to_thread(_read_alias, arguments.key_file), ())
+        alias = await asyncio.to_thread(_read_alias, arguments.key_file)
+        key = alias.public_key
+        return self._place(server, key, await self._daemon.claim(server, alias))
 
     async def claim(self, arguments: schema.ClaimArguments, _: Progress) -> schema.Authenticated:
         invited = decode_untrusted(arguments.invitation)
         invited.check_usable(now_unix=time.time(), own_key=self._daemon.own_key)
         alias = await asyncio.to_thread(invited.alias_secret)
-        return await self._claim(invited.server_key, alias, invited.endpoints)
+        key, server = alias.public_key, invited.server_key
+        body = await self._daemon.claim(server, alias, invited.endpoints, invited.relays)
+        return self._place(server, key, body)
 
-    async def _claim(
-        self, server: Key, alias: SecretKey, endpoints: Sequence[Address]
-    ) -> schema.Authenticated:
-        words = check_words(self._daemon.own_key, server, alias.public_key)
-        body = _checked(await self._daemon.claim(server, alias, endpoints))
-        facts = {**body, "public_key": encode_key(server), "check_words": words}
+    def _place(self, server: Key, alias: Key, body: Mapping[str, Any]) -> schema.Authenticated:
+        words = check_words(self._daemon.own_key, server, alias)
+        facts = {**_checked(body), "public_key": encode_key(server), "check_words": words}
         return msgspec.convert(facts, schema.Authenticated)
 
     async def revoke(self, arguments: schema.PeerArguments, _: Progress) -> schema.Revoked:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import pytest
 from engine_parts import OTHER_PATH, OWN_ADDRESS, OWN_KEY, PATH, PEER_ADDRESS, PEER_KEY, Driver, at, received
 
-from wh.authentication import GIVE_UP_AFTER_S, LOOK_AGAIN_S, ClaimInquiry
+from wh.authentication import GIVE_UP_AFTER_S, LINGER_S, LOOK_AGAIN_S, ClaimInquiry
 from wh.commands import BindAlias, Command, Notify, Reply, Send, SetDataPaths
 from wh.config.edits import claim_alias
 from wh.config.model import Network
@@ -332,6 +332,8 @@ def test_what_the_server_says_of_our_place_is_the_result(channel: int):
             "endpoint": None if channel else "198.51.100.2:62096",
         }
     ]
+    assert not claiming.visit.ended
+    claiming.driver.run_to(1 + LINGER_S)
     assert claiming.visit.ended
 
 
@@ -406,6 +408,14 @@ def test_a_node_finds_the_server_at_the_endpoint_of_an_invitation_and_claims_the
     assert (notice.request, notice.final, notice.body["error"]["code"]) == (1, True, "WH146")
     assert SetDataPaths(OWN_KEY) in commands
     assert node.snapshot().peers == ()
+
+
+def test_a_node_asks_the_relays_of_an_invitation_for_a_channel():
+    node = Node(PEER_KEY, rng=random.Random(1), sign=lambda message: bytes(64), verify=lambda *_: False)
+    node.handle(LocalAddresses(((0, 4),), (PEER_ADDRESS,)), at(0))
+    node.handle(NetworkLoaded(Network()), at(0))
+    commands = node.handle(ClaimRequested(1, OWN_KEY, ALIAS, (), ((STRANGER, ELSEWHERE),)), at(1))
+    assert [command.peer for command in commands if isinstance(command, Send)] == [STRANGER]
 
 
 Sent = TypeVar("Sent")

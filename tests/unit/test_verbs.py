@@ -18,7 +18,7 @@ from wh.errors import Code, InvitationError, IpcError, SystemSetupError
 from wh.events import Event, ForgetRequested, Key, LookupRequested, PingRequested
 from wh.ipc import schema
 from wh.ipc.server import Progress
-from wh.trust.invitation import Invitation, decode_untrusted, derive_alias, encode
+from wh.trust.invitation import Contact, Invitation, decode_untrusted, derive_alias, encode
 from wh.trust.words import check_words
 from wh.verbs import Verbs
 from wh.wire.address import Address, pack
@@ -49,7 +49,7 @@ class FakeDaemon:
         self.events: list[Event] = []
         self.stop_requested = False
         self.revoked: list[Key] = []
-        self.claims: list[tuple[Key, Key, tuple[Address, ...]]] = []
+        self.claims: list[tuple[Key, Key, tuple[Address, ...], tuple[Contact, ...]]] = []
         self.claim_answer: Mapping[str, Any] = PLACE
         self._notices = notices
 
@@ -66,8 +66,14 @@ class FakeDaemon:
         self.network = parse(add_alias(NETWORK, name, ALIAS))
         return Invitation(OWN, SEED, expiry=int(NOW) + (expires_s or -NOW))
 
-    async def claim(self, server: Key, alias: SecretKey, endpoints: Sequence[Address]) -> Mapping[str, Any]:
-        self.claims.append((server, alias.public_key, tuple(endpoints)))
+    async def claim(
+        self,
+        server: Key,
+        alias: SecretKey,
+        endpoints: Sequence[Address] = (),
+        relays: Sequence[Contact] = (),
+    ) -> Mapping[str, Any]:
+        self.claims.append((server, alias.public_key, tuple(endpoints), tuple(relays)))
         return self.claim_answer
 
     async def revoke(self, key: Key) -> None:
@@ -192,7 +198,13 @@ def test_an_invitation_without_an_end_has_none():
 
 def claim_of(daemon: FakeDaemon, **changes: Any) -> schema.Authenticated:
     invited = Invitation(
-        **{"server_key": PEER, "seed": SEED, "endpoints": (pack("192.0.2.1", 7),), **changes}
+        **{
+            "server_key": PEER,
+            "seed": SEED,
+            "endpoints": (pack("192.0.2.1", 7),),
+            "relays": ((PEER, pack("192.0.2.2", 8)),),
+            **changes,
+        }
     )
     return run(Verbs(daemon).claim(schema.ClaimArguments(encode(invited)), ignore))
 
@@ -200,7 +212,7 @@ def claim_of(daemon: FakeDaemon, **changes: Any) -> schema.Authenticated:
 def test_a_claim_asks_the_server_of_the_invitation_where_it_says():
     daemon = FakeDaemon()
     told = claim_of(daemon)
-    assert daemon.claims == [(PEER, ALIAS, (pack("192.0.2.1", 7),))]
+    assert daemon.claims == [(PEER, ALIAS, (pack("192.0.2.1", 7),), ((PEER, pack("192.0.2.2", 8)),))]
     assert (told.name, told.addresses, told.public_key) == ("guest", ["10.0.42.3"], encode_key(PEER))
     assert tuple(told.check_words) == check_words(PEER, OWN, ALIAS)
 
@@ -230,7 +242,7 @@ def test_the_alias_of_a_key_file_is_read_by_the_daemon(tmp_path: Path):
     with key_file.open("wb") as file:
         alias.write_fd(file.fileno())
     run(Verbs(daemon).authenticate(schema.AuthenticateArguments("node_b", str(key_file)), ignore))
-    assert daemon.claims == [(PEER, alias.public_key, ())]
+    assert daemon.claims == [(PEER, alias.public_key, (), ())]
 
 
 def test_a_key_file_that_cannot_be_read_is_told(tmp_path: Path):

@@ -333,9 +333,8 @@ class Node:
         """Somebody we serve sends from a new address: until it is proved, large answers cannot go there."""
         if self._requests.waits_for(event.peer, Challenge):
             return
-        self._requests.start(
-            event.peer, [event.path], Challenge(0, self._engine.rng.randbytes(NONCE_LEN)), now
-        )
+        challenge = Challenge(0, self._engine.rng.randbytes(NONCE_LEN))
+        self._requests.start(event.peer, [event.path], challenge, now, speculative=True)
 
     def _session_opened(self, event: SessionOpened, now: Instant) -> None:
         """As initiator, the answer in the RESP does what is to do."""

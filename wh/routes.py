@@ -86,7 +86,7 @@ class Routes:
             self._forget(self._direct)
         self._direct = path
         if path is not None and rtt > 0.0:
-            self._round_trips.setdefault(path, RttEstimator()).add_sample(rtt)
+            self._sample(path, rtt)
         self._switched(before, now)
 
     def add_channel(self, path: Path, now: Instant) -> None:
@@ -128,7 +128,7 @@ class Routes:
     def add_round_trip(self, path: Path, rtt: float) -> None:
         """A request on that path was answered after rtt seconds."""
         if path in self._ordered():
-            self._round_trips.setdefault(path, RttEstimator()).add_sample(rtt)
+            self._sample(path, rtt)
             self._tell()
 
     def set_mtu(self, path: Path, mtu: int) -> None:
@@ -171,6 +171,15 @@ class Routes:
         if self._overlap is not None:
             self._overlap.cancel()
             self._overlap = None
+
+    def _sample(self, path: Path, rtt: float) -> None:
+        """To be too impatient costs some duplicates, so little variation is assumed before any was seen."""
+        if path in self._round_trips:
+            self._round_trips[path].add_sample(rtt)
+            return
+        self._round_trips[path] = estimator = RttEstimator()
+        estimator.add_sample(rtt)
+        estimator.rttvar = rtt / 8
 
     def _forget(self, path: Path) -> None:
         self._round_trips.pop(path, None)

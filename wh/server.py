@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from wh.commands import Knock, Reply, Send
 from wh.discovery import Discovery
 from wh.engine import Engine
-from wh.events import Instant, Key, MessageReceived, Path
+from wh.events import PUNCH_SOCKETS_FROM, Instant, Key, MessageReceived, Path
 from wh.kademlia import Kademlia
 from wh.limits import RateLimit
 from wh.reachability import OwnReachability
@@ -83,6 +83,8 @@ class Server:
                 return  # an INIT carries only PING and FIND (docs/protocol.md section 2)
             case Put():
                 self._put(event, event.message, now)
+            case Challenge() if event.path.socket >= PUNCH_SOCKETS_FROM:
+                return  # a socket that comes and goes with a measurement: nobody shall move there
             case Challenge(request_id=request_id, nonce=nonce):
                 self._reply(event, Response(request_id, nonce))
             case Probe(request_id=request_id, attempt=attempt, number=number):

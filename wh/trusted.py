@@ -612,7 +612,7 @@ class TrustedPeer:
             now,
             on_answer=self._check_answered,
             on_failure=self._check_failed,
-            speculative=self._routes.first is not None,
+            speculative=True,
         )
 
     def _check_answered(self, answer: Answer, now: Instant) -> None:

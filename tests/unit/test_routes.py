@@ -74,7 +74,7 @@ def test_silence_is_one_and_a_half_round_trips_and_four_deviations_within_bounds
     scene.routes.set_direct(PATH, at(0), rtt=0.001)
     assert scene.routes.silence_s == SILENCE_MIN_S
     scene.routes.set_direct(OTHER_PATH, at(0), rtt=0.2)
-    assert scene.routes.silence_s == pytest.approx(1.5 * 0.2 + 4 * 0.1)
+    assert scene.routes.silence_s == pytest.approx(1.5 * 0.2 + 4 * 0.025)
     for _ in range(50):
         scene.routes.add_round_trip(OTHER_PATH, 0.2)
     assert scene.routes.silence_s == pytest.approx(0.3, abs=0.01)

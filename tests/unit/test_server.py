@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from wh.commands import Command, Knock, Reply, Send
 from wh.config.model import Network
-from wh.events import Key, LocalAddresses, MessageReceived, NetworkLoaded, Path, ReplyToken, SessionOpened
+from wh.events import PUNCH_SOCKETS_FROM, Key, LocalAddresses, MessageReceived, NetworkLoaded, Path, ReplyToken, SessionOpened
 from wh.node import Node
 from wh.wire.address import Address, pack
 from wh.wire.candidates import Candidate
@@ -110,6 +110,12 @@ def test_challenges_and_probes_are_returned_in_a_session_only(node: Node) -> Non
     assert answer(ask(node, Probe(4, 5, 6))) == ProbeAck(4, 5, 6)
     for message in (Challenge(3, b"12345678"), Probe(4, 5, 6), Put(1, b"", b"")):
         assert answer(ask(node, message, first_contact=True)) is None
+
+
+def test_nobody_is_led_to_a_socket_that_only_measures(node: Node) -> None:
+    passing = Path(PUNCH_SOCKETS_FROM, PATH.remote)
+    assert answer(ask(node, Challenge(3, b"12345678"), path=passing)) is None
+    assert isinstance(answer(ask(node, Ping(7, 0, 0, bytes(8)), path=passing)), Pong)
 
 
 def test_find_names_the_nearest_servers_and_not_the_one_who_asks(node: Node) -> None:

@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 
 from wh.commands import Command, Knock, Reply, Send
 from wh.config.model import Network
-from wh.events import PUNCH_SOCKETS_FROM, Key, LocalAddresses, MessageReceived, NetworkLoaded, Path, ReplyToken, SessionOpened
+from wh.events import (
+    PUNCH_SOCKETS_FROM,
+    Key,
+    LocalAddresses,
+    MessageReceived,
+    NetworkLoaded,
+    Path,
+    ReplyToken,
+    SessionOpened,
+)
 from wh.node import Node
 from wh.wire.address import Address, pack
 from wh.wire.candidates import Candidate

@@ -15,6 +15,7 @@ from wh.timers import Timer
 from wh.wire.address import Address
 from wh.wire.fields import NONCE_LEN
 from wh.wire.messages import (
+    Capability,
     Close,
     CloseReason,
     Open,
@@ -236,7 +237,9 @@ class RelayLink:
             return
         self._heard_at = now.monotonic
         before, self._observed = self._observed, answer.message.observed
-        if before is not None and before != self._observed:
+        moved = before is not None and before != self._observed
+        withdrawn = self.reserved and not answer.message.capabilities & Capability.RELAY
+        if moved or withdrawn:
             self.announce(now)
 
     def watch(self, now: Instant) -> None:

@@ -55,7 +55,8 @@ class Opening:
 
 class RelayService:
     """is_server: whether others can reach us: else we take nobody new. A client is where its last RESERVE or
-    OPEN came from; a stranger also where its session moved to."""
+    OPEN came from: that its session is proved elsewhere says nothing, it may have sockets and paths for other
+    purposes."""
 
     def __init__(self, engine: Engine, requests: Requests, is_server: Callable[[], bool]) -> None:
         self._engine = engine
@@ -131,12 +132,6 @@ class RelayService:
         if waiting is not None and waiting.path == path:
             del self._waiting[key]
             self._answer(waiting, now)
-            return
-        place = self._tables.path_of(key)
-        if place is None or key in self._members:  # a member may have more than one path, for itself
-            return
-        if not path.channel and path.socket == place.socket:
-            self._move(key, path)
 
     def _answer(self, event: MessageReceived, now: Instant) -> None:
         match event.message:

@@ -62,6 +62,7 @@ class FakeServer:
     address: Address
     observed: Address = SEEN_AT
     silent: bool = False
+    capabilities: int = 3
     reserve: Callable[[int], Reserved] = lambda request: Reserved(request, RelayStatus.OK, 3600)
     open_status: int = RelayStatus.OK
     legs: dict[Key, int] = field(default_factory=dict)  # peer -> our leg
@@ -74,7 +75,7 @@ class FakeServer:
             case _ if self.silent:
                 return None
             case Ping(request_id=request, nonce=nonce):
-                return Pong(request, self.observed, 3, 0, 0, nonce)
+                return Pong(request, self.observed, self.capabilities, 0, 0, nonce)
             case Reserve(request_id=request):
                 return self.reserve(request)
             case Open(request_id=request, peer=peer) if self.open_status == RelayStatus.OK:
@@ -418,6 +419,21 @@ def test_a_new_mapping_that_a_pong_shows_is_told_to_the_relay(scene: Scene) -> N
     assert server.asked(Reserve) == before + 1
     scene.wait(100)
     assert server.asked(Reserve) == before + 1
+
+
+def test_a_relay_that_relays_no_more_is_asked_and_replaced(scene: Scene) -> None:
+    server = scene.server(0)
+    server.capabilities = int(Capability.SERVER)
+    server.reserve = lambda request: Reserved(request, RelayStatus.REFUSED)
+    scene.wait(20)
+    assert relay_key(0) not in scene.held()
+    assert len(scene.held()) == 3
+
+
+def test_a_relay_that_is_not_sure_of_itself_keeps_whom_it_has(scene: Scene) -> None:
+    scene.server(0).capabilities = 0
+    scene.wait(60)
+    assert relay_key(0) in scene.held()
 
 
 def test_addresses_of_ours_that_change_are_told_to_all_relays(scene: Scene) -> None:

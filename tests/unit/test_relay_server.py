@@ -438,33 +438,25 @@ def moves(commands: list[Command]) -> set[tuple[int, Path]]:
 NEW_PATH = Path(0, pack("198.51.100.77", 4000))
 
 
-def test_a_stranger_is_followed_where_its_session_moves(relay: Relay) -> None:
-    relay.reserve(B, PATH_B)
-    _, leg = relay.channel(A, PATH_A, B)
-    _, other_leg = relay.channel(C, PATH_C, B)
-    relay.be(B, NEW_PATH)
-    assert moves(relay.settle()) == {(leg, NEW_PATH), (other_leg, NEW_PATH)}
-    _, commands = relay.open(stranger(50), network_path(50), B)
+@pytest.mark.parametrize(("opener", "target"), [(A, B), tuple(MEMBERS)])
+def test_a_client_is_followed_to_where_it_reserves(relay: Relay, opener: Key, target: Key) -> None:
+    relay.reserve(target, PATH_B)
+    _, leg = relay.channel(opener, PATH_A, target)
+    _, other_leg = relay.channel(C, PATH_C, target)
+    relay.be(target, NEW_PATH)
+    commands = relay.hear(target, Reserve(5, 3600), NEW_PATH)
+    assert moves(commands) == {(leg, NEW_PATH), (other_leg, NEW_PATH)}
+    _, commands = relay.open(stranger(50), network_path(50), target)
     (order,) = [command for command in commands if isinstance(command, OpenRelay)]
     assert order.target == NEW_PATH
 
 
-@pytest.mark.parametrize("elsewhere", [NEW_PATH._replace(channel=3), NEW_PATH._replace(socket=1)])
-def test_another_way_to_the_client_is_no_move(relay: Relay, elsewhere: Path) -> None:
+def test_another_way_to_the_client_is_no_move(relay: Relay) -> None:
+    """It measures its NAT with a second socket, say."""
     relay.reserve(B, PATH_B)
     relay.channel(A, PATH_A, B)
-    relay.be(B, elsewhere)
+    relay.be(B, NEW_PATH)
     assert moves(relay.settle()) == set()
-
-
-def test_a_member_is_followed_only_where_it_says(relay: Relay) -> None:
-    """It may have more than one path to us, for itself."""
-    one, other = MEMBERS
-    relay.reserve(other, PATH_B)
-    _, leg = relay.channel(one, PATH_A, other)
-    relay.be(other, NEW_PATH)
-    assert moves(relay.settle()) == set()
-    assert moves(relay.hear(other, Reserve(5, 3600), NEW_PATH)) == {(leg, NEW_PATH)}
 
 
 def test_an_opener_says_where_it_is_by_opening_again(relay: Relay) -> None:

@@ -1,0 +1,99 @@
+"""Pairs behind NATs that nothing gets through, on real daemons: what they say to each other is relayed."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import pairwise
+
+import pytest
+
+from faults import kill
+from internet import Internet
+from labnet import Lab, wait_until
+from nodes import Node, PublicNodes, members_file
+from pinging import RunningPing
+
+DELAY_S = 0.01
+
+
+@dataclass
+class Pair:
+    publics: PublicNodes
+    a: Node
+    b: Node
+
+    def relays_of(self, node: Node) -> list[str]:
+        return [relay["public_key"] for relay in node.inspect()["relays"]]
+
+    def relay_in_use(self) -> Node:
+        key = self.a.peer(self.b)["relay"]
+        return next(node for node in self.publics.nodes if node.key == key)
+
+    def channels(self) -> int:
+        """At all public nodes that run."""
+        count = 0
+        for node in self.publics.nodes:
+            with suppress(OSError):
+                count += node.inspect()["relayed"]["channels"]
+        return count
+
+    def reserved(self, count: int) -> bool:
+        return all(len(self.relays_of(node)) >= count for node in (self.a, self.b))
+
+
+@pytest.fixture
+def pair(lab: Lab) -> Pair:
+    """Both behind random NATs, and three public nodes."""
+    internet = Internet(lab, delay_s=DELAY_S)
+    publics = PublicNodes(internet)
+    a, b = (Node(internet.site(name, "random").host, name) for name in ("a", "b"))
+    publics.up()
+    for node in (a, b):
+        node.up(members_file(publics, (a, b)))
+    pair = Pair(publics, a, b)
+    wait_until(lambda: pair.reserved(3), 30, "both hold three reservations")
+    return pair
+
+
+def test_a_pair_is_relayed(pair: Pair) -> None:
+    pair.a.host.run(["ping", "-4", "-c3", "-i0.3", "-W5", "b"])
+    assert pair.a.state(pair.b) in ("relayed", "punching")
+    assert pair.a.peer(pair.b)["relay"] in pair.relays_of(pair.b)
+    served = [node.inspect()["relayed"] for node in pair.publics.nodes]
+    assert sum(each["reservations"] for each in served) >= 6
+    assert sum(each["channels"] for each in served) >= 1
+
+
+def test_a_relay_that_dies_costs_less_than_two_seconds(pair: Pair) -> None:
+    """With the other channel already there; the machine may be busy."""
+    ping = RunningPing(pair.a.host, "b", per_second=100)
+    wait_until(lambda: pair.channels() >= 2, 10, "two channels are open")
+    for _ in range(2):
+        dead = pair.relay_in_use()
+        kill(dead.host)
+        ping.wait_for_answers(50)
+        assert pair.relay_in_use() is not dead
+        pair.publics.up_again(dead)
+        wait_until(lambda: pair.reserved(3), 60, "there are three relays again")
+        wait_until(lambda: pair.channels() >= 2, 60, "two channels are open again")
+    assert longest_gap(ping.stop()) < 2 * 100
+
+
+def test_an_operator_who_wants_no_more_relaying_is_left_alone(pair: Pair) -> None:
+    ping = RunningPing(pair.a.host, "b", per_second=20)
+    first = pair.relay_in_use()
+    first.reload("\n".join(["name public", "relay off", *pair.publics.boot_lines(), ""]))
+    wait_until(
+        lambda: first.key not in pair.relays_of(pair.a) + pair.relays_of(pair.b), 60, "it relays for nobody"
+    )
+    assert first.inspect()["relayed"] == {"offered": False, "reservations": 0, "channels": 0}
+    ping.wait_for_answers(20)
+    assert pair.relay_in_use() is not first
+
+
+def longest_gap(output: str) -> int:
+    """Packets in a row without an answer."""
+    answered = sorted(int(number) for number in re.findall(r"icmp_seq=(\d+) ttl", output))
+    return max(later - earlier for earlier, later in pairwise(answered)) - 1

@@ -71,10 +71,16 @@ class Membership:
     async def bind(self, alias: Key, claimant: Key) -> AuthStatus:
         """Give the alias's place to the claimant, for good. Another daemon with the same file may have been
         first: then the file says so."""
+
+        def claimed(text: str) -> str:
+            """Noted before it is written, where it can be written at all."""
+            changed = claim_alias(text, alias, claimant)
+            self._claims.add(alias, claimant)
+            return changed
+
         async with self._changing:
             try:
-                await asyncio.to_thread(self._claims.add, alias, claimant)
-                await self._change(lambda text: claim_alias(text, alias, claimant))
+                await self._change(claimed)
             except ConfigError as error:
                 if error.code != Code.UNKNOWN_PEER:
                     log.error("the claim of %s failed: %s", encode_key(alias), error)

@@ -3,24 +3,38 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import os
+import stat
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 from fake_daemon import INVITATION, OWN_KEY, PEER_KEY, PLACE, FakeDaemon
 from test_cli import NETWORK, Wh
 
-from wh.config.model import PeerKind
-from wh.config.parser import parse
+from wh.config.model import Network, PeerKind
+from wh.config.parser import load, parse
 from wh.config.writer import render
-from wh.errors import Code, InvitationError
+from wh.errors import Code, InvitationError, IpcError
+from wh.ipc import schema
+from wh.ipc.schema import Ready
 from wh.trust.invitation import Flag, Invitation, encode
 from wh.wire.address import pack
-from whcore.keys import SecretKey, decode_key, encode_key_wg
+from whcore.keys import SecretKey, decode_key, encode_key_wg, workbit
+from whtools import launcher
 from whtools.commands.join import network_of, waiting_room
-from whtools.outcome import EXIT_BAD_CONFIG, EXIT_BAD_INVITATION, EXIT_NO_DAEMON, EXIT_OK, EXIT_USAGE
+from whtools.launcher import Launch
+from whtools.outcome import (
+    EXIT_BAD_CONFIG,
+    EXIT_BAD_INVITATION,
+    EXIT_FAILED,
+    EXIT_NO_DAEMON,
+    EXIT_OK,
+    EXIT_USAGE,
+)
 
 SERVER, OWN = decode_key(PEER_KEY), decode_key(OWN_KEY)
 BOOT = bytes([9]) + bytes(31)
@@ -161,6 +175,110 @@ def test_nothing_is_overwritten(wh: Wh) -> None:
     assert wh("join", INVITATION, "config", "./net") == EXIT_BAD_CONFIG
     assert "exists" in wh.err
     assert not Path("net.sk").exists()
+
+
+# join: the whole way, with daemons that only answer
+
+
+class Launches:
+    """Stands in for whtools.launcher.run_in_background. networks: what each daemon was given."""
+
+    def __init__(self, claim_error: IpcError | None = None) -> None:
+        self.networks: list[Network] = []
+        self.keys: list[bytes] = []
+        self._claim_error = claim_error
+        self._running: list[FakeDaemon] = []
+
+    def run(self, launch: Launch, log: Path) -> Ready:
+        self.networks.append(parse(os.read(launch.config_fd, 1 << 16).decode()))
+        self.keys.append(SecretKey.read_fd(launch.key_fd).public_key)
+        handlers = {} if self._claim_error is None else {"claim": self._refuse}
+        self._running.append(FakeDaemon(launch.interface, handlers))
+        self._running[-1].__enter__()
+        address = "10.0.42.4" if self.networks[-1].subnet else None
+        return Ready(launch.interface, bool(address), "k", address, 4242, ["no IPv6 here"] * bool(address))
+
+    async def _refuse(self, arguments: Any, progress: Any) -> schema.Authenticated:
+        assert self._claim_error is not None
+        raise self._claim_error
+
+    def close(self) -> None:
+        for daemon in self._running:
+            daemon.__exit__()
+
+
+@pytest.fixture
+def launch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Launches]]:
+    made: list[Launches] = []
+
+    def replace_launcher(claim_error: IpcError | None = None) -> Launches:
+        made.append(Launches(claim_error))
+        monkeypatch.setattr(launcher, "run_in_background", made[-1].run)
+        return made[-1]
+
+    yield replace_launcher
+    for each in made:
+        each.close()
+
+
+def test_join_claims_in_a_waiting_room_and_then_goes_in(wh: Wh, launch: Callable[..., Launches]) -> None:
+    launches = launch()
+    assert wh("join", encode(INVITED), "config", "made", "interface", "wh5") == EXIT_OK
+    waiting, inside = launches.networks
+    assert (waiting.subnet, str(inside.subnet)) == (None, "10.0.42.0/24")
+    assert launches.keys[0] == launches.keys[1]
+    assert workbit(launches.keys[0], b"family") >= INVITED.workbit
+    assert load("made") == inside
+    assert inside == network_of(INVITED, PLACE, launches.keys[0])
+    with Path("made.sk").open() as file:
+        assert SecretKey.read_fd(file.fileno()).public_key == launches.keys[0]
+    assert stat.S_IMODE(Path("made").stat().st_mode) == 0o600
+    assert stat.S_IMODE(Path("made.sk").stat().st_mode) == 0o600
+    assert wh.out.splitlines() == [
+        "interface wh5, network home, address 10.0.42.4, port 4242",
+        "you are guest, 10.0.42.4",
+        "check words: acid barn cactus (node_b shows the same)",
+    ]
+    assert "no IPv6 here" in wh.err
+
+
+def test_join_tells_all_in_json(wh: Wh, launch: Callable[..., Launches]) -> None:
+    launch()
+    assert wh("join", encode(INVITED), "config", "made", "interface", "wh5", "json") == EXIT_OK
+    told = json.loads(wh.out)
+    assert told["ready"]["interface"] == "wh5"
+    assert told["place"]["check_words"] == ["acid", "barn", "cactus"]
+
+
+def test_a_claim_that_was_refused_leaves_nothing(wh: Wh, launch: Callable[..., Launches]) -> None:
+    launch(IpcError("used", code=Code.INVITATION_USED, hint="ask"))
+    assert wh("join", encode(INVITED), "config", "made", "interface", "wh5") == EXIT_BAD_INVITATION
+    assert "WH146" in wh.err
+    assert not Path("made").exists()
+    assert not Path("made.sk").exists()
+    assert wh("show", "interfaces") == EXIT_OK
+    assert wh.out == ""
+
+
+def test_a_claim_that_had_no_answer_keeps_the_key_for_another(
+    wh: Wh, launch: Callable[..., Launches]
+) -> None:
+    launches = launch(IpcError("silence", code=Code.NO_ANSWER))
+    assert wh("join", encode(INVITED), "config", "made", "interface", "wh5") == EXIT_FAILED
+    assert "private-key made.sk" in wh.err
+    assert not Path("made").exists()
+    again = launch()
+    assert wh("join", encode(INVITED), "config", "made", "interface", "wh5") == EXIT_OK
+    assert again.keys[0] == launches.keys[0]
+
+
+def test_a_key_that_was_there_before_is_never_removed(wh: Wh, launch: Callable[..., Launches]) -> None:
+    launch(IpcError("used", code=Code.INVITATION_USED))
+    with Path("made.sk").open("wb") as file:
+        SecretKey.generate().write_fd(file.fileno())
+    Path("made.sk").chmod(0o600)
+    assert wh("join", encode(INVITED), "config", "made", "interface", "wh5") == EXIT_BAD_INVITATION
+    assert Path("made.sk").exists()
 
 
 # join: the files

@@ -12,7 +12,21 @@ from hypothesis import strategies as st
 from wh.wire import codec
 from wh.wire.address import pack
 from wh.wire.errors import BadMessage
-from wh.wire.messages import Contact, Dialback, Find, Message, Nodes, Ping, Pong, Probe, Put, PutAck
+from wh.wire.messages import (
+    Auth,
+    Authed,
+    Contact,
+    Dialback,
+    Find,
+    Message,
+    Nodes,
+    Ping,
+    Pong,
+    Probe,
+    Put,
+    PutAck,
+    Subnet,
+)
 
 KNOWN_TYPES = {message.__struct_config__.tag for message in get_args(Message)}
 
@@ -28,6 +42,8 @@ keys = st.binary(min_size=31, max_size=31).map(
     lambda head: head + b"\x01"
 )  # below p; low order has odds of 2**-248
 addresses = st.builds(pack, st.ip_addresses(v=4, network="198.51.100.0/24"), uint(1, 0xFFFF))
+hostnames = st.from_regex(r"([A-Za-z0-9_][A-Za-z0-9_-]{0,62})?", fullmatch=True)
+overlay_addresses = st.lists(st.ip_addresses().map(lambda ip: ip.packed), max_size=4).map(tuple)
 messages = st.one_of(
     st.builds(Ping, uint(0, 2**32 - 1), uint(0, 255), uint(0, 65535), nonces, uint(0, 65535)),
     st.builds(Pong, uint(0, 2**32 - 1), addresses, uint(0, 65535), uint(0, 255), uint(0, 2**64 - 1), nonces),
@@ -41,6 +57,18 @@ messages = st.one_of(
     ),
     st.builds(Put, uint(0, 2**32 - 1), st.binary(max_size=16), st.binary(max_size=512)),
     st.builds(PutAck, uint(0, 2**32 - 1), uint(0, 255), uint(0, 2**64 - 1), uint(0, 65535)),
+    st.builds(Auth, uint(0, 2**32 - 1), keys, st.binary(min_size=32, max_size=32)),
+    st.builds(
+        Authed,
+        uint(0, 2**32 - 1),
+        keys,
+        uint(0, 255),
+        hostnames,
+        overlay_addresses,
+        st.none() | st.builds(Subnet, st.binary(min_size=16, max_size=16), uint(0, 128)),
+        hostnames,
+        overlay_addresses,
+    ),
     st.builds(Dialback, uint(0, 2**32 - 1), addresses, nonces),
     st.builds(Probe, uint(0, 2**32 - 1), uint(0, 2**32 - 1), uint(0, 2**32 - 1), st.binary(max_size=1024)),
 )
@@ -130,3 +158,24 @@ def test_other_messages_with_an_unusable_address_are_malformed():
 def test_loopback_is_usable_where_the_caller_says_so():
     pong = Pong(1, pack("127.0.0.1", 1), 0, 0, 0)
     assert codec.decode_untrusted(codec.encode(pong), allow_loopback=True) == pong
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"name": "a b"},
+        {"name": "-x"},
+        {"name": "x\n"},
+        {"name": "x" * 64},
+        {"server_name": "a.b"},
+        {"addresses": (bytes(5),)},
+        {"addresses": (bytes(4),) * 5},
+        {"server_addresses": (bytes(15),)},
+        {"subnet": Subnet(bytes(4), 33)},
+        {"subnet": Subnet(bytes(16), 129)},
+        {"subnet": Subnet(bytes(8), 1)},
+    ],
+)
+def test_a_place_that_no_host_can_have_is_refused(changes):
+    with pytest.raises(BadMessage):
+        codec.decode_untrusted(msgspec.msgpack.encode(msgspec.structs.replace(Authed(1, KEY, 0), **changes)))

@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
 
 from wh.errors import Code, InvitationError, SystemSetupError, UsageError
 from wh.ipc.schema import Authenticated
@@ -59,10 +58,3 @@ def describe_place(place: Authenticated) -> Iterator[str]:
     yield f"you are {who}{f', {addresses}' if addresses else ''}"
     server = printable(place.server_name or place.public_key)
     yield f"check words: {' '.join(map(printable, place.check_words))} ({server} shows the same)"
-
-
-def print_qr(text: str, stream: TextIO) -> None:
-    """In capitals, which a QR code holds in fewer squares."""
-    import segno
-
-    segno.make(text.upper(), error="l").terminal(out=stream, compact=True)

@@ -11,7 +11,6 @@ import msgspec
 from wh.ipc import client, schema
 from whtools.application import command
 from whtools.interfaces import the_only_one
-from whtools.membership import print_qr
 from whtools.parameters import Duration, Interface
 from whtools.terminal import printable
 
@@ -36,7 +35,9 @@ def invite(name: str, interface: str | None, expires: int | None, qr: bool, as_j
         click.echo(printable(invited.invitation))
         print(f"wh: {describe(invited)}", file=sys.stderr)
     if qr:
-        print_qr(invited.invitation, sys.stderr if as_json else sys.stdout)
+        from whtools.qr import as_text
+
+        click.echo(as_text(invited.invitation), err=as_json)
 
 
 def describe(invited: schema.Invited) -> str:

@@ -32,6 +32,7 @@ from whtools.private_key import read_key_file, to_descriptor
 
 CLAIM_TIMEOUT_S = 30.0
 DIRECTORY = Path("/etc/wirehub")
+REFUSALS = (Code.INVITATION_USED, Code.INVITATION_EXPIRED, Code.INVITATION_REFUSED)
 
 
 @command("join")
@@ -84,7 +85,8 @@ def join(
         hosts=not no_hosts,
         ephemeral=False,
     )
-    place = claim(launch, secret, text, invited)
+    with key_if_needed(key_path, new=new):
+        place = claim(launch, secret, text, invited)
     network = network_of(invited, place, secret.public_key)
     write_file(config_path, render(network), 0o600)
     ready = start(launch, secret, network)
@@ -150,6 +152,21 @@ def write_key(path: Path, secret: SecretKey) -> None:
     """Before the claim: whoever has claimed with a key must still have it after a crash."""
     with _new_file(path, 0o600) as descriptor:
         secret.write_fd(descriptor)
+
+
+@contextlib.contextmanager
+def key_if_needed(path: Path, *, new: bool) -> Iterator[None]:
+    """A claim that was refused needs no key. Any other that failed may have been heard: the same key makes
+    the next one no second use."""
+    try:
+        yield
+    except IpcError as error:
+        refused = error.code in REFUSALS
+        if new and refused:
+            path.unlink(missing_ok=True)
+        if new and not refused:
+            print_warning(f"the key {path} is kept", hint=f"join again with: private-key {path}")
+        raise
 
 
 def write_file(path: Path, text: str, mode: int) -> None:

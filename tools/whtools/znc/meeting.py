@@ -96,7 +96,7 @@ def _print_invitation(host: Host, settings: Settings, reporter: Reporter) -> Non
         reporter.event("", "run 0nc on the other machine, with this:")
     reporter.plain("invitation", text, text=text, expires=int(time.time() + settings.expires_s))
     if settings.qr and not reporter.as_json:
-        from whtools.znc.qr import as_text
+        from whtools.qr import as_text
 
         reporter.plain("qr", as_text(text))
 

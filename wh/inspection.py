@@ -137,6 +137,7 @@ def _peer(
         relay=encode_key(path.relay) if path and path.relay else None,
         mtu=(path.mtu or None) if path else None,
         why_relayed=(path.why_relayed or None) if path else None,
+        expires_unix=peer.expires if peer else None,
         check_words=list((now.check_words(key) if peer and peer.trusted else None) or ()),
     )
 

@@ -87,7 +87,8 @@ class TrustedPeers:
         visit = Visit(key, endpoints, self._path_to, self._end_visit)
         self._visits.append(visit)
         self._update(now)
-        self._by_key[key].path_wanted(now)
+        if key in self._by_key:  # not our own
+            self._by_key[key].path_wanted(now)
         if relays:
             self._relays.open(key, [Relay(relay, address, 0) for relay, address in relays], now)
         return visit

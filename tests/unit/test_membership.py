@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Coroutine
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from wh.claim_log import ClaimLog
 from wh.config.model import Network
 from wh.config.parser import load, parse
 from wh.errors import Code, ConfigError, SystemSetupError
+from wh.events import Instant
+from wh.events import Path as NetworkPath
 from wh.membership import Membership
 from wh.status import CandidateStatus, ContactStatus, NodeStatus, Relayed, RelayStatus
+from wh.trust.alias import Aliases, Verdict
 from wh.trust.invitation import decode_untrusted, encode
 from wh.trust.words import check_words
 from wh.wire.address import pack
@@ -22,6 +29,7 @@ from wh.wire.messages import AuthStatus
 from whcore.keys import encode_key
 
 T = TypeVar("T")
+PROOF = b"p" * 32
 
 
 def key(number: int) -> bytes:
@@ -236,3 +244,88 @@ def test_a_node_does_not_revoke_itself_nor_whom_it_does_not_trust(scene: Scene):
         with pytest.raises(ConfigError):
             run(scene.membership.revoke(peer))
     assert scene.text == FILE
+
+
+# Crashes
+
+
+class Killed(BaseException):
+    """kill -9."""
+
+
+CRASHES = ("before it is noted", "before it is written", "before it is in force", "before it is answered")
+
+
+class Life:
+    """One run of a daemon, from its start to its death: what it heard, and what it answered."""
+
+    def __init__(self, path: Path) -> None:
+        self.node = FakeNode(path, path.read_text())
+        self.claims = ClaimLog(path.with_name("claims"))
+        self.membership = Membership(self.node, str(path), self.claims)
+        self.aliases = Aliases(OWN, lambda claimant, alias, proof: proof == PROOF)
+        self.aliases.set_network(self.node.network)
+        for alias, claimant in self.membership.former_claims():
+            self.aliases.remember(alias, claimant)
+
+    def hear(self, claimant: bytes, proof: bytes, crash: str | None, patch: pytest.MonkeyPatch) -> object:
+        """The answer to a claim, None for silence. Raises Killed."""
+        now = Instant(0.0, 0.0)
+        verdict = self.aliases.judge(claimant, ALIAS, proof, NetworkPath(0, pack("192.0.2.1", 1)), now)
+        if verdict is not Verdict.BIND:
+            return verdict if isinstance(verdict, AuthStatus) else None
+        with patch.context() as patched:
+            self._die_at(crash, patched)
+            status = run(self.membership.bind(ALIAS, claimant))
+        self.aliases.set_network(self.node.network)
+        self.aliases.bound(ALIAS, claimant, status)
+        if crash == "before it is answered":
+            raise Killed
+        return status
+
+    def _die_at(self, crash: str | None, patched: pytest.MonkeyPatch) -> None:
+        def die(*arguments: object) -> None:
+            raise Killed
+
+        if crash == "before it is noted":
+            patched.setattr(self.claims, "add", die)
+        elif crash == "before it is written":
+            patched.setattr(Path, "rename", die)
+        elif crash == "before it is in force":
+            patched.setattr(self.node, "reload", die)
+
+
+attempts = st.lists(
+    st.tuples(st.integers(0, 3), st.booleans(), st.none() | st.sampled_from(CRASHES)), max_size=8
+)
+
+
+@given(attempts)
+@settings(derandomize=True, deadline=None, max_examples=300)
+def test_whatever_is_killed_when_one_key_alone_is_ever_let_in(
+    claims: list[tuple[int, bool, str | None]],
+) -> None:
+    let_in: set[bytes] = set()
+    with TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)  # a process dies here, not the power
+        path = Path(directory) / "net"
+        path.write_text(FILE)
+        life = Life(path)
+        for number, knows, crash in claims:
+            claimant = key(100 + number)
+            try:
+                answer = life.hear(claimant, PROOF if knows else bytes(32), crash, patch)
+            except Killed:
+                life = Life(path)
+                continue
+            if answer is AuthStatus.OK:
+                let_in.add(claimant)
+            if answer is AuthStatus.USED:
+                assert "alias guest" not in path.read_text()
+        assert len(let_in) <= 1
+        members = {peer.key for peer in load(path).peers if peer.trusted} - {OWN, ALIAS}
+        assert let_in <= members
+        assert len(members) <= 1
+        survivor = Life(path)
+        for claimant in members:  # who was let in, and perhaps never heard of it, may ask again
+            assert survivor.hear(claimant, PROOF, None, patch) is AuthStatus.OK

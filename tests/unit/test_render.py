@@ -47,6 +47,14 @@ def test_the_light_view_has_the_original_s_look() -> None:
         ({"state": "punching", "rtt_ms": None}, "  ◒  node_b: 10.0.42.3, at 192.0.2.9:7, punching"),
         ({"state": "idle", "endpoint": None, "rtt_ms": None}, "     node_b: 10.0.42.3"),
         ({"alias": True, "state": "idle", "endpoint": None, "rtt_ms": None}, "  ◌  node_b: 10.0.42.3"),
+        (
+            {"alias": True, "state": "idle", "endpoint": None, "rtt_ms": None, "expires_unix": 1_003_785},
+            "  ◌  node_b: 10.0.42.3, open for 1 min",
+        ),
+        (
+            {"alias": True, "state": "idle", "endpoint": None, "rtt_ms": None, "expires_unix": 1_003_725},
+            "  ◌  node_b: 10.0.42.3, expired",
+        ),
         ({"hostname": None, "address": None, "rtt_ms": None}, f"  ●  {PEER_KEY[:10]}: at 192.0.2.9:7"),
         (
             {"endpoint": None, "rtt_ms": None, "last_handshake_unix": 1_003_720.0, "received_bytes": 1536},
@@ -152,3 +160,9 @@ def test_sizes(size: int, text: str) -> None:
 )
 def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_check_words_are_part_of_everything() -> None:
+    status = with_peer(check_words=["acid", "barn", "cactus"])
+    assert "check words acid barn cactus" in rendered(status, everything=True)
+    assert "acid" not in rendered(status)

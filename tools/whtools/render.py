@@ -107,6 +107,9 @@ class Renderer:
     def _facts(self, peer: PeerInfo) -> Iterator[str]:
         if peer.address:
             yield printable(peer.address)
+        if peer.expires_unix is not None:
+            left_s = peer.expires_unix - self._now_unix
+            yield f"open for {duration(left_s)}" if left_s > 0 else "expired"
         if peer.relay:
             yield f"relayed by {printable(peer.relay[:KEY_PREFIX_LEN])} at {printable(peer.endpoint or '')}"
         elif peer.endpoint:

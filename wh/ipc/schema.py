@@ -109,7 +109,7 @@ class Nothing(msgspec.Struct):
 
 class PeerInfo(msgspec.Struct):
     """A peer of the network file, or one that a path exists to. check_words: of one that came in by an alias
-    of ours."""
+    of ours. expires_unix: of an alias, when it can be claimed no more."""
 
     public_key: str
     hostname: str | None
@@ -130,6 +130,7 @@ class PeerInfo(msgspec.Struct):
     """Largest IP datagram of the path, in bytes, as measured; None where it is not known."""
     why_relayed: str | None = None
     check_words: list[str] = []
+    expires_unix: int | None = None
 
 
 class Contact(msgspec.Struct):

@@ -19,10 +19,17 @@ class MappedPorts:
 
     def __init__(self) -> None:
         self._ports: dict[int, tuple[int, ...]] = {4: (), 6: ()}
+        self._tcp: dict[tuple[int, int], int] = {}  # family and port of ours -> port outside
         self._asked: dict[Address, tuple[int, float]] = {}  # address -> how often a KNOCK was asked for, when
 
     def set(self, mappings: Iterable[PortMapping]) -> bool:
         """Whether the UDP ports are others than before."""
+        mappings = tuple(mappings)
+        self._tcp = {
+            (4 if is_v4(each.external) else 6, each.internal_port): port_of(each.external)
+            for each in mappings
+            if each.transport == "tcp"
+        }
         before = self._ports
         udp = [mapping.external for mapping in mappings if mapping.transport == "udp"]
         self._ports = {
@@ -47,6 +54,10 @@ class MappedPorts:
 
     def has(self, address: Address) -> bool:
         return port_of(address) in self._ports[4 if is_v4(address) else 6]
+
+    def outer_tcp_port(self, port: int, family: int) -> int:
+        """Where others reach a TCP port of ours, as far as gateways map it; nobody can prove it."""
+        return self._tcp.get((family, port), port)
 
     def next_target(self, targets: Iterable[Address], now: float) -> Address | None:
         """Of these the one that a KNOCK was asked for the fewest times, then the longest ago; counts as

@@ -132,6 +132,10 @@ class OwnReachability:
         """Where a KNOCK came through a gateway's mapping."""
         return tuple(address for address in self._mapped_addresses() if address in self._proofs)
 
+    def outer_tcp_port(self, port: int, asker: Address) -> int:
+        """What to tell a node at that address of a TCP port that we listen on."""
+        return self._mapped.outer_tcp_port(port, 4 if is_v4(asker) else 6)
+
     @property
     def hairpinning(self) -> bool | None:
         """Whether our NAT sends back what we send to ourselves from outside; None: not known."""

@@ -255,10 +255,11 @@ class RunningNode:
         return Parts(host, links, datapath, sessions, node, runner, mapper, proofs, sockets.numbers())
 
     def _make_mapper(self, seed: bytes, runner: Runner) -> PortMapper:
+        tcp_port = self._network.listen_tcp
         mapper = PortMapper(
             host_gateways,
             lambda mappings: runner.dispatch(MappingsChanged(mappings)),
-            [("udp", self._listen_port)],
+            [("udp", self._listen_port), *([("tcp", tcp_port)] if tcp_port is not None else [])],
             seed=seed,
             rng=random.SystemRandom(),
         )

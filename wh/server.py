@@ -106,7 +106,7 @@ class Server:
             0,
             self._record_sequence(),
             ping.nonce,
-            self.tcp_port,
+            self._reachability.outer_tcp_port(self.tcp_port, event.path.remote),
         )
         self._reply(event, pong)
         self._discovery.greet(event.peer, event.path, ping.capabilities, now)

@@ -166,6 +166,14 @@ def test_mappings_of_tcp_ports_say_nothing_about_udp(world: World) -> None:
     assert {wish.port for wish in world.wishes} == {0}
 
 
+def test_others_are_told_the_tcp_port_that_a_gateway_maps() -> None:
+    ports = MappedPorts()
+    assert ports.outer_tcp_port(443, 4) == 443
+    ports.set([PortMapping("tcp", 443, pack("203.0.113.5", 8443)), PortMapping("udp", 443, MAPPED)])
+    assert (ports.outer_tcp_port(443, 4), ports.outer_tcp_port(443, 6)) == (8443, 443)
+    assert ports.outer_tcp_port(80, 4) == 80
+
+
 def test_declared_nodes_have_their_mappings_tried_too() -> None:
     world = World("nat")
     world.handle(MappingsChanged((MAPPING,)))

@@ -91,13 +91,15 @@ def test_pcp_is_asked_and_upnp_looked_for_at_once() -> None:
     assert set(world.open) == {PCP, IGD}
 
 
-def test_the_port_that_is_asked_for_is_never_our_own() -> None:
+def test_the_udp_port_that_is_asked_for_is_never_our_own() -> None:
     for port in (1, 80, 4000, 55_535, 55_536, 65_535):
-        suggested = suggestion(pack("192.168.1.2", port))
+        wanted = Wanted("udp", pack("192.168.1.2", port))
+        suggested = suggestion(wanted)
         assert port_of(suggested) != port
+        assert port_of(suggestion(wanted._replace(transport="tcp"))) == port
         assert 0 < port_of(suggested) <= 65_535
         assert ip_of(suggested).is_unspecified
-    assert suggestion(PINHOLE.internal) == PINHOLE.internal
+    assert suggestion(PINHOLE) == PINHOLE.internal
 
 
 def test_nat_pmp_comes_after_pcp_and_then_nothing_for_a_minute() -> None:

@@ -283,7 +283,7 @@ class PortMappings:
         if track.protocol is Protocol.IGD and not track.found:
             self._commands.append(Look(track.ticket, track.protocol, track.wanted))
         else:
-            suggested = track.last_external or suggestion(track.wanted.internal)
+            suggested = track.last_external or suggestion(track.wanted)
             self._commands.append(Map(track.ticket, track.protocol, track.wanted, suggested))
 
     def _yield(self, rival: _Track | None) -> None:
@@ -315,13 +315,14 @@ class PortMappings:
                 self._commands.append(Check(*which))
 
 
-def suggestion(internal: Address) -> Address:
-    """Never our own port, for IPv4: a NAT that preserves ports gives it to what we send too, and then a KNOCK
-    from somebody that we write to proves nothing. A pinhole has no other address than ours."""
-    if not is_v4(internal):
-        return internal
-    port = port_of(internal)
-    port += PORT_DISTANCE if port + PORT_DISTANCE <= 0xFFFF else -PORT_DISTANCE
+def suggestion(wanted: Wanted) -> Address:
+    """Never our own UDP port, for IPv4: a NAT that preserves ports gives it to what we send too, and then a
+    KNOCK from somebody that we write to proves nothing. A pinhole has no other address than ours."""
+    if not is_v4(wanted.internal):
+        return wanted.internal
+    port = port_of(wanted.internal)
+    if wanted.transport == "udp":
+        port += PORT_DISTANCE if port + PORT_DISTANCE <= 0xFFFF else -PORT_DISTANCE
     return bytes(10) + b"\xff\xff" + bytes(4) + port.to_bytes(2, "big")
 
 

@@ -19,6 +19,7 @@ from wh.requests import Answer, Requests
 from wh.search import SearchCallbacks
 from wh.searches import Searches
 from wh.timers import Timer
+from wh.wire.address import is_v4
 from wh.wire.fields import NONCE_LEN
 from wh.wire.messages import Capability, Contact, Ping, PingWant, Pong
 
@@ -137,6 +138,8 @@ class Discovery:
         table = self._kademlia.table
         known = table.get(offered.key)
         was_alive = known is not None and not known.dead
+        if known is not None and was_alive and is_v4(known.address) != is_v4(offered.address):
+            offered = Contact(offered.key, known.address, offered.flags)  # it has both, and one is enough
         added = table.add(offered, now.monotonic)
         contact = table.get(offered.key)
         if contact is not None:

@@ -112,6 +112,7 @@ class Node:
             engine, self._requests, self._kademlia, Mode(mode), self._reachability_changed
         )
         self._endpoints = FileEndpoints(engine, self._endpoints_changed)
+        self._reachability.file_addresses_of = self._endpoints.addresses_of
         self._discovery = Discovery(
             engine,
             self._requests,

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable
 from enum import StrEnum
 
+from wh.dht.contacts import TrackedContact
 from wh.engine import Engine
 from wh.events import Instant, Key, KnockReceived, PortMapping
 from wh.hairpin import Hairpin
@@ -74,6 +75,7 @@ class OwnReachability:
         self.bootstrap = False  # the network file calls us one
         self.relays = False  # the operator lets us relay
         self.file_addresses: tuple[Address, ...] = ()  # our own endpoint, as the network file says
+        self.file_addresses_of: Callable[[Key], tuple[Address, ...]] = lambda key: ()  # of others
         self.file_servers: frozenset[Key] = frozenset()  # its bootstraps
         self._engine = engine
         self._requests = requests
@@ -346,13 +348,20 @@ class OwnReachability:
 
     def witnesses(self, family: int) -> list[tuple[Key, Address]]:
         """Up to four live servers, in different networks, in random order."""
-        contacts = [
-            each for each in self._kademlia.table if not each.dead and is_v4(each.address) == (family == 4)
+        found = [
+            (contact.key, address)
+            for contact in self._kademlia.table
+            if not contact.dead and (address := self._address_of(contact, family)) is not None
         ]
         chosen: dict[bytes, tuple[Key, Address]] = {}
-        for contact in self._engine.rng.sample(contacts, len(contacts)):
-            chosen.setdefault(network_of(contact.address), (contact.key, contact.address))
+        for key, address in self._engine.rng.sample(found, len(found)):
+            chosen.setdefault(network_of(address), (key, address))
         return list(chosen.values())[:WITNESSES_MAX]
+
+    def _address_of(self, contact: TrackedContact, family: int) -> Address | None:
+        """A table has one address a server; the network file may know another of the other family."""
+        known = (contact.address, *self.file_addresses_of(contact.key))
+        return next((address for address in known if is_v4(address) == (family == 4)), None)
 
     def _ask(self, key: Key, address: Address, now: Instant) -> None:
         path = self._engine.addressing.path_to(address)

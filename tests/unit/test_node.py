@@ -16,6 +16,7 @@ from wh.events import (
     LocalAddresses,
     LookupRequested,
     MessageReceived,
+    NameResolved,
     NetworkLoaded,
     Path,
     PathWanted,
@@ -27,7 +28,8 @@ from wh.events import (
 )
 from wh.inquiries import INQUIRIES_MAX
 from wh.node import Node
-from wh.wire.messages import Leaving, Ping
+from wh.wire.address import pack
+from wh.wire.messages import Capability, Leaving, Ping, Pong
 
 BOOT_KEY = bytes(31) + b"\x07"
 BOOT_PATH = Path(0, OTHER_ADDRESS)
@@ -180,3 +182,26 @@ def test_mode_and_file_say_who_is_a_server(mode: str, kind: PeerKind, server: bo
     assert [each.confirmed for each in snapshot.candidates] == [server]
     assert snapshot.peers == ()
     assert not snapshot.joined
+
+
+def test_a_bootstrap_with_two_families_says_how_it_sees_us_in_both() -> None:
+    node = make_node()
+    v4, v6 = pack("198.51.100.9", 62096), pack("2001:db8::9", 62096)
+    boot = Peer(PeerKind.BOOT, BOOT_KEY, endpoint=Endpoint("boot.example"))
+    seen = {4: pack("203.0.113.7", 1234), 6: pack("2001:db8:7::7", 62096)}
+    node.handle(LocalAddresses(((0, 4), (1, 6)), (pack("192.168.1.2", 62096), seen[6])), at(0))
+    node.handle(NetworkLoaded(Network(peers=(boot,))), at(0))
+    commands = node.handle(NameResolved("boot.example", 62096, (v6, v4)), at(0))
+    node.handle(SessionOpened(BOOT_KEY, Path(1, v6), False), at(0))
+    for seconds in (0.1, 0.5, 1.2, 1.5, 2.0):
+        for command in commands:
+            if isinstance(command, Send) and isinstance(command.message, Ping):
+                version = 6 if command.path.remote == v6 else 4
+                pong = Pong(
+                    command.message.request_id, seen[version], Capability.SERVER, 0, 0, command.message.nonce
+                )
+                token = ReplyToken(BOOT_KEY, command.path, None)
+                node.handle(MessageReceived(BOOT_KEY, command.path, pong, token, False, 1000), at(seconds))
+        commands = node.tick(at(seconds))
+    assert [each.observed for each in node.surroundings().behaviours] == [(seen[4],), (seen[6],)]
+    assert [contact.endpoint for contact in node.snapshot().contacts] == [v6]

@@ -91,7 +91,7 @@ class OwnReachability:
         self._hairpin = Hairpin(engine)
         self._second = SecondSocket(engine, requests, self._measured)
         self._silence = UdpSilence()
-        self._unknocked: set[Key] = set()  # servers whose dial-back never arrived
+        self._unknocked: dict[int, set[Key]] = {4: set(), 6: set()}  # servers whose dial-back never arrived
         self._timer: Timer | None = None
         self._checked_at = float("-inf")
         requests.answer_listeners.append(self._answered)
@@ -136,7 +136,7 @@ class OwnReachability:
 
     def outer_tcp_port(self, port: int, asker: Address) -> int:
         """What to tell a node at that address of a TCP port that we listen on."""
-        return self._mapped.outer_tcp_port(port, 4 if is_v4(asker) else 6)
+        return self._mapped.outer_tcp_port(port, _family(asker))
 
     @property
     def hairpinning(self) -> bool | None:
@@ -189,7 +189,8 @@ class OwnReachability:
     def _filtering(self, observed: Collection[Address]) -> Filtering:
         if any(address in self._proofs for address in observed):
             return Filtering.ENDPOINT_INDEPENDENT
-        filtered = len(self._unknocked) >= ANSWERS_WANTED
+        families = {_family(address) for address in observed}
+        filtered = any(len(self._unknocked[family]) >= ANSWERS_WANTED for family in families)
         return Filtering.ADDRESS_DEPENDENT if filtered else Filtering.UNKNOWN
 
     def __str__(self) -> str:
@@ -204,7 +205,8 @@ class OwnReachability:
         self._proofs.clear()
         self._second.clear()
         self._silence.restart()
-        self._unknocked.clear()
+        for unknocked in self._unknocked.values():
+            unknocked.clear()
         self._mapped.restart()
         self._hairpin.restart()
         self._changed(now)
@@ -247,7 +249,7 @@ class OwnReachability:
         if address is None:
             return
         if address in self._observed():
-            self._unknocked.clear()
+            self._unknocked[_family(address)].clear()
         if not self._proves(event.source, address, now):
             return
         if len(self._proofs) < PROOFS_MAX or address in self._proofs:
@@ -277,16 +279,16 @@ class OwnReachability:
         if not self._engine.addressing.is_acceptable_as_own(pong.observed):
             return
         before = self.behaviours()
-        family = 4 if is_v4(pong.observed) else 6
+        family = _family(pong.observed)
         moved = self._observations[family].add(path.remote, pong.observed, now.monotonic)
         if moved:
             still = {*self._mapped.addresses([pong.observed])}
             self._proofs = {
                 address: at
                 for address, at in self._proofs.items()
-                if is_v4(address) != (family == 4) or address in still
+                if _family(address) != family or address in still
             }
-            self._unknocked.clear()
+            self._unknocked[family].clear()
             if self._port_use(family).mapping not in ENDPOINT_DEPENDENT:
                 self.check_soon(now)
         self._compare(family, now)
@@ -361,7 +363,7 @@ class OwnReachability:
     def _address_of(self, contact: TrackedContact, family: int) -> Address | None:
         """A table has one address a server; the network file may know another of the other family."""
         known = (contact.address, *self.file_addresses_of(contact.key))
-        return next((address for address in known if is_v4(address) == (family == 4)), None)
+        return next((address for address in known if _family(address) == family), None)
 
     def _ask(self, key: Key, address: Address, now: Instant) -> None:
         path = self._engine.addressing.path_to(address)
@@ -413,9 +415,10 @@ class OwnReachability:
         """A server has asked a third node: what does not arrive, our NAT has kept out."""
 
         def judge(then: Instant) -> None:
-            if self._expected.get(nonce) == observed and len(self._unknocked) < ANSWERS_WANTED:
+            unknocked = self._unknocked[_family(observed)]
+            if self._expected.get(nonce) == observed and len(unknocked) < ANSWERS_WANTED:
                 before = self.behaviours()
-                self._unknocked.add(key)
+                unknocked.add(key)
                 if self.behaviours() != before:
                     self._changed(then)
 
@@ -425,3 +428,7 @@ class OwnReachability:
         """Mapped addresses first: they are the likelier ones."""
         mapped = self._mapped.addresses([observed])
         return [*mapped, observed] if self.mode is Mode.UNKNOWN and observed not in mapped else mapped
+
+
+def _family(address: Address) -> int:
+    return 4 if is_v4(address) else 6

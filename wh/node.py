@@ -14,6 +14,7 @@ from wh.discovery import Discovery
 from wh.endpoints import FileEndpoints
 from wh.engine import Engine
 from wh.events import (
+    PUNCH_SOCKETS_FROM,
     AliasBound,
     AliasesClaimed,
     ClaimRequested,
@@ -76,10 +77,12 @@ from wh.trusted import TrustedPeer
 from wh.trusted_peers import TrustedPeers
 from wh.wire.candidates import Candidate, CandidateFlag
 from wh.wire.fields import NONCE_LEN
-from wh.wire.messages import Auth, Capability, Challenge, Find, Leaving, Ping
+from wh.wire.messages import ANSWERS, Auth, Capability, Challenge, Find, Leaving, Ping
 from wh.wire.records import RecordFlag, Sign, Verify
 
 RELAYS_TOLD_MAX = 16
+
+LATE_ANSWERS = tuple(ANSWERS.values())
 
 
 class Node:
@@ -306,20 +309,17 @@ class Node:
             if self._punching.is_running(event.peer):
                 self._trusted.punching(event.peer, now)
             return
-        if trusted is not None:
-            trusted.heard(event, now)
-        elif self._is_elsewhere(event, peer, now):
-            self._challenge(event, now)
+        if _says_where_the_sender_is(event):
+            if trusted is not None:
+                trusted.heard(event, now)
+            elif not event.first_contact and not peer.is_validated(event.path, now):
+                self._challenge(event, now)
+        elif isinstance(event.message, Challenge):
+            return  # to a socket that is no way to us
         if isinstance(event.message, Auth):
             self._authentication.claimed(event, event.message, now)
         elif not self._relaying.handle(event, now):
             self._server.handle(event, now)
-
-    def _is_elsewhere(self, event: MessageReceived, peer: Peer, now: Instant) -> bool:
-        """Whether a message in a session shows that the peer may have moved. What comes to a socket that we
-        only measure with shows nothing."""
-        known = event.first_contact or peer.is_validated(event.path, now)
-        return not known and self._engine.addressing.is_main_socket(event.path.socket)
 
     def _left(self, event: MessageReceived, trusted: TrustedPeer | None, now: Instant) -> None:
         self._discovery.left(event.peer)
@@ -573,6 +573,12 @@ class Node:
             elif isinstance(command, Knock):
                 self._reachability.wrote_to(command.to, now)
         return commands
+
+
+def _says_where_the_sender_is(event: MessageReceived) -> bool:
+    """An answer that comes too late went the way of our own request; and what comes to a socket of ours that
+    only measures or punches is no sign that anything moved."""
+    return event.path.socket < PUNCH_SOCKETS_FROM and not isinstance(event.message, LATE_ANSWERS)
 
 
 def _milliseconds(seconds: float | None) -> float | None:

@@ -225,7 +225,8 @@ class Attempt:
 
     def _go(self, now: Instant) -> None:
         """GO takes half a round trip to the peer: both sides start together, but for the head start."""
-        _, head_start_s, ours = punch.ROUNDS[self.round]
+        plan = punch.ROUNDS[self.round]
+        head_start_s, ours = plan.head_start_s, plan.by_offerer
         delay_ms = round(1000 * head_start_s) if ours else 0
         self._engine.emit(Send(self.peer, self.channel, Go(0, self.number, self.round, delay_ms)))
         half = (self._round_trip_s if self._round_trip_s is not None else INITIAL_ROUND_TRIP_S) / 2
@@ -308,7 +309,9 @@ class Attempt:
         for number, at_s in enumerate(punch.SHOTS_AT_S[1:], 1):
             self._call_at(now.monotonic + at_s, partial(self._shoot, number, 0))
         if not self._start_search(now):
-            self._call_at(now.monotonic + punch.ROUND_S, self._round_over)
+            several = self._tactic is Tactic.ROUNDS
+            lasts_s = punch.ROUNDS[self.round].lasts_s if several else punch.SINGLE_ROUND_S
+            self._call_at(now.monotonic + lasts_s, self._round_over)
 
     def _aim(self) -> None:
         """Predicted ports come first and in order: each takes the next port of a sequential NAT of ours,

@@ -136,7 +136,7 @@ def test_the_next_rounds_find_what_the_first_one_could_not() -> None:
     reflexive = {host.nat.mappings[host.address] for host in (pair.a, pair.b) if host.nat is not None}
     pair.network.dropped_if = lambda source, target: {source, target} <= reflexive
     assert pair.run()
-    assert 3.5 < pair.took < 4.5
+    assert 0.7 < pair.took < 1.3
     assert all(host.node.found[0][1].socket >= 1 << 16 for host in (pair.a, pair.b))
 
 
@@ -154,7 +154,7 @@ def test_an_attempt_that_fails_ends_on_both_sides_within_the_time_of_its_rounds(
     blocked = {b"\xcb\x01", b"\xcb\x02"}
     pair.network.dropped_if = lambda source, target: {source[12:14], target[12:14]} == blocked
     assert not pair.run()
-    assert pair.network.now.monotonic - pair.begun < 15
+    assert pair.network.now.monotonic - pair.begun < 10
     assert pair.open_sockets() == 0
     assert pair.a.node.punching.why_not(pair.b.key) == "no PROBE was answered"
 

@@ -19,23 +19,27 @@ mail would not let us in by the same pair of addresses any more."""
 
 class Round(NamedTuple):
     """opener_ttl: hop limit of the first shot. head_start_s: by how much one side begins before the other,
-    where relays and clocks leave it late. by_offerer: that side."""
+    where relays and clocks leave it late. by_offerer: that side. lasts_s: shots that would come later are
+    not made; what is answered later still counts."""
 
     opener_ttl: int
     head_start_s: float
     by_offerer: bool
+    lasts_s: float
 
 
 ROUNDS = (
-    Round(OPENER_TTL, 0.0, True),
-    Round(2, 0.025, False),  # dies behind our own router, for whose NAT is near the peer's
-    Round(3, 0.025, True),  # behind two
+    Round(OPENER_TTL, 0.0, True, 0.7),
+    Round(2, 0.025, False, 1.0),  # dies behind our own router, for whose NAT is near the peer's
+    Round(3, 0.025, True, 3.5),  # behind two
 )
+"""What spoils a mapping for the first round spoils it for good, and so fresh sockets come soon."""
 
 SHOTS_AT_S = (0.0, 0.03, 0.08, 0.18, 0.38, 0.78, 1.58, 3.0)
 """Into the round. All but the first have the system's hop limit."""
 
-ROUND_S = 3.5
+SINGLE_ROUND_S = 3.5
+"""Where there is only one."""
 
 PROBES_PER_IP_MAX = 24
 """Unvalidated, an attempt: three rounds of one candidate."""

@@ -199,8 +199,12 @@ class PathFinder:
         )
 
     def _candidate_answered(self, answer: Answer, now: Instant) -> None:
-        """The path works for us; a PROBE in the new session shows the peer the same."""
+        """The path works for us; a PROBE in the new session shows the peer the same. Where the INIT went
+        through a channel too, and arrived there first, no address has answered."""
         self._attempt = None
+        if answer.path.channel:
+            self._attempt_failed(now)
+            return
         number = int.from_bytes(self._engine.rng.randbytes(4), "little")
         self._probe = self._requests.start(
             self._key,

@@ -287,10 +287,14 @@ def _pad_to(message: Message) -> int:
 
 
 def _proven_path(request: Request, answered_from: Path) -> Path | None:
-    """On which path the request must have arrived: the one that the answer came on, or its only one."""
+    """On which path the request must have arrived: the one that the answer came on, or its only one, where
+    the answer may come from another address of the node. An INIT goes on other paths than its request too."""
     if answered_from in request.tried:
         return answered_from
-    return next(iter(request.tried)) if len(request.tried) == 1 else None
+    only = next(iter(request.tried)) if len(request.tried) == 1 else None
+    if only is None or (only.socket, only.channel) != (answered_from.socket, answered_from.channel):
+        return None
+    return only
 
 
 def _answers(request: Message, answer: Message) -> bool:

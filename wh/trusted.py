@@ -618,7 +618,7 @@ class TrustedPeer:
     def _check_answered(self, answer: Answer, now: Instant) -> None:
         """What hole punching opened is not ours before its socket is adopted."""
         self._check = None
-        if answer.path.socket >= PUNCH_SOCKETS_FROM:
+        if answer.path.channel or answer.path.socket >= PUNCH_SOCKETS_FROM:
             return
         if self.state in HAVING_PATH:
             self._proved(answer.path, now, answer.rtt)

@@ -283,9 +283,8 @@ class SimNode:
         if path.socket == TCP:
             other, name = self.links.get(path.remote, (None, b""))
             if other is not None:
-                self.network.call_later(
-                    self.network.latency_s, lambda: other._receive(Path(TCP, name), datagram)
-                )
+                arrived = partial(other._receive, Path(TCP, name), replace(datagram, channel=path.channel))
+                self.network.call_later(self.network.latency_s, arrived)
             return other is not None
         source = self.sockets.get(path.socket)
         if source is None:

@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 
+from simnat import Nat
 from simnet import SimNetwork
 from simnode import SimNode, network_file
 from wh.config.model import Network
-from wh.events import TCP, NetworkLoaded, Path, PingRequested
+from wh.events import TCP, NetworkLoaded, Path, PathWanted, PingRequested
 from wh.wire.address import pack
 
 TCP_PORT = 8443
@@ -188,3 +189,51 @@ def test_a_user_can_ping_over_tcp() -> None:
     world.network.run(2)
     assert world.member.notifications[-1].final
     assert "error" not in world.member.notifications[-1].body
+
+
+# With relays
+
+
+class Relayed:
+    """Two public nodes that relay and listen on TCP; a member without UDP and one behind a NAT."""
+
+    def __init__(self, seed: int, *, both_blocked: bool = False) -> None:
+        self.network = SimNetwork(seed)
+        self.boots = [SimNode(self.network, pack(f"192.{i}.2.1", 62096)) for i in range(2)]
+        self.blocked = SimNode(self.network, pack("203.0.113.7", 62096))
+        self.other = SimNode(self.network, pack("10.1.2.3", 62096), nat=Nat("198.51.100.9"))
+        self.blocking = {self.blocked.address[:16]}
+        if both_blocked:
+            self.blocking.add(pack("198.51.100.9", 0)[:16])
+        self.network.dropped_if = lambda source, target: bool(
+            self.blocking.intersection((source[:16], target[:16]))
+        )
+        public = network_file(self.boots, [])
+        self.config = network_file(self.boots, [self.blocked, self.other])
+        for boot in self.boots:
+            boot.listen_tcp(443)
+            boot.start(replace(public, listen_tcp=443))
+        self.network.run(2)
+        for member in (self.blocked, self.other):
+            member.start(self.config)
+
+    def want(self) -> None:
+        self.blocked.handle(PathWanted(self.other.key))
+
+    def connected(self) -> bool:
+        return self.blocked.has_path(self.other) and self.other.has_path(self.blocked)
+
+
+@pytest.mark.parametrize("both_blocked", [False, True])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_member_without_udp_is_reached_through_relays(seed: int, both_blocked: bool) -> None:
+    world = Relayed(seed, both_blocked=both_blocked)
+    world.network.run(8)
+    world.want()
+    world.network.run_until(world.connected, 5)
+    path = world.blocked.data_paths[world.other.key]
+    assert path is not None and path.socket == TCP and path.channel
+    world.network.run(20)
+    for node, other in ((world.blocked, world.other), (world.other, world.blocked)):
+        (peer,) = (peer for peer in node.node.snapshot().peers if peer.key == other.key)
+        assert peer.state in ("relayed", "punching")

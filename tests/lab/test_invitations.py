@@ -69,6 +69,23 @@ def test_a_server_behind_a_nat_is_claimed_at_through_a_relay(running: Tutorial) 
     assert answers_within(guest, "node_b", 10)
 
 
+def test_nothing_shows_an_invitation_that_is_being_used(running: Tutorial) -> None:
+    """Neither the arguments of wh join, while it waits for a server that is down, nor its daemon."""
+    invitation = invite(running.node_a, "guest")
+    running.down(running.node_a)
+    guest = make_guest(running)
+    process = guest.popen(
+        ["wh", "join", invitation, "config", "./config", "interface", INTERFACE],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    wait_until(lambda: guest.run(["wh", "show", "interfaces"]).stdout, 20, "the daemon waits")
+    for pid in guest.pids():
+        for name in ("cmdline", "environ"):
+            assert invitation.encode() not in Path(f"/proc/{pid}/{name}").read_bytes()
+    process.send_signal(signal.SIGINT)
+
+
 def test_an_invitation_is_used_once_but_who_used_it_may_again(running: Tutorial) -> None:
     invitation = invite(running.node_a, "guest")
     first, second = make_guest(running), make_guest(running, "late", last=21)
@@ -224,7 +241,7 @@ def test_a_thousand_wrong_claims_a_second_keep_nobody_out(running: Tutorial) -> 
     assert report["sent"] >= 7000
     assert report["ok"] == 0
     assert len(pings) == 3
-    assert max(ping["rtt_ms"] for ping in pings) < 500
+    assert max(ping["rtt_ms"] for ping in pings) < 1000
     assert answers_within(guest, "node_a", 5)
     assert share < 0.6
 

@@ -155,6 +155,12 @@ def test_invitations_that_let_nobody_in_are_told_apart(
     assert not Path("made.sk").exists()
 
 
+def test_no_daemon_inherits_the_invitation(wh: Wh, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WH_INVITATION", encode(replace(INVITED, expiry=1)))
+    assert wh("join", "config", "./made") == EXIT_BAD_INVITATION
+    assert "WH_INVITATION" not in os.environ
+
+
 def test_an_invitation_must_come_from_somewhere(wh: Wh, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WH_INVITATION", raising=False)
     assert wh("join", "config", "./made") == EXIT_USAGE

@@ -11,6 +11,7 @@ from wh.errors import Code, InvitationError, SystemSetupError, UsageError
 from wh.ipc.schema import Authenticated
 from wh.trust.invitation import Invitation, decode_untrusted
 from whtools.terminal import printable
+from whtools.znc.secret_words import hide
 
 VARIABLE = "WH_INVITATION"
 FILE_LEN_MAX = 64 * 1024
@@ -18,16 +19,20 @@ FILE_LEN_MAX = 64 * 1024
 
 def read_invitation(word: str | None) -> tuple[str, Invitation]:
     """The text and what it says. word: the invitation itself, a file that holds it, `-` for standard input;
-    None: from the environment. Raises UsageError, SystemSetupError, InvitationError."""
+    None: from the environment, which loses it: no daemon shall inherit it. Raises UsageError,
+    SystemSetupError, InvitationError."""
     text = _text_of(word)
+    os.environ.pop(VARIABLE, None)
     try:
-        return text, decode_untrusted(text)
+        invited = decode_untrusted(text)
     except InvitationError as error:
         if text is word and "/" in text:
             raise InvitationError(
                 f"{word} is neither an invitation nor a file", code=error.code, hint=error.hint
             ) from None
         raise
+    hide(text)
+    return text, invited
 
 
 def _text_of(word: str | None) -> str:

@@ -32,7 +32,7 @@ OFFER = Schedule((0.5, 1.2), 2.5)
 """An ANSWER may have to wait until the peer has asked a server where its socket is seen."""
 
 FIRST_PING = Schedule((0.4, 1.0), 2.0)
-GO_PATIENCE_S = 1.0
+GO_PATIENCE_S = 0.5
 """GO may get lost; PROBEs of the peer, or this time after the ANSWER, are as good."""
 
 GO_DELAY_MAX_S = 2.0

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import time
+from typing import Any
 
 import pytest
 
 from internet import PORT_MAPPERS, Internet, Site
-from labnet import Lab, wait_until
+from labnet import Lab, Router, wait_until
 from miniupnpd import mappings, requests, start_miniupnpd, stop_miniupnpd
-from nodes import Node, PublicNodes, members_file
+from nodes import INTERFACE, Node, PublicNodes, members_file
 
 MAPPED_S = 10.0
 PROVED_S = 20.0
@@ -21,11 +23,11 @@ SHORT_LEASE_S = 12
 KINDS = pytest.mark.parametrize("kind", PORT_MAPPERS)
 
 
-def node_at(lab: Lab, kind: str) -> tuple[Site, Node, str]:
+def node_at(lab: Lab, kind: str, *, ipv6: bool = False) -> tuple[Site, Node, str]:
     """A site, its node, and the file to start it with; the public nodes run."""
     internet = Internet(lab)
     publics = PublicNodes(internet)
-    site = internet.site("site", kind)
+    site = internet.site("site", kind, ipv6=ipv6)
     node = Node(site.host, "node")
     publics.up()
     return site, node, members_file(publics, [node])
@@ -81,3 +83,50 @@ def test_router_without_any_mapper_delays_nothing(lab: Lab, kind: str) -> None:
     started = time.monotonic()
     node.down()
     assert time.monotonic() - started < WH_UP_LIMIT_S
+
+
+def netcheck(node: Node) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(node.host.run(["wh", "netcheck", INTERFACE, "json"]).stdout)
+    return found
+
+
+def held(node: Node) -> list[dict[str, Any]]:
+    return [each for each in netcheck(node)["port_mappings"] if each["state"] == "maps"]
+
+
+def pinholes(router: Router) -> list[str]:
+    """The rules by which miniupnpd lets IPv6 packets through."""
+    listing = router.run(["nft", "-n", "list", "chain", "inet", "filter", "miniupnpd"]).stdout
+    return [line.strip() for line in listing.splitlines() if "@nh,192,128" in line]
+
+
+def live_behind_a_link_local_gateway(site: Site) -> None:
+    """As router advertisements have it."""
+    listing = site.routers[-1].ip("-6", "-o", "address", "show", "dev", "lan", "scope", "link")
+    gateway = listing.split()[3].split("/")[0]
+    site.host.ip("-6", "route", "replace", "default", "via", gateway, "dev", "eth0")
+
+
+def test_pinhole_for_our_ipv6_address_is_opened_and_closed(lab: Lab) -> None:
+    site, node, file = node_at(lab, "nat-pmp", ipv6=True)
+    router = site.routers[0]
+    live_behind_a_link_local_gateway(site)
+    node.up(file)
+    wait_until(lambda: len(pinholes(router)) == 1, MAPPED_S, "the firewall is open for our address")
+    told = {each["version"]: each["external"] for each in held(node)}
+    assert told[6] == f"[{site.ipv6}]:{node.inspect()['listen_port']}"
+    assert told[4].startswith(site.public_ipv4)
+    node.down()
+    assert pinholes(router) == []
+
+
+@KINDS
+def test_netcheck_tells_what_the_router_does_and_whether_it_is_true(lab: Lab, kind: str) -> None:
+    _, node, file = node_at(lab, kind)
+    node.up(file)
+    wait_until(lambda: any(each["verified"] for each in held(node)), PROVED_S, "the mapping is proved")
+    (mapping,) = held(node)
+    assert mapping["protocol"] == {"nat-pmp": "PCP", "upnp": "UPnP IGD"}[kind]
+    assert mapping["external"] in node.inspect()["candidates"]
+    assert netcheck(node)["udp"] == "works"
+    assert "reached from outside" in node.host.run(["wh", "netcheck"]).stdout

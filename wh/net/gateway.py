@@ -50,13 +50,12 @@ async def exchange(gateway: Gateway, request: bytes, parse: Parse[Reply], *, por
 
     The socket lives as long as the question: what comes later, or without end, is the kernel's to drop."""
     loop = asyncio.get_running_loop()
-    try:
-        connected = _connect(gateway, port)
-    except OSError as error:
-        raise GatewaySilent(f"cannot be asked: {error.strerror}") from None
     answer: asyncio.Future[Reply] = loop.create_future()
     waiting = _Waiting(answer, parse)
-    transport, _ = await loop.create_datagram_endpoint(lambda: waiting, sock=connected)
+    try:
+        transport, _ = await loop.create_datagram_endpoint(lambda: waiting, sock=_connect(gateway, port))
+    except OSError as error:
+        raise GatewaySilent(f"cannot be asked: {error.strerror}") from None
     timers = [loop.call_later(after, transport.sendto, request) for after in SENDS_AT]
     try:
         async with asyncio.timeout(GIVE_UP_AFTER_S):

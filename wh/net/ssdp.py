@@ -73,12 +73,11 @@ async def find_gateway(gateway: Gateway, *, port: int = PORT) -> Found:
     assert isinstance(gateway.address, ipaddress.IPv4Address)
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[Found] = loop.create_future()
+    searching = _Searching(answer, gateway.address)
     try:
-        bound = _open_socket(gateway)
+        transport, _ = await loop.create_datagram_endpoint(lambda: searching, sock=_open_socket(gateway))
     except OSError as error:
         raise GatewaySilent(f"cannot be looked for: {error.strerror}") from None
-    searching = _Searching(answer, gateway.address)
-    transport, _ = await loop.create_datagram_endpoint(lambda: searching, sock=bound)
 
     def send() -> None:
         for target in TARGETS:

@@ -23,7 +23,7 @@ from wh.wire.records import Relay
 SETTLE_S = 3.0
 """How long after the start we may still turn out to be reachable, where no NAT is seen."""
 
-FILL_AGAIN_S = 30.0
+FILL_AGAIN_S = 10.0
 FILL_AGAIN_WITHOUT_S = 2.0
 """How often more relays are looked for, with some and without any."""
 
@@ -372,7 +372,8 @@ class RelayClient:
         """Servers that relay and where we hold nothing, at addresses that mean something to others."""
         addressing = self._engine.addressing
         for contact in self._kademlia.table:
-            if contact.dead or not contact.flags & Capability.RELAY:
+            silent = contact.dead and contact.key not in self._lost  # what we lost we try ourselves
+            if silent or not contact.flags & Capability.RELAY:
                 continue
             link = self._links.get(contact.key)
             busy = link is not None and (link.reserved or link.reserving)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
@@ -27,9 +28,9 @@ class Pair:
     def relays_of(self, node: Node) -> list[str]:
         return [relay["public_key"] for relay in node.inspect()["relays"]]
 
-    def relay_in_use(self) -> Node:
+    def relay_in_use(self) -> Node | None:
         key = self.a.peer(self.b)["relay"]
-        return next(node for node in self.publics.nodes if node.key == key)
+        return next((node for node in self.publics.nodes if node.key == key), None)
 
     def channels(self) -> int:
         """At all public nodes that run."""
@@ -43,18 +44,19 @@ class Pair:
         return all(len(self.relays_of(node)) >= count for node in (self.a, self.b))
 
 
-@pytest.fixture
-def pair(lab: Lab) -> Pair:
-    """Both behind random NATs, and three public nodes."""
-    internet = Internet(lab, delay_s=DELAY_S)
-    publics = PublicNodes(internet)
-    a, b = (Node(internet.site(name, "random").host, name) for name in ("a", "b"))
-    publics.up()
-    for node in (a, b):
-        node.up(members_file(publics, (a, b)))
-    pair = Pair(publics, a, b)
-    wait_until(lambda: pair.reserved(3), 30, "both hold three reservations")
-    return pair
+@pytest.fixture(scope="module")
+def pair() -> Iterator[Pair]:
+    """Both behind random NATs, and three public nodes. Each test leaves what the next needs."""
+    with Lab("relay", log=print) as lab:
+        internet = Internet(lab, delay_s=DELAY_S)
+        publics = PublicNodes(internet)
+        a, b = (Node(internet.site(name, "random").host, name) for name in ("a", "b"))
+        publics.up()
+        for node in (a, b):
+            node.up(members_file(publics, (a, b)))
+        pair = Pair(publics, a, b)
+        wait_until(lambda: pair.reserved(3), 30, "both hold three reservations")
+        yield pair
 
 
 def test_a_pair_is_relayed(pair: Pair) -> None:
@@ -71,10 +73,10 @@ def test_a_relay_that_dies_costs_less_than_two_seconds(pair: Pair) -> None:
     ping = RunningPing(pair.a.host, "b", per_second=100)
     wait_until(lambda: pair.channels() >= 2, 10, "two channels are open")
     for _ in range(2):
-        dead = pair.relay_in_use()
+        dead = wait_until(pair.relay_in_use, 10, "data is relayed")
         kill(dead.host)
         ping.wait_for_answers(50)
-        assert pair.relay_in_use() is not dead
+        wait_until(lambda dead=dead: pair.relay_in_use() is not dead, 10, "another relay is the first")
         pair.publics.up_again(dead)
         wait_until(lambda: pair.reserved(3), 60, "there are three relays again")
         wait_until(lambda: pair.channels() >= 2, 60, "two channels are open again")
@@ -83,14 +85,15 @@ def test_a_relay_that_dies_costs_less_than_two_seconds(pair: Pair) -> None:
 
 def test_an_operator_who_wants_no_more_relaying_is_left_alone(pair: Pair) -> None:
     ping = RunningPing(pair.a.host, "b", per_second=20)
-    first = pair.relay_in_use()
+    first = wait_until(pair.relay_in_use, 10, "data is relayed")
     first.reload("\n".join(["name public", "relay off", *pair.publics.boot_lines(), ""]))
     wait_until(
         lambda: first.key not in pair.relays_of(pair.a) + pair.relays_of(pair.b), 60, "it relays for nobody"
     )
     assert first.inspect()["relayed"] == {"offered": False, "reservations": 0, "channels": 0}
     ping.wait_for_answers(20)
-    assert pair.relay_in_use() is not first
+    assert wait_until(pair.relay_in_use, 10, "data is relayed elsewhere") is not first
+    ping.stop()
 
 
 def longest_gap(output: str) -> int:

@@ -251,6 +251,7 @@ def test_failures_make_pauses_longer() -> None:
         assert backoff.may_try("a", pause)
     backoff.succeeded("a")
     assert backoff.may_try("a", 0.0)
+    assert "a" not in backoff
     for number in range(2 * ENTRIES_MAX):
         backoff.failed(number, 0.0)
     assert len(backoff) == ENTRIES_MAX

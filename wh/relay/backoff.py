@@ -18,6 +18,10 @@ class Backoff:
     def __len__(self) -> int:
         return len(self._failures)
 
+    def __contains__(self, name: Hashable) -> bool:
+        """Whether it failed last time."""
+        return name in self._failures
+
     def failed(self, name: Hashable, now: float) -> None:
         """now: monotonic seconds."""
         count, _ = self._failures.pop(name, (0, now))

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from wh.nat.behavior import NatBehaviour
-from wh.nat.candidates import own_candidates
+from wh.nat.candidates import offered_candidates, own_candidates
 from wh.wire.address import Address, pack
 from wh.wire.candidates import MAX_CANDIDATES, Candidate, CandidateFlag, Filtering, Mapping
 
@@ -46,3 +46,19 @@ def test_there_are_at_most_as_many_as_a_record_takes() -> None:
     found = own_candidates(many, [], {many[-1]}, declared_direct=False)
     assert len(found) == MAX_CANDIDATES
     assert found[0] == Candidate(many[-1], CONFIRMED)
+
+
+def test_an_offer_names_proved_reflexive_and_local_addresses_in_that_order() -> None:
+    local = pack("192.168.1.2", 62096)
+    assert offered_candidates([OWN], [REFLEXIVE, OWN], [local, OWN]) == (
+        Candidate(OWN, CONFIRMED | CandidateFlag.REFLEXIVE),
+        Candidate(REFLEXIVE, CandidateFlag.REFLEXIVE),
+        Candidate(local, 0),
+    )
+
+
+def test_an_offer_names_at_most_eight() -> None:
+    many = [pack("192.168.1.2", port) for port in range(1, 30)]
+    found = offered_candidates([], [REFLEXIVE], many)
+    assert len(found) == MAX_CANDIDATES
+    assert found[0].address == REFLEXIVE

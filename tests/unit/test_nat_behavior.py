@@ -2,7 +2,14 @@ from __future__ import annotations
 
 import pytest
 
-from wh.nat.behavior import OBSERVATION_LIFETIME_S, WITNESSES_MAX, NatBehaviour, Observations
+from wh.nat.behavior import (
+    OBSERVATION_LIFETIME_S,
+    WITNESSES_MAX,
+    NatBehaviour,
+    Observations,
+    PortUse,
+    judge_fresh_socket,
+)
 from wh.wire.address import Address, pack
 from wh.wire.candidates import Filtering, Mapping
 
@@ -65,3 +72,28 @@ def test_the_text_names_mapping_and_filtering() -> None:
     behaviour = NatBehaviour(Mapping.ENDPOINT_INDEPENDENT, Filtering.UNKNOWN, (A,))
     expected = "IPv4: endpoint-independent mapping, seen as 203.0.113.9:4000, filtering unknown"
     assert str(behaviour) == expected
+
+
+@pytest.mark.parametrize(
+    ("ports", "expected"),
+    [
+        ((4000, 4001, 4002, 4003), PortUse(Mapping.SEQUENTIAL, 1)),
+        ((4004, 4000, 4002), PortUse(Mapping.SEQUENTIAL, 2)),
+        ((4000, 4001, 4003), PortUse(Mapping.SEQUENTIAL, 1)),
+        ((4000, 4003), PortUse(Mapping.SEQUENTIAL, 1)),
+        ((4000, 4016, 4032, 4048), PortUse(Mapping.SEQUENTIAL, 16)),
+        ((4000, 4017), PortUse(Mapping.RANDOM)),
+        (tuple(range(4000, 4112, 16)), PortUse(Mapping.SEQUENTIAL, 16)),
+        (tuple(range(4000, 4128, 16)), PortUse(Mapping.RANDOM)),
+        ((4000, 4000, 4000), PortUse(Mapping.ENDPOINT_INDEPENDENT)),
+        ((4000, 4000), PortUse(Mapping.UNKNOWN)),
+        ((4000,), PortUse(Mapping.RANDOM)),
+        ((), PortUse(Mapping.RANDOM)),
+    ],
+)
+def test_a_fresh_socket_tells_sequential_from_random(ports: tuple[int, ...], expected: PortUse) -> None:
+    assert judge_fresh_socket([pack("203.0.113.9", port) for port in ports]) == expected
+
+
+def test_with_several_public_addresses_no_port_can_be_predicted() -> None:
+    assert judge_fresh_socket([pack(f"203.0.113.{i}", 4000 + i) for i in range(4)]).mapping is Mapping.RANDOM

@@ -72,7 +72,11 @@ def test_each_family_says_what_is_known(family: FamilyCheck, told: str) -> None:
         ([MappingCheck("PCP", 4, GATEWAY, "refuses", trouble="not authorized")], "refuses: not authorized"),
         (
             [MappingCheck("UPnP IGD", 4, GATEWAY, "maps", "tcp", "192.0.2.1:1")],
-            "maps 192.0.2.1:1 (TCP), without end, not reached from outside so far",
+            "maps 192.0.2.1:1 (TCP), without end, not tried from outside",
+        ),
+        (
+            [MappingCheck("PCP", 6, "fe80::1", "maps", "udp", "[2001:db8::2]:1", 90.0)],
+            "lets in [2001:db8::2]:1 (UDP), for 1 min 30 s, not reached from outside so far",
         ),
     ],
 )

@@ -21,7 +21,8 @@ from wh.events import PortMapping
 from wh.nat import port_mapping
 from wh.nat.port_mapping import Protocol
 from wh.net import igd, ssdp
-from wh.net.gateway import PORT
+from wh.net.gateway import GIVE_UP_AFTER_S, PORT
+from wh.net.pcp import PcpClient
 from wh.net.port_mapper import CLOSE_S, Gateways, PortMapper
 from wh.net.rtnetlink import Gateway
 from wh.wire.address import pack
@@ -40,14 +41,12 @@ def own_address() -> str:
 class Mapper:
     """A mapper with what it told."""
 
-    def __init__(self, *addresses: str) -> None:
+    def __init__(self, *addresses: str, ports: Iterable[tuple[str, int]] = (("udp", 4000),)) -> None:
         """addresses: of the gateways that the host has, one after the other; the last one for good."""
         self.told: list[tuple[PortMapping, ...]] = []
         self._happened = asyncio.Event()
         self._gateways = list(addresses)
-        self.mapper = PortMapper(
-            self._find, self._on_change, [("udp", 4000)], seed=SEED, rng=random.Random(1)
-        )
+        self.mapper = PortMapper(self._find, self._on_change, ports, seed=SEED, rng=random.Random(1))
 
     def _find(self) -> Gateways:
         if not self._gateways:
@@ -95,7 +94,7 @@ def test_a_mapping_is_told_and_given_back_at_the_end() -> None:
             assert [(held.protocol, held.external) for held in report.held] == [
                 (Protocol.PCP, MAPPING.external)
             ]
-            assert await closing_time(it) < CLOSE_S / 2
+            assert await closing_time(it) < CLOSE_S
             assert lifetimes(gateway.requests) == [7200, 0]
 
     run(scenario())
@@ -108,7 +107,7 @@ def test_a_gateway_with_nat_pmp_only_is_mapped_within_a_moment() -> None:
         started = time.monotonic()
         async with serving(natpmp(), address, PORT), Mapper(address) as it:
             await it.wait_for(lambda: it.told == [(MAPPING,)])
-            assert time.monotonic() - started < 1
+            assert time.monotonic() - started < GIVE_UP_AFTER_S
             assert not it.mapper.report().outcomes[Protocol.PCP, 4].found
 
     run(scenario())
@@ -119,7 +118,7 @@ def test_without_a_gateway_nothing_is_asked_and_the_end_is_at_once() -> None:
         async with Mapper() as it:
             await asyncio.sleep(0)
             assert not it.mapper.report().searching
-            assert await closing_time(it) < 0.1
+            assert await closing_time(it) < CLOSE_S / 2
         assert it.told == []
 
     run(scenario())
@@ -131,7 +130,7 @@ def test_a_silent_gateway_holds_up_nobody() -> None:
     async def scenario() -> None:
         async with serving(silent, address, PORT), Mapper(address) as it:
             await it.wait_for(lambda: it.mapper.report().searching)
-            assert await closing_time(it) < 0.3
+            assert await closing_time(it) < CLOSE_S
         assert it.told == []
 
     run(scenario())
@@ -144,7 +143,7 @@ def test_a_gateway_that_falls_silent_cannot_hold_up_the_end() -> None:
         async with serving(pcp(), address, PORT) as gateway, Mapper(address) as it:
             await it.wait_for(lambda: bool(it.told))
             gateway.react = silent
-            assert await closing_time(it) < CLOSE_S + 0.3
+            assert await closing_time(it) < CLOSE_S + 1
 
     run(scenario())
 
@@ -210,7 +209,7 @@ def test_a_bad_upnp_gateway_does_not_disturb_pcp(behaviour: str, monkeypatch: py
         started = time.monotonic()
         async with serving(pcp(), address, PORT), Mapper(address) as it:
             await it.wait_for(lambda: it.told == [(MAPPING,)])
-            assert time.monotonic() - started < 1
+            assert time.monotonic() - started < GIVE_UP_AFTER_S
             await it.wait_for(lambda: not it.mapper.report().searching)
             assert it.told == [(MAPPING,)]
 
@@ -227,7 +226,7 @@ def test_upnp_maps_where_nothing_else_does(nothing_on_5351: bool) -> None:
         async with port, Mapper(address) as it:
             await it.wait_for(lambda: it.told == [(MAPPING,)])
             assert gateway.mappings[("UDP", 14000)][1] == 4000
-            assert await closing_time(it) < CLOSE_S + 0.3
+            assert await closing_time(it) < CLOSE_S + 1
             assert gateway.mappings == {}
 
     with fake_igd("good", address, ssdp.PORT) as gateway:
@@ -246,6 +245,34 @@ def test_endless_replies_are_not_listened_to() -> None:
             await it.wait_for(lambda: (Protocol.NAT_PMP, 4) in it.mapper.report().outcomes)
             assert it.told == []
             assert not it.mapper.report().outcomes[Protocol.PCP, 4].found
+
+    run(scenario())
+
+
+def test_a_failure_of_ours_is_logged_and_the_next_way_tried(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(PcpClient, "map", fail)
+    address = own_address()
+
+    async def scenario() -> None:
+        async with serving(natpmp(), address, PORT), Mapper(address) as it:
+            await it.wait_for(lambda: it.told == [(MAPPING,)])
+        assert "ZeroDivisionError" in caplog.text
+
+    run(scenario())
+
+
+def test_every_port_that_is_wanted_is_mapped() -> None:
+    address = own_address()
+
+    async def scenario() -> None:
+        async with serving(pcp(), address, PORT), Mapper(address, ports=[("udp", 4000), ("tcp", 443)]) as it:
+            await it.wait_for(lambda: bool(it.told) and len(it.told[-1]) == 2)
+            assert it.told[-1] == (MAPPING, PortMapping("tcp", 443, pack(EXTERNAL, 443)))
 
     run(scenario())
 

@@ -103,9 +103,12 @@ def _mapping(mapping: MappingCheck) -> str:
     external = printable(mapping.external or "")
     if mapping.state == "there":
         return f"     {way}: there, not needed; it says that it is {external}"
+    does = "maps" if mapping.version == 4 else "lets in"
     lease = "without end" if mapping.lease_s is None else f"for {duration(mapping.lease_s)}"
     verdict = "reached from outside" if mapping.verified else "not reached from outside so far"
-    return f"     {way}: maps {external} ({(mapping.transport or '').upper()}), {lease}, {verdict}"
+    if mapping.transport == "tcp":
+        verdict = "not tried from outside"
+    return f"     {way}: {does} {external} ({(mapping.transport or '').upper()}), {lease}, {verdict}"
 
 
 def _relays(relays: list[NearRelay]) -> Iterator[str]:

@@ -235,6 +235,9 @@ class PortMapper:
             policy.failed(command.ticket, "", time.monotonic())
         except Refused as refusal:
             policy.failed(command.ticket, str(refusal), time.monotonic(), retry_after_s=refusal.retry_after_s)
+        except Exception:  # ours: it must not keep this way from being tried again
+            log.exception("asking a gateway by %s failed", protocol)
+            policy.failed(command.ticket, "", time.monotonic())
 
     async def _withdraw(self, command: Command) -> None:
         assert isinstance(command, Unmap)

@@ -3,7 +3,7 @@
 The Python functions are for tests and small uses: they copy, and they take a key as bytes.
 """
 
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
 from whcore.errors cimport WH_E_AUTH, WH_E_LENGTH, WH_OK, raise_rc
 from whcore.sodium cimport (

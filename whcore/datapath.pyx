@@ -11,9 +11,9 @@ from libc.string cimport memcpy, memset
 from whcore.allowedips cimport allowedips_insert, allowedips_remove, allowedips_remove_peer
 from whcore.cookie cimport cookie_checker_init, cookie_keys, cookie_keys_init
 from whcore.device cimport (
-    COUNTERS, MAX_DATAGRAM, MAX_PACKET, MAX_SOCKETS, MAX_WORKERS, RETIRED_SOCKET, device_destroy, device_init, path_fill,
-    peer_add, peer_find, peer_heard, peer_remove, reclaim, record, retire_later, ring, ring_front, ring_pop, send_datagrams,
-    source_was_refused, wh_device, wh_path, wh_paths, wh_peer,
+    COUNTERS, MAX_DATAGRAM, MAX_PACKET, MAX_SOCKETS, MAX_WORKERS, RETIRED_SOCKET, device_destroy, device_init,
+    peer_add, peer_find, peer_remove, reclaim, record, retire_later, ring, ring_front, ring_pop, wh_device, wh_path,
+    wh_paths, wh_peer,
 )
 from whcore.device_control cimport (
     adopt_paths, change_keepalive, fill_place, forget_all_sources, lock_peer, new_paths, renew_tunnels, settle_allowed,
@@ -30,6 +30,8 @@ from whcore.kernel cimport (
     pthread_mutex_unlock, socklen_t, wh_exchange_u32, wh_now_ns, wh_store_u32,
 )
 from whcore.keys cimport SecretKey, secret_key_of
+from whcore.peer_paths cimport path_fill, peer_heard
+from whcore.sending cimport send_datagrams, source_was_refused
 from whcore.snapshot cimport allowed_by_slot, peer_snapshot, prefix_list, status_of, take_snapshot
 from whcore.sodium cimport sodium_free
 from whcore.udp cimport wh_source, wh_udp_prepare

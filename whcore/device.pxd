@@ -11,7 +11,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from whcore.allowedips cimport allowedips_table
 from whcore.arena cimport arena
 from whcore.cookie cimport cookie_checker, rate_limiter
-from whcore.forwarder cimport CHANNEL_HEADER_LEN, forward_table
+from whcore.forwarder cimport forward_table
 from whcore.kernel cimport pthread_mutex_t, pthread_t, sockaddr_storage, socklen_t
 from whcore.tunnel cimport keypair, local_identity, retired_keypairs, tunnel
 from whcore.udp cimport wh_source
@@ -256,48 +256,6 @@ cdef void retire_keypairs(wh_device* dev, retired_keypairs* old) noexcept nogil
 cdef void retire_later(wh_device* dev, int kind, void* item, int fd) noexcept nogil
 cdef void reclaim(wh_device* dev, bint all) noexcept nogil
 
-# Paths. path_fill: WH_OK, or WH_E_STATE where there is no such socket or it is of the other family. link: where a
-# link-local address is meant, else ignored.
-cdef int path_fill(const wh_device* dev, wh_path* path, int socket, const uint8_t* remote, uint32_t channel,
-                   uint32_t link) noexcept nogil
-cdef wh_paths* paths_of(const wh_path* path) noexcept nogil         # one path alone; NULL: out of memory
-cdef bint path_is(const wh_path* path, const wh_path* other) noexcept nogil     # to the same place over the same socket
-cdef void peer_set_paths(wh_device* dev, wh_peer* peer, wh_paths* paths) noexcept nogil
-# The same only while they are still what the caller copied them from: a worker's finding never undoes a decision.
-cdef void peer_amend_paths(wh_device* dev, wh_peer* peer, const wh_paths* before, wh_paths* after) noexcept nogil
-# The kernel refused our source address: send from wherever it likes from now on.
-cdef void peer_forget_source(wh_device* dev, wh_peer* peer) noexcept nogil
-# Silence is over.
-cdef void peer_heard(wh_peer* peer) noexcept nogil
-# Something authenticated came on this path: it ends silence unless it is the second of two that are watched; a plain
-# peer's becomes the one to send on, a managed peer's is reported where it is none of the peer's.
-cdef void peer_seen_on(wh_worker* w, wh_peer* peer, const wh_path* path, int64_t now) noexcept nogil
-# Whether something sent now goes out on the second path too (docs/protocol.md section 7, silence). wants_answer: from
-# now on the peer is expected to be heard.
-cdef bint peer_sends_twice(wh_device* dev, wh_peer* peer, const wh_paths* paths, bint wants_answer, int64_t now) noexcept nogil
-
-# Whether the second of two paths is kept for when the first is silent.
-cdef inline bint watches_silence(const wh_paths* paths) noexcept nogil:
-    return paths.n == 2 and paths.mode == PATHS_PRIMARY and paths.silence_ns != 0
-
 # Timers and handshakes.
 cdef void peer_check_at(wh_device* dev, wh_peer* peer, int64_t at) noexcept nogil
 cdef void peer_want_handshake(wh_device* dev, wh_peer* peer) noexcept nogil
-
-# Sending. plaintext: n bytes with HEADROOM before and 48 bytes of room after; returns bytes of the datagram, which
-# starts DATA_HEADER_LEN before plaintext.
-cdef size_t data_frame(const wh_device* dev, keypair* kp, uint64_t counter, uint8_t* plaintext, size_t n) noexcept nogil
-cdef size_t padded_len(const wh_device* dev, size_t n) noexcept nogil
-cdef void peer_stage(wh_worker* w, wh_peer* peer, const uint8_t* packet, size_t n, int64_t now) noexcept nogil
-cdef void peer_flush(wh_worker* w, wh_peer* peer, int64_t now) noexcept nogil
-cdef bint peer_send_keepalive(wh_worker* w, wh_peer* peer, int64_t now) noexcept nogil
-# One send as it is, without a channel header: one datagram, or with segment_len a run of such datagrams. hop_limit 0:
-# the host's own. Returns whether the kernel took it; errno says why not.
-cdef bint send_datagrams(const wh_device* dev, const wh_path* path, const uint8_t* data, size_t n, uint16_t segment_len,
-                         uint8_t ecn, uint8_t hop_limit) noexcept nogil
-# data: n bytes with CHANNEL_HEADER_LEN bytes of room before it. Returns as above.
-cdef bint send_on_path(wh_device* dev, const wh_path* path, uint8_t* data, size_t n, uint8_t ecn) noexcept nogil
-# The same to a peer: on the first path, and with `twice` on the second where there is one; from another source address
-# if the kernel refuses the one we had. Returns how many copies the kernel took.
-cdef int send_to_peer(wh_device* dev, wh_peer* peer, uint8_t* data, size_t n, uint8_t ecn, bint twice) noexcept nogil
-cdef bint source_was_refused(int error) noexcept nogil

@@ -6,19 +6,17 @@ from libc.string cimport memcpy
 
 from whcore.allowedips cimport allowedips_node, allowedips_take_retired
 from whcore.device cimport (
-    KEY_BUCKETS, MAX_DATAGRAM, MAX_PACKET, MAX_SOCKETS, RETIRED_ALLOWEDIPS, RETIRED_FORWARDS, index_release, path_fill,
-    peer_check_at, peer_find, peer_flush, peer_forget_source, peer_set_paths, reclaim, retire_keypairs, retire_later,
-    wh_device, wh_path, wh_paths, wh_peer,
+    KEY_BUCKETS, MAX_DATAGRAM, MAX_SOCKETS, RETIRED_ALLOWEDIPS, RETIRED_FORWARDS, index_release, peer_check_at,
+    peer_find, reclaim, retire_keypairs, retire_later, wh_device, wh_path, wh_paths, wh_peer,
 )
 from whcore.errors cimport WH_OK
-from whcore.forwarder cimport (
-    CHANNEL_FROM_RELAY, CHANNEL_HEADER_LEN, forward_place, forward_retired, forward_take_retired,
-)
-from whcore.ip_packet cimport IPV4_HEADER_LEN, IPV6_HEADER_LEN, UDP_HEADER_LEN
+from whcore.forwarder cimport CHANNEL_FROM_RELAY, forward_place, forward_retired, forward_take_retired
 from whcore.kernel cimport (
-    AF_INET, pthread_mutex_lock, pthread_mutex_unlock, wh_exchange_u32, wh_load_i64, wh_load_u32, wh_now_ns, wh_store_i64,
+    pthread_mutex_lock, pthread_mutex_unlock, wh_exchange_u32, wh_load_i64, wh_load_u32, wh_now_ns, wh_store_i64,
 )
-from whcore.tunnel cimport DATA_OVERHEAD, retired_keypairs, tunnel_set_local, tunnel_zero
+from whcore.peer_paths cimport path_fill, paths_settle, peer_forget_source, peer_set_paths
+from whcore.sending cimport peer_flush
+from whcore.tunnel cimport retired_keypairs, tunnel_set_local, tunnel_zero
 
 
 cdef void renew_tunnels(wh_device* dev) noexcept nogil:
@@ -79,23 +77,8 @@ cdef wh_paths* new_paths(wh_device* dev, object wanted) except NULL:
     except BaseException:
         free(paths)
         raise
-    paths.inner_limit = inner_limit(paths)
+    paths_settle(paths)
     return paths
-
-
-cdef uint32_t inner_limit(const wh_paths* paths) noexcept nogil:
-    """Of the narrower one: a packet may have to take either, and its sender is told one size."""
-    cdef size_t limit = MAX_PACKET, overhead
-    cdef const wh_path* path
-    cdef int i
-    for i in range(paths.n):
-        path = &paths.at[i]
-        if path.mtu == 0:
-            continue
-        overhead = IPV4_HEADER_LEN if path.address.ss_family == AF_INET else IPV6_HEADER_LEN
-        overhead += UDP_HEADER_LEN + DATA_OVERHEAD + (CHANNEL_HEADER_LEN if path.channel else 0)
-        limit = min(limit, (path.mtu - overhead) & ~<size_t>15)     # padding to 16 must fit as well
-    return <uint32_t>limit
 
 
 cdef int fill_path(wh_device* dev, wh_path* path, object wanted) except -1:

@@ -3,11 +3,12 @@ leaves as one send."""
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
 
-from whcore.device cimport COUNT_FORWARDED, COUNT_TX_SENDS, DROP_FORWARD, DROP_SEND, send_datagrams, wh_path, wh_worker
+from whcore.device cimport COUNT_FORWARDED, COUNT_TX_SENDS, DROP_FORWARD, DROP_SEND, wh_path, wh_worker
 from whcore.forwarder cimport (
     CHANNEL_FROM_RELAY, FORWARD_MIXED, FORWARD_OK, channel_header, forward_segments, forward_verdict,
 )
 from whcore.kernel cimport EIO, EMSGSIZE, errno, wh_wire_address
+from whcore.sending cimport send_datagrams
 from whcore.worker cimport RUN_BYTES, scratch
 
 

@@ -12,11 +12,9 @@ from whcore.arena cimport arena_alloc, arena_free
 from whcore.cookie cimport cookie_check_mac1, cookie_check_mac2, cookie_consume, cookie_make, rate_limiter_allow
 from whcore.device cimport (
     COUNT_COOKIE_SENT, COUNT_RX_HANDSHAKE, COUNT_TX_HANDSHAKE, DROP_HANDSHAKE, DROP_INDEX, DROP_LENGTH, DROP_MAC,
-    DROP_SEND, DROP_STAGE_OLD, STAGE_LIFETIME, EVENT_HANDSHAKE, EVENT_HANDSHAKE_FAILED, EVENT_PATH_SILENT, EVENT_PATH_WANTED, index_bind,
-    index_claim,
-    index_entry, index_find, index_release, path_fill, peer_at, peer_check_at, peer_find, peer_flush,
-    peer_forget_source, peer_seen_on, peer_send_keepalive, raise_event, reclaim, record, retire_keypairs,
-    ring, ring_free, ring_front, ring_init, ring_pop, send_on_path, send_to_peer, staged_packet, watches_silence,
+    DROP_SEND, DROP_STAGE_OLD, EVENT_HANDSHAKE, EVENT_HANDSHAKE_FAILED, EVENT_PATH_SILENT, EVENT_PATH_WANTED,
+    STAGE_LIFETIME, index_bind, index_claim, index_entry, index_find, index_release, peer_at, peer_check_at, peer_find,
+    raise_event, reclaim, record, retire_keypairs, ring, ring_free, ring_front, ring_init, ring_pop, staged_packet,
     wh_device, wh_path, wh_paths, wh_peer, wh_worker,
 )
 from whcore.forwarder cimport CHANNEL_HEADER_LEN
@@ -27,6 +25,8 @@ from whcore.kernel cimport (
     wh_load_u64, wh_now_ns, wh_put_le32, wh_spin_lock, wh_spin_unlock, wh_store_i64, wh_thread_start, wh_wall_ns,
 )
 from whcore.noise cimport noise_handshake, noise_read_initiation_static, noise_wipe
+from whcore.peer_paths cimport path_fill, peer_forget_source, peer_seen_on, watches_silence
+from whcore.sending cimport peer_flush, peer_send_keepalive, send_on_path, send_to_peer
 from whcore.tunnel cimport (
     ACTION_GIVE_UP, ACTION_INITIATE, ACTION_KEEPALIVE, ACTION_ZERO, COOKIE_LEN, INITIATION_LEN, MESSAGE_COOKIE,
     MESSAGE_INITIATION, MESSAGE_RESPONSE, RESPONSE_LEN, TRAFFIC_HANDSHAKE, keypair, retired_keypairs,

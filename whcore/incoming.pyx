@@ -7,9 +7,9 @@ from whcore.aead cimport aead_default
 from whcore.device cimport (
     CONTROL_DATA, COUNT_RX_CONTROL, COUNT_RX_DATA, COUNT_RX_RECEIVES, COUNT_TUN_WRITES, DROP_AUTH, DROP_ECN,
     DROP_EXPIRED, DROP_INDEX, DROP_INNER, DROP_LENGTH, DROP_QUEUE_FULL, DROP_REPLAY, DROP_SOURCE, DROP_TRUNCATED,
-    DROP_TUN_WRITE, DROP_UNKNOWN, EVENT_HANDSHAKE, HANDSHAKE_DATA, MAX_DATAGRAM, index_entry, index_find, path_fill,
-    peer_at, peer_check_at, peer_flush, peer_seen_on, peer_want_handshake, raise_event, record,
-    retire_keypairs, ring, ring_publish, ring_reserve, wh_path, wh_peer, wh_worker,
+    DROP_TUN_WRITE, DROP_UNKNOWN, EVENT_HANDSHAKE, HANDSHAKE_DATA, MAX_DATAGRAM, index_entry, index_find, peer_at,
+    peer_check_at, peer_want_handshake, raise_event, record, retire_keypairs, ring, ring_publish, ring_reserve,
+    wh_path, wh_peer, wh_worker,
 )
 from whcore.errors cimport WH_OK
 from whcore.forwarder cimport CHANNEL_HEADER_LEN, CHANNEL_FROM_RELAY, channel_header
@@ -21,7 +21,9 @@ from whcore.kernel cimport (
     wh_wall_ns, wh_wire_address, write, writev,
 )
 from whcore.offload cimport COALESCE_TCP, COALESCE_UDP, coalescer_add, coalescer_next, coalescer_reset, link_header_on
+from whcore.peer_paths cimport path_fill, peer_seen_on
 from whcore.replay cimport replay_accept
+from whcore.sending cimport peer_flush
 from whcore.sodium cimport sodium_is_zero
 from whcore.tunnel cimport (
     DATA_HEADER_LEN, DATA_OVERHEAD, MESSAGE_COOKIE, MESSAGE_DATA, MESSAGE_INITIATION, REJECT_AFTER_MESSAGES,

@@ -10,10 +10,9 @@ from libc.string cimport memset
 from whcore.aead cimport aead_default
 from whcore.allowedips cimport ALLOWEDIPS_NONE
 from whcore.device cimport (
-    COUNT_DUPLICATED, COUNT_TUN_READS, COUNT_TX_DATA, COUNT_TX_SENDS, DROP_INNER, DROP_LOOP, DROP_NO_PEER, DROP_OFFLOAD,
-    DROP_SEND, HEADROOM, MAX_DATAGRAM, PATHS_SPLIT, VNET_HEADER_LEN, data_frame, peer_at, peer_check_at, peer_flush,
-    peer_forget_source, peer_sends_twice, peer_stage, peer_want_handshake, source_was_refused, wh_path, wh_paths, wh_peer,
-    wh_worker,
+    COUNT_DUPLICATED, COUNT_TUN_READS, COUNT_TX_DATA, COUNT_TX_SENDS, DROP_INNER, DROP_LOOP, DROP_NO_PEER,
+    DROP_OFFLOAD, DROP_SEND, HEADROOM, MAX_DATAGRAM, PATHS_SPLIT, VNET_HEADER_LEN, peer_at, peer_check_at,
+    peer_want_handshake, wh_path, wh_paths, wh_peer, wh_worker,
 )
 from whcore.forwarder cimport CHANNEL_HEADER_LEN, put_channel_header
 from whcore.inner cimport (
@@ -24,6 +23,8 @@ from whcore.kernel cimport (
     msghdr, readv, sendmmsg, wh_add_u64, wh_load_ptr, wh_load_u32, wh_now_ns, wh_store_u32,
 )
 from whcore.offload cimport link_header_off, packet_ecn, split_begin, split_len, split_plan, split_write, virtio_net_hdr
+from whcore.peer_paths cimport peer_forget_source, peer_sends_twice
+from whcore.sending cimport data_frame, peer_flush, peer_stage, source_was_refused
 from whcore.tunnel cimport (
     DATA_HEADER_LEN, TAG_LEN, TRAFFIC_DATA, keypair, tunnel_claim, tunnel_rekey_after_send, tunnel_sent,
 )

@@ -1,0 +1,34 @@
+"""The ways to a peer: filled, replaced, amended; what is heard on them, and when silence makes a second one be used.
+
+Workers read a peer's paths without a lock; they are replaced as a whole, and freed when no worker can hold them.
+"""
+
+from libc.stdint cimport int64_t, uint8_t, uint32_t
+
+from whcore.device cimport PATHS_PRIMARY, wh_device, wh_path, wh_paths, wh_peer, wh_worker
+
+# Paths. path_fill: WH_OK, or WH_E_STATE where there is no such socket or it is of the other family. link: where a
+# link-local address is meant, else ignored.
+cdef int path_fill(const wh_device* dev, wh_path* path, int socket, const uint8_t* remote, uint32_t channel,
+                   uint32_t link) noexcept nogil
+# After at[] was filled: how large an inner packet may be, of the narrower path, as a packet may have to take either.
+cdef void paths_settle(wh_paths* paths) noexcept nogil
+cdef wh_paths* paths_of(const wh_path* path) noexcept nogil         # one path alone; NULL: out of memory
+cdef bint path_is(const wh_path* path, const wh_path* other) noexcept nogil     # to the same place over the same socket
+cdef void peer_set_paths(wh_device* dev, wh_peer* peer, wh_paths* paths) noexcept nogil
+# The same only while they are still what the caller copied them from: a worker's finding never undoes a decision.
+cdef void peer_amend_paths(wh_device* dev, wh_peer* peer, const wh_paths* before, wh_paths* after) noexcept nogil
+# The kernel refused our source address: send from wherever it likes from now on.
+cdef void peer_forget_source(wh_device* dev, wh_peer* peer) noexcept nogil
+# Silence is over.
+cdef void peer_heard(wh_peer* peer) noexcept nogil
+# Something authenticated came on this path: it ends silence unless it is the second of two that are watched; a plain
+# peer's becomes the one to send on, a managed peer's is reported where it is none of the peer's.
+cdef void peer_seen_on(wh_worker* w, wh_peer* peer, const wh_path* path, int64_t now) noexcept nogil
+# Whether something sent now goes out on the second path too (docs/protocol.md section 7, silence). wants_answer: from
+# now on the peer is expected to be heard.
+cdef bint peer_sends_twice(wh_device* dev, wh_peer* peer, const wh_paths* paths, bint wants_answer, int64_t now) noexcept nogil
+
+# Whether the second of two paths is kept for when the first is silent.
+cdef inline bint watches_silence(const wh_paths* paths) noexcept nogil:
+    return paths.n == 2 and paths.mode == PATHS_PRIMARY and paths.silence_ns != 0

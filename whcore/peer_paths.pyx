@@ -1,0 +1,169 @@
+"""The ways to a peer, and what is heard on them: see peer_paths.pxd."""
+
+from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcmp, memcpy, memset
+
+from whcore.device cimport (
+    EVENT_NEW_PATH, MAX_PACKET, MAX_SOCKETS, PATHS_DUPLICATE, RETIRED_MEMORY, peer_check_at, raise_event, retire_later,
+    wh_device, wh_path, wh_paths, wh_peer, wh_worker,
+)
+from whcore.errors cimport WH_E_STATE, WH_OK
+from whcore.forwarder cimport CHANNEL_HEADER_LEN
+from whcore.ip_packet cimport IPV4_HEADER_LEN, IPV6_HEADER_LEN, UDP_HEADER_LEN
+from whcore.kernel cimport (
+    AF_INET, wh_fence, wh_link_local, wh_load_i64, wh_load_ptr, wh_set_link, wh_sockaddr, wh_spin_lock, wh_spin_unlock,
+    wh_store_i64, wh_store_ptr,
+)
+from whcore.tunnel cimport DATA_OVERHEAD
+from whcore.udp cimport wh_source
+
+cdef int64_t NEW_PATH_INTERVAL = 250_000_000    # ns between events for one unchanged off-path source
+cdef int64_t NEW_PATH_PAUSE = 20_000_000        # ns between events of one peer, whatever the source
+
+
+cdef int path_fill(const wh_device* dev, wh_path* path, int socket, const uint8_t* remote, uint32_t channel,
+                   uint32_t link) noexcept nogil:
+    memset(path, 0, sizeof(wh_path))
+    if socket < 0 or socket >= MAX_SOCKETS or dev.sockets[socket].fd < 0:
+        return WH_E_STATE
+    path.socket = socket
+    path.channel = channel
+    memcpy(path.remote, remote, 18)
+    path.address_len = wh_sockaddr(&path.address, remote, dev.sockets[socket].family)
+    if path.address_len == 0:
+        return WH_E_STATE
+    if wh_link_local(remote):
+        path.link = link
+        wh_set_link(&path.address, link)
+    return WH_OK
+
+
+cdef wh_paths* paths_of(const wh_path* path) noexcept nogil:
+    cdef wh_paths* paths = <wh_paths*>calloc(1, sizeof(wh_paths))
+    if paths != NULL:
+        paths.n = 1
+        paths.inner_limit = MAX_PACKET
+        paths.at[0] = path[0]
+    return paths
+
+
+cdef void paths_settle(wh_paths* paths) noexcept nogil:
+    cdef size_t limit = MAX_PACKET, overhead
+    cdef const wh_path* path
+    cdef int i
+    for i in range(paths.n):
+        path = &paths.at[i]
+        if path.mtu == 0:
+            continue
+        overhead = IPV4_HEADER_LEN if path.address.ss_family == AF_INET else IPV6_HEADER_LEN
+        overhead += UDP_HEADER_LEN + DATA_OVERHEAD + (CHANNEL_HEADER_LEN if path.channel else 0)
+        limit = min(limit, (path.mtu - overhead) & ~<size_t>15)     # padding to 16 must fit as well
+    paths.inner_limit = <uint32_t>limit
+
+
+cdef bint path_is(const wh_path* path, const wh_path* other) noexcept nogil:
+    return (
+        path.socket == other.socket and path.channel == other.channel and path.link == other.link
+        and memcmp(path.remote, other.remote, 18) == 0
+    )
+
+
+cdef void peer_set_paths(wh_device* dev, wh_peer* peer, wh_paths* paths) noexcept nogil:
+    cdef wh_paths* old
+    wh_spin_lock(&peer.seen_lock)
+    old = peer.paths
+    wh_store_ptr(&peer.paths, paths)
+    wh_spin_unlock(&peer.seen_lock)
+    wh_store_i64(&peer.unanswered_at, 0)
+    if old != NULL:
+        retire_later(dev, RETIRED_MEMORY, old, -1)
+
+
+cdef void peer_amend_paths(wh_device* dev, wh_peer* peer, const wh_paths* before, wh_paths* after) noexcept nogil:
+    cdef bint unchanged
+    wh_spin_lock(&peer.seen_lock)
+    unchanged = peer.paths == before
+    if unchanged:
+        wh_store_ptr(&peer.paths, after)
+    wh_spin_unlock(&peer.seen_lock)
+    if not unchanged:
+        free(after)
+    elif before != NULL:
+        retire_later(dev, RETIRED_MEMORY, <void*>before, -1)
+
+
+cdef void peer_forget_source(wh_device* dev, wh_peer* peer) noexcept nogil:
+    cdef wh_paths* paths = <wh_paths*>wh_load_ptr(&peer.paths)
+    cdef wh_paths* fresh
+    if paths == NULL:
+        return
+    fresh = <wh_paths*>malloc(sizeof(wh_paths))
+    if fresh == NULL:
+        return
+    fresh[0] = paths[0]
+    fresh.at[0].source.known = 0
+    fresh.at[1].source.known = 0
+    peer_amend_paths(dev, peer, paths, fresh)
+
+
+cdef void peer_heard(wh_peer* peer) noexcept nogil:
+    if wh_load_i64(&peer.unanswered_at):
+        wh_store_i64(&peer.unanswered_at, 0)
+
+
+cdef void peer_seen_on(wh_worker* w, wh_peer* peer, const wh_path* path, int64_t now) noexcept nogil:
+    cdef wh_paths* paths = <wh_paths*>wh_load_ptr(&peer.paths)
+    cdef wh_paths* fresh
+    cdef bint known = False, repeated
+    cdef int i
+    if paths != NULL:
+        for i in range(paths.n):
+            known = known or path_is(&paths.at[i], path)
+    if paths == NULL or not watches_silence(paths) or path_is(&paths.at[0], path):
+        peer_heard(peer)
+    if peer.managed:
+        if known:
+            return
+        wh_spin_lock(&peer.seen_lock)
+        repeated = now - peer.seen_at < NEW_PATH_PAUSE or (
+            now - peer.seen_at < NEW_PATH_INTERVAL and peer.seen_channel == path.channel
+            and memcmp(peer.seen_remote, path.remote, 18) == 0
+        )
+        if not repeated:
+            peer.seen_at = now
+            peer.seen_channel = path.channel
+            memcpy(peer.seen_remote, path.remote, 18)
+        wh_spin_unlock(&peer.seen_lock)
+        if not repeated:
+            raise_event(w, EVENT_NEW_PATH, peer.tunnel.remote_static, path)
+    elif not known or same_source(&paths.at[0].source, &path.source) == 0:
+        fresh = paths_of(path)
+        if fresh != NULL:
+            peer_amend_paths(w.device, peer, paths, fresh)
+
+
+cdef inline bint same_source(const wh_source* a, const wh_source* b) noexcept nogil:
+    return a.known == b.known and a.ifindex == b.ifindex and memcmp(a.address, b.address, 16) == 0
+
+
+cdef bint peer_sends_twice(wh_device* dev, wh_peer* peer, const wh_paths* paths, bint wants_answer, int64_t now) noexcept nogil:
+    cdef int64_t since = wh_load_i64(&peer.unanswered_at)
+    if since == 0:
+        since = now
+        if wants_answer:
+            wh_store_i64(&peer.unanswered_at, now)
+            if watches_silence(paths):
+                watch_silence(dev, peer, now + paths.silence_ns)
+    if watches_silence(paths):
+        return now - since >= paths.silence_ns
+    return paths.n == 2 and paths.mode == PATHS_DUPLICATE
+
+
+cdef void watch_silence(wh_device* dev, wh_peer* peer, int64_t at) noexcept nogil:
+    """One look is armed at a time, however often silence begins and ends before it: the timer thread, which finds out
+    then whether to look again, is woken no more often than silence takes."""
+    wh_fence()          # who takes the look away reads unanswered_at after that
+    if wh_load_i64(&peer.silence_at) == 0:
+        wh_store_i64(&peer.silence_at, at)
+        peer_check_at(dev, peer, at)

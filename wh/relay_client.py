@@ -1,9 +1,8 @@
-"""Our side of relays: reservations that others reach us by, and channels to peers (docs/protocol.md 8)."""
+"""Our side of relays: the channels to peers, and who may open them (docs/protocol.md section 8)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
 
 from wh.commands import AdmitChannel, DismissChannel
 from wh.config.model import Network, PeerKind
@@ -11,28 +10,12 @@ from wh.engine import Engine
 from wh.events import Instant, Key, MessageReceived, Path
 from wh.kademlia import Kademlia
 from wh.limits import RateLimit, RecentlySeen
-from wh.randomness import jittered
-from wh.relay.backoff import Backoff
-from wh.relay.client import RESERVATIONS_MAX, Channel, Offer, choose_relays, way_rtt_s
-from wh.relay_link import RESERVATION_S, RelayLink
+from wh.relay.client import Channel, way_rtt_s
+from wh.relay_link import RelayLink
 from wh.requests import Answer, Requests
-from wh.timers import Timer
+from wh.reservations import Reachability, Reservations
 from wh.wire.messages import Capability, Close, CloseReason, Opened, Pong, RelayStatus
 from wh.wire.records import Relay
-
-SETTLE_S = 3.0
-"""How long after the start we may still turn out to be reachable, where no NAT is seen."""
-
-FILL_AGAIN_S = 10.0
-FILL_AGAIN_WITHOUT_S = 2.0
-"""How often more relays are looked for, with some and without any."""
-
-RENEW_S = RESERVATION_S / 2
-
-LOST_PAUSES_S = (1.0, 5.0, 15.0, 30.0)
-UNWILLING_PAUSES_S = (1.0, 10.0, 60.0, 300.0)
-"""Until a relay that we lost, and one that gave no reservation, is asked again. Who answers a PING of anybody
-is not lost any more."""
 
 OPEN_AGAIN_S = 5.0
 BARRED_S = 600.0
@@ -45,16 +28,6 @@ OFFERS_INTERVAL_S = 0.5
 GUESTS_MAX = 16
 GUEST_S = 30.0
 """Channels of peers that the file does not name yet, and how long each has to claim an alias."""
-
-
-class Reachability(Protocol):
-    """What we know of how others reach us: who is proved reachable needs no relay."""
-
-    @property
-    def proved(self) -> bool: ...
-
-    @property
-    def translated(self) -> bool | None: ...
 
 
 class RelayClient:
@@ -79,26 +52,21 @@ class RelayClient:
     ) -> None:
         self._engine = engine
         self._requests = requests
-        self._kademlia = kademlia
-        self._reachability = reachability
         self._opened = opened
         self._closed = closed
         self._failed = failed
-        self._changed = changed
         self._welcome = welcome
         self._guests: set[Path] = set()
         self._links: dict[Key, RelayLink] = {}
         self._members: frozenset[Key] = frozenset()
         self._in_use: set[Key] = set()  # peers
         self._attempts: dict[tuple[Key, Key], list[Relay]] = {}  # peer, relay -> where to try next
-        self._lost = Backoff(LOST_PAUSES_S)  # relays, as the next
-        self._unwilling = Backoff(UNWILLING_PAUSES_S)
         self._refused = RecentlySeen(OPEN_AGAIN_S)  # (peer, relay)
         self._barred = RecentlySeen(BARRED_S)  # (peer, relay)
         self._offers = RateLimit(OFFERS_BURST, OFFERS_INTERVAL_S)
-        self._settled_at = float("inf")
-        self._fill_timer: Timer | None = None
-        self._renew_timer: Timer | None = None
+        self._reservations = Reservations(
+            engine, kademlia, reachability, self, expected=self._is_expecting, changed=changed
+        )
         requests.answer_listeners.append(self._answered)
 
     # For our record, and for status
@@ -106,13 +74,12 @@ class RelayClient:
     @property
     def relays(self) -> tuple[Relay, ...]:
         """Where others can open a channel to us, the nearest first."""
-        held = sorted(self._reserved(), key=lambda link: link.rtt_ms)
-        return tuple(Relay(link.key, link.path.remote, link.rtt_ms) for link in held)
+        return self._reservations.relays
 
     @property
     def relays_until(self) -> int | None:
         """Unix seconds at which the first of the reservations ends."""
-        return min((link.reserved_until_unix for link in self._reserved()), default=None)
+        return self._reservations.until
 
     def channels_to(self, peer: Key) -> list[Channel]:
         """Those that are open."""
@@ -162,14 +129,12 @@ class RelayClient:
                 elif channel.peer not in self._members:
                     link.close(channel.path.channel, CloseReason.UNWANTED)
                     self._end(link, channel, now)
-        if self._settled_at == float("inf"):
-            self._settled_at = now.monotonic + SETTLE_S
-        self._fill_at(now.monotonic)
+        self._reservations.members = self._members
+        self._reservations.begin(now)
 
     def servers_changed(self, now: Instant) -> None:
         """There is a server to choose that was not there before, or we may need some now."""
-        if len(self._held()) < RESERVATIONS_MAX:
-            self._fill_at(now.monotonic)
+        self._reservations.look(now)
 
     def local_changed(self, now: Instant) -> None:
         """Our sockets or addresses are others: what leads to the relays is too."""
@@ -179,7 +144,7 @@ class RelayClient:
                 link.announce(now)
             else:
                 self._move(link, path, now)
-        self._fill_at(now.monotonic)
+        self._reservations.look(now)
 
     def session_opened(self, key: Key, now: Instant) -> None:
         """There is a new session with a node: if it is a relay that restarted, it has nothing of ours."""
@@ -276,7 +241,7 @@ class RelayClient:
     def _link_to(self, relay: Relay, now: Instant) -> RelayLink | None:
         path = self._path_to(relay)
         return self._links.get(relay.key) or (
-            self._add_link(relay.key, path, now) if path is not None else None
+            self.add_link(relay.key, path, now) if path is not None else None
         )
 
     def channel_answered(self, link: RelayLink, peer: Key, opened: Opened | None, now: Instant) -> None:
@@ -292,7 +257,7 @@ class RelayClient:
             link.probe(now)
         elif channel is not None:  # we asked whether it is still there
             self._end(link, channel, now)
-        self._discard_if_unused(link)
+        self.discard_if_unused(link)
         if others is not None:
             self._open_at(peer, [relay for relay in others if self._may_open(peer, relay, now)], now)
 
@@ -325,97 +290,26 @@ class RelayClient:
         self._engine.emit(DismissChannel(channel.path))
         link.channels.pop(channel.path.channel, None)
         self._set_in_use(link, now)
-        self._discard_if_unused(link)
+        self.discard_if_unused(link)
 
     def _set_in_use(self, link: RelayLink, now: Instant) -> None:
         peers = {channel.peer for channel in link.channels.values()}
         link.set_in_use(not self._in_use.isdisjoint(peers), now)
 
-    # Reservations
-
-    def _reserved(self) -> Iterator[RelayLink]:
-        return (link for link in self._links.values() if link.reserved)
-
-    def _held(self) -> list[RelayLink]:
-        """Those that we have a reservation at, or asked for one."""
-        return [link for link in self._links.values() if link.reserved or link.reserving]
-
-    def _needs_relays(self, now: Instant) -> bool:
-        """Others must be able to reach us, and cannot by themselves."""
-        if self._reachability.proved or not self._members:
-            return False
-        return bool(self._reachability.translated) or now.monotonic >= self._settled_at
-
-    def _fill_at(self, when: float) -> None:
-        if self._fill_timer is not None:
-            if self._fill_timer.pending and self._fill_timer.when <= when:
-                return
-            self._fill_timer.cancel()
-        self._fill_timer = self._engine.timers.call_at(when, self._fill)
-
-    def _fill(self, now: Instant) -> None:
-        """Ask for reservations until there are three."""
-        held = self._held()
-        if self._needs_relays(now) and len(held) < RESERVATIONS_MAX:
-            addresses = [link.path.remote for link in held]
-            missing = RESERVATIONS_MAX - len(held)
-            for offer in choose_relays(self._available(now), addresses, missing, self._engine.rng):
-                link = self._links.get(offer.key) or self._add_link(offer.key, offer.path, now)
-                link.reserve(now)
-        if now.monotonic < self._settled_at < float("inf"):
-            self._fill_at(self._settled_at)
-        else:
-            pause_s = FILL_AGAIN_WITHOUT_S if self._needs_relays(now) and not self._held() else FILL_AGAIN_S
-            self._fill_at(now.monotonic + jittered(self._engine.rng, pause_s))
-
-    def _available(self, now: Instant) -> Iterator[Offer]:
-        """Servers that relay and where we hold nothing, at addresses that mean something to others."""
-        addressing = self._engine.addressing
-        for contact in self._kademlia.table:
-            silent = contact.dead and contact.key not in self._lost  # what we lost we try ourselves
-            if silent or not contact.flags & Capability.RELAY:
-                continue
-            link = self._links.get(contact.key)
-            busy = link is not None and (link.reserved or link.reserving)
-            backoffs = self._lost, self._unwilling
-            if busy or not all(each.may_try(contact.key, now.monotonic) for each in backoffs):
-                continue
-            path = addressing.path_to(contact.address)
-            if path is not None and addressing.is_acceptable(contact.address):
-                yield Offer(contact.key, path, contact.rtt.srtt, contact.key in self._members)
-
-    def reservation_changed(self, link: RelayLink, status: RelayStatus | None, now: Instant) -> None:
-        """See LinkOwner."""
-        if status == RelayStatus.OK:
-            self._unwilling.succeeded(link.key)
-            self._lost.succeeded(link.key)
-            self._schedule_renewal()
-        else:
-            self._unwilling.failed(link.key, now.monotonic)
-            self._discard_if_unused(link)
-            self._fill_at(now.monotonic)
-        self._changed(now)
-
-    def _schedule_renewal(self) -> None:
-        """All at once, at half of the life of the oldest: our record changes with each."""
-        until = min((link.reserved_until for link in self._reserved() if link.reserved_until), default=None)
-        if self._renew_timer is not None:
-            self._renew_timer.cancel()
-        if until is not None:
-            self._renew_timer = self._engine.timers.call_at(until - RENEW_S, self._renew)
-
-    def _renew(self, now: Instant) -> None:
-        for link in list(self._reserved()):
-            if self._reachability.proved and not link.channels:
-                link.release(now)
-                self._discard_if_unused(link)
-                self._changed(now)
-            else:
-                link.reserve(now)
-
     # Relays come and go
 
-    def _add_link(self, key: Key, path: Path, now: Instant) -> RelayLink:
+    def __iter__(self) -> Iterator[RelayLink]:
+        """All that we use."""
+        return iter(list(self._links.values()))
+
+    def link(self, key: Key) -> RelayLink | None:
+        return self._links.get(key)
+
+    def _is_expecting(self, now: Instant) -> bool:
+        """Somebody may want to reach us: a member, or who claims an alias."""
+        return bool(self._members - {self._engine.key}) or self._welcome(now)
+
+    def add_link(self, key: Key, path: Path, now: Instant) -> RelayLink:
         link = RelayLink(key, path, self._engine, self._requests, self)
         self._links[key] = link
         link.watch(now)
@@ -426,14 +320,16 @@ class RelayClient:
         if link is not None:
             link.heard(answer, now)
         elif isinstance(answer.message, Pong) and answer.message.capabilities & Capability.RELAY:
-            self._lost.succeeded(key)
-            self.servers_changed(now)
+            self._reservations.answered(key, now)
+
+    def reservation_changed(self, link: RelayLink, status: RelayStatus | None, now: Instant) -> None:
+        """See LinkOwner."""
+        self._reservations.link_changed(link, status, now)
 
     def relay_lost(self, link: RelayLink, now: Instant) -> None:
         """See LinkOwner."""
         self._links.pop(link.key, None)
         link.cancel()
-        self._lost.failed(link.key, now.monotonic)
         for channel in list(link.channels.values()):
             self._refused.note((channel.peer, link.key), now.monotonic)
             self._guests.discard(channel.path)
@@ -441,11 +337,9 @@ class RelayClient:
             self._closed(channel.peer, channel.path, now)
         for peer in link.opening:
             self.channel_answered(link, peer, None, now)
-        self._fill_at(now.monotonic)
-        if link.reserved:
-            self._changed(now)
+        self._reservations.lost(link, now)
 
-    def _discard_if_unused(self, link: RelayLink) -> None:
+    def discard_if_unused(self, link: RelayLink) -> None:
         if link.unused and self._links.get(link.key) is link:
             del self._links[link.key]
             link.cancel()

@@ -18,10 +18,10 @@ from wh.relay_client import (
     GUESTS_MAX,
     OFFERS_BURST,
     OPEN_AGAIN_S,
-    SETTLE_S,
     RelayClient,
 )
 from wh.relay_link import PROBE_IN_USE_S
+from wh.reservations import SETTLE_S
 from wh.wire.address import Address, pack
 from wh.wire.messages import (
     Capability,
@@ -308,10 +308,14 @@ def test_who_is_reachable_needs_no_relay() -> None:
     assert scene.held() == []
 
 
-def test_who_trusts_nobody_needs_no_relay() -> None:
-    scene = Scene(network=Network())
+@pytest.mark.parametrize("network", [Network(), Network(peers=(Peer(PeerKind.TRUST, OWN_KEY),))])
+def test_whom_nobody_may_want_to_reach_needs_no_relay(network: Network) -> None:
+    scene = Scene(network=network)
     scene.wait(60)
     assert scene.held() == []
+    scene.welcome = True  # an alias can be claimed
+    scene.wait(20)
+    assert len(scene.held()) == 3
 
 
 def test_without_a_nat_there_is_time_to_prove_that_we_are_reachable() -> None:

@@ -168,6 +168,7 @@ class Host(Party):
             expiry=min(expiry, invitation.MAX_EXPIRY),
             flags=Flag.STREAM,
             endpoints=self._endpoints(),
+            relays=self._relays(),
             bootstraps=() if self._terms.lan else self._terms.bootstraps[: invitation.MAX_BOOTSTRAPS],
             namespace=network.namespace,
             workbit=network.workbit,
@@ -196,6 +197,13 @@ class Host(Party):
             return tuple(each for each in own if is_private(each) or len(own) == 1)[:ENDPOINTS_TOLD]
         seen = self._observed() if self._terms.bootstraps else ()
         return tuple(dict.fromkeys((*seen, *own)))[: invitation.MAX_ENDPOINTS]
+
+    def _relays(self) -> tuple[Contact, ...]:
+        """Where we hold reservations by now: the guest need not look us up."""
+        if self._terms.lan or not self._terms.relay:
+            return ()
+        snapshot = self.node.call(lambda node: node.parts.node.snapshot())
+        return tuple((each.key, each.endpoint) for each in snapshot.relays)[: invitation.MAX_RELAYS]
 
     def _observed(self) -> tuple[Address, ...]:
         deadline = time.monotonic() + OBSERVED_WITHIN_S
@@ -235,8 +243,12 @@ class Guest(Party):
         """Reach the host, and prove that we are who it waits for. Raises InvitationError, IpcError."""
         alias = self._invited.alias_secret()
         self.words = check_words(self.node.own_key, self.host, alias.public_key)
+        invited = self._invited
+        relays = invited.relays if self._terms.relay and not self._terms.lan else ()
         try:
-            body = self.node.run(self.node.node.claim(self.host, alias, self._invited.endpoints), patience_s)
+            body = self.node.run(
+                self.node.node.claim(self.host, alias, invited.endpoints, relays), patience_s
+            )
         except TimeoutError:
             raise IpcError("the one who invited cannot be reached", code=Code.NO_ANSWER) from None
         if (failure := body.get("error")) is not None:

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+from inside import inside
 from internet import PORT_MAPPERS, Internet, Site
 from labnet import Lab, Router, wait_until
 from miniupnpd import mappings, requests, start_miniupnpd, stop_miniupnpd
 from nodes import INTERFACE, Node, PublicNodes, members_file
+from wh.net.netlink_socket import host_gateways
 
 MAPPED_S = 10.0
 PROVED_S = 20.0
@@ -118,6 +120,22 @@ def test_pinhole_for_our_ipv6_address_is_opened_and_closed(lab: Lab) -> None:
     assert told[4].startswith(site.public_ipv4)
     node.down()
     assert pinholes(router) == []
+
+
+def test_gateways_are_those_on_the_way_out(lab: Lab) -> None:
+    network, host = lab.network("net"), lab.host("host")
+    host.attach(network, "192.168.1.2/24", "2001:db8::2/64")
+    assert inside(host, host_gateways) == {}
+    host.default_route("192.168.1.1")
+    host.ip("-6", "route", "add", "default", "via", "fe80::1", "dev", "eth0")
+    found = {version: tuple(map(str, each)) for version, each in inside(host, host_gateways).items()}
+    ifindex = host.ip("-o", "link", "show", "eth0").partition(":")[0]
+    assert found == {
+        4: ("192.168.1.1", "192.168.1.2", ifindex),
+        6: ("fe80::1", "2001:db8::2", ifindex),
+    }
+    host.ip("route", "replace", "unreachable", "default", "metric", "0")
+    assert 4 not in inside(host, host_gateways)
 
 
 @KINDS

@@ -14,7 +14,7 @@ BENCH_PATH := sandbox:tests/bench
 SOURCES := setup.py pyproject.toml MANIFEST.in README.md LICENSE \
 	$(shell find whcore wh tools -name '*.py' -o -name '*.py[xi]' -o -name '*.pxd' -o -name '*.h' -o -name py.typed)
 
-.PHONY: build demo test test-full soak asan lint bench bench-control bench-data profile-data clean
+.PHONY: build demo test test-full soak asan lint bench bench-control bench-data bench-nat profile-data clean
 
 build: $(VENV)/installed
 
@@ -78,7 +78,7 @@ lint: $(VENV)/lint-installed
 	$(BIN)/lint-imports
 	! grep -nE '^[[:space:]]*(from|c?import) +wh\b' whcore/*.py whcore/*.p[yx][xd] # the core knows no policy
 
-bench: bench-control bench-data
+bench: bench-control bench-data bench-nat
 
 bench-control: build
 	PYTHONPATH=sandbox $(BIN)/python tests/bench/bench_control.py
@@ -88,6 +88,11 @@ bench-control: build
 bench-data: $(VENV)/bench-installed
 	tests/bench/fetch_wireguard_go >/dev/null || echo "bench-data: goes on without the newest wireguard-go" >&2
 	PYTHONPATH=$(BENCH_PATH) $(BIN)/python tests/bench/bench_data.py $(BENCH)
+
+# All pairs of NAT kinds, relays killed, addresses changed: 20 rounds of each, about an hour. NAT="--quick" for less,
+# NAT="--only punching" for a part, NAT="--write-docs" to put it into docs/nat.md.
+bench-nat: $(VENV)/bench-installed
+	PYTHONPATH=$(BENCH_PATH) $(BIN)/python tests/bench/bench_nat.py $(NAT)
 
 # Where the time goes; PROFILE="--udp 1200" for other traffic. Needs perf (Debian: linux-perf).
 profile-data: build

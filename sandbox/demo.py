@@ -11,10 +11,13 @@ import subprocess
 import sys
 import time
 
-from labnet import Host, Lab, LabError, missing_requirements
+from labnet import Host, Lab, LabError, missing_requirements, wait_until
+from nodes import inspect
+from timed_ping import TimedPing, lost
 from tutorial import Tutorial
 
 PINGS = 10
+DIRECT_S = 20.0
 
 
 class Narrator:
@@ -47,20 +50,52 @@ class Narrator:
             raise LabError(f"{host.name}: `{command}` failed with exit code {answer.returncode}")
         return answer
 
+    def note(self, host: Host, what: str, text: str) -> None:
+        """Something seen without a command."""
+        self.say(text)
+        self.steps.append({"host": host.name, "command": what, "output": text, "exit_code": 0})
+
 
 def run_tutorial(tutorial: Tutorial, narrator: Narrator) -> None:
     narrator.say("== Each node makes its key; the public half goes into the network file\n")
     tutorial.make_keys()
     tutorial.write_files()
     narrator(tutorial.node_a, "cat ./config")
-    narrator.say("== A public node, then node_a, then node_b behind its NAT\n")
+    narrator.say("== A public node, then node_a and node_b, each behind a NAT\n")
     for host in tutorial.nodes:
         tutorial.up(host)
+    narrator.say("== Data goes through the public node at once, and then directly\n")
+    watch_path(tutorial, narrator)
     narrator.say("== They reach each other by name\n")
     ping_both_ways(tutorial, narrator)
     narrator.say("== What each of them knows\n")
     for host in tutorial.nodes:
         narrator(host, "wh")
+
+
+def watch_path(tutorial: Tutorial, narrator: Narrator) -> None:
+    """What becomes of node_a's path to node_b under a ping. Raises LabError where it stays relayed."""
+    host = tutorial.node_a
+    ping = TimedPing(host, "node_b", interval_s=0.05)
+    started = time.monotonic()
+    seen: list[str] = []
+
+    def is_direct() -> bool:
+        peer = next(each for each in inspect(host)["peers"] if each["hostname"] == "node_b")
+        where = f"by the relay {peer['relay']}" if peer["relay"] else peer["endpoint"] or ""
+        line = f"{peer['state']} {where}".rstrip()
+        if not seen or seen[-1] != line:
+            seen.append(line)
+            narrator.note(host, "path to node_b", f"{time.monotonic() - started:5.2f} s  {line}")
+        return peer["state"] == "direct" and bool(ping.replies())
+
+    try:
+        wait_until(is_direct, DIRECT_S, "the path to node_b is direct")
+    except TimeoutError as error:
+        raise LabError(str(error)) from None
+    finally:
+        replies = ping.stop()
+    narrator.note(host, "path to node_b", f"{len(replies)} pings answered, {lost(replies)} lost\n")
 
 
 def ping_both_ways(tutorial: Tutorial, narrator: Narrator) -> None:
@@ -98,7 +133,7 @@ def main() -> int:
     failure = ""
     with Lab("demo") as lab:
         try:
-            tutorial = Tutorial(lab, narrator)
+            tutorial = Tutorial(lab, narrator, nat_a="port-restricted")
             run_tutorial(tutorial, narrator)
             if options.keep:
                 keep_open(tutorial)

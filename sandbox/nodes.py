@@ -21,7 +21,23 @@ PORT = 62096
 PUBLIC_WORKBIT = 8
 NAMESPACE = b"public"
 STARTED_AT_ONCE = 4
+UNLIMITED_RELAYS = ("relay-rate unlimited unlimited", "relay-quota unlimited")
+"""Lines for the network file of public nodes that shall relay as fast as they can."""
 IPC_TIMEOUT_S = 10.0
+
+
+def inspect(host: Host) -> dict[str, Any]:
+    """What `wh inspect` prints there, without starting a program. Raises LabError, OSError."""
+    with socket.socket(socket.AF_UNIX) as daemon:
+        daemon.settimeout(IPC_TIMEOUT_S)
+        daemon.connect(str(host.directory / "run" / f"{INTERFACE}.sock"))
+        daemon.sendall(b'{"verb": "status", "args": {}}\n')
+        with daemon.makefile() as lines:
+            answer: dict[str, Any] = json.loads(lines.readline())
+    if "ok" not in answer:
+        raise LabError(f"{host.name}: {answer}")
+    status: dict[str, Any] = answer["ok"]
+    return status
 
 
 class Node:
@@ -31,7 +47,6 @@ class Node:
         self.host = host
         self.name = name
         self.key = self._make_key()
-        self._socket = str(host.directory / "run" / f"{INTERFACE}.sock")
 
     def _make_key(self) -> str:
         """The private half goes into a file; the text of the public one is returned."""
@@ -56,17 +71,7 @@ class Node:
         self.host.run(["wh", "down", INTERFACE])
 
     def inspect(self) -> dict[str, Any]:
-        """What `wh inspect` prints, without starting a program. Raises LabError, OSError."""
-        with socket.socket(socket.AF_UNIX) as daemon:
-            daemon.settimeout(IPC_TIMEOUT_S)
-            daemon.connect(self._socket)
-            daemon.sendall(b'{"verb": "status", "args": {}}\n')
-            with daemon.makefile() as lines:
-                answer: dict[str, Any] = json.loads(lines.readline())
-        if "ok" not in answer:
-            raise LabError(f"{self.name}: {answer}")
-        status: dict[str, Any] = answer["ok"]
-        return status
+        return inspect(self.host)
 
     def peer(self, other: Node) -> dict[str, Any]:
         """The other one's part of inspect()."""

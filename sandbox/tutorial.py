@@ -3,6 +3,8 @@
 bootstrap 192.0.2.7 ──── isp ──── 198.51.100.10 node_a
                           │
                      203.0.113.2 nat ──── 192.168.77.10 node_b
+
+In the demo node_a is behind a NAT too: 198.51.100.2 nat_a ──── 192.168.66.10 node_a.
 """
 
 from __future__ import annotations
@@ -35,7 +37,10 @@ def plain_shell(host: Host, command: str) -> subprocess.CompletedProcess[str]:
 class Tutorial:
     """The machines, and each step of the tutorial as a method. Every command goes through `shell`."""
 
-    def __init__(self, lab: Lab, shell: Shell = plain_shell, nat: str = "port-restricted") -> None:
+    def __init__(
+        self, lab: Lab, shell: Shell = plain_shell, nat: str = "port-restricted", nat_a: str | None = None
+    ) -> None:
+        """nat: node_b's. nat_a: node_a's, if it is to be behind one too."""
         self.lab = lab
         self.shell = shell
         self.bootstrap = lab.host("bootstrap")
@@ -43,13 +48,22 @@ class Tutorial:
         self.node_b = lab.host("node_b")
         self.isp = lab.router("isp")
         self.nat = lab.router("nat", nat)
+        self.nat_a = lab.router("nat_a", nat_a) if nat_a else None
         self.keys: dict[str, str] = {}
         self.networks = self._connect()
 
     def _connect(self) -> dict[str, Network]:
         networks = {name: self.lab.network(name) for name in ("net_public", "net_a", "net_wan", "net_lan")}
         _join(networks["net_public"], self.isp, "192.0.2.1", self.bootstrap, BOOTSTRAP_ADDRESS)
-        _join(networks["net_a"], self.isp, "198.51.100.1", self.node_a, "198.51.100.10")
+        if self.nat_a is None:
+            _join(networks["net_a"], self.isp, "198.51.100.1", self.node_a, "198.51.100.10")
+        else:
+            networks["net_lan_a"] = self.lab.network("net_lan_a")
+            _join(networks["net_a"], self.isp, "198.51.100.1", self.nat_a, "198.51.100.2", device="wan")
+            _join(
+                *(networks["net_lan_a"], self.nat_a, "192.168.66.1", self.node_a, "192.168.66.10"),
+                router_device="lan",
+            )
         _join(networks["net_wan"], self.isp, "203.0.113.1", self.nat, "203.0.113.2", device="wan")
         _join(
             networks["net_lan"], self.nat, "192.168.77.1", self.node_b, "192.168.77.10", router_device="lan"

@@ -38,6 +38,20 @@ def test_natted_node_opens_the_path_when_it_is_first(tutorial: Tutorial) -> None
     assert answers_within(tutorial.node_a, "node_b", 10)
 
 
+def test_two_nodes_behind_nats_lose_nothing_and_become_direct() -> None:
+    with Lab("tut", log=print) as lab:
+        tutorial = Tutorial(lab, nat_a="port-restricted")
+        tutorial.start()
+        output = tutorial.node_a.run(["ping", "-4", "-c20", "-i0.1", "-W5", "node_b"]).stdout
+        assert lost(output) == 0
+
+        def is_direct() -> bool:
+            peers = tutorial.inspect(tutorial.node_a)["peers"]
+            return any(peer["hostname"] == "node_b" and peer["state"] == "direct" for peer in peers)
+
+        wait_until(is_direct, 20, "the path is direct")
+
+
 def test_up_returns_soon_and_the_interface_is_usable(tutorial: Tutorial) -> None:
     for host in tutorial.nodes:
         started = time.monotonic()

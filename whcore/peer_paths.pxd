@@ -29,6 +29,6 @@ cdef void peer_seen_on(wh_worker* w, wh_peer* peer, const wh_path* path, int64_t
 # now on the peer is expected to be heard.
 cdef bint peer_sends_twice(wh_device* dev, wh_peer* peer, const wh_paths* paths, bint wants_answer, int64_t now) noexcept nogil
 
-# Whether the second of two paths is kept for when the first is silent.
+# Whether silence on the first path matters: the second one, if there is one, is kept for that.
 cdef inline bint watches_silence(const wh_paths* paths) noexcept nogil:
-    return paths.n == 2 and paths.mode == PATHS_PRIMARY and paths.silence_ns != 0
+    return paths.mode == PATHS_PRIMARY and paths.silence_ns != 0

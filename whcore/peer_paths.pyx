@@ -156,7 +156,7 @@ cdef bint peer_sends_twice(wh_device* dev, wh_peer* peer, const wh_paths* paths,
             if watches_silence(paths):
                 watch_silence(dev, peer, now + paths.silence_ns)
     if watches_silence(paths):
-        return now - since >= paths.silence_ns
+        return paths.n == 2 and now - since >= paths.silence_ns
     return paths.n == 2 and paths.mode == PATHS_DUPLICATE
 
 

@@ -133,6 +133,14 @@ def test_silence_is_told_once_and_without_another_packet(nodes: tuple[Node, Node
         a.plane.clear_silence(b.key)
 
 
+def test_the_silence_of_an_only_path_is_told_too(nodes: tuple[Node, Node, Node], dead: bytes) -> None:
+    a, b, _ = nodes
+    a.plane.set_paths(b.key, [(a.socket, dead)], silence_ns=SILENCE_NS)
+    assert not emitted(a, b)
+    assert a.event(core.EVENT_PATH_SILENT) == (core.EVENT_PATH_SILENT, b.key)
+    assert not emitted(a, b)
+
+
 def test_who_is_answered_in_time_is_not_silent(nodes: tuple[Node, Node, Node]) -> None:
     a, b, _ = nodes
     a.plane.set_paths(b.key, [(a.socket, b.remote), (second_socket(a), b.remote)], silence_ns=10**9)

@@ -24,6 +24,7 @@ from wh.errors import Code, SystemSetupError
 from wh.ipc import schema
 from wh.memory import protect_memory
 from wh.naming.hosts import HOSTS_PATH
+from wh.net.private_namespace import PrivateNamespace
 from wh.running_node import Options, RunningNode
 from whcore.errors import WireHubError
 from whcore.keys import SecretKey
@@ -58,6 +59,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--interface", help="wh- and the first 8 characters of the key by default")
     add("--listen-port", type=int, help="0: any")
     add("--mode", choices=("unknown", "direct", "nat"), default="unknown")
+    add("--isolated", action="store_true", help="make the interface in a network namespace of its own")
     add("--no-hosts", action="store_true", help="leave the hosts file alone")
     add("--ephemeral", action="store_true", help="keep no state: the key will not come again")
     return options.parse_args(arguments)
@@ -82,7 +84,14 @@ def _read_inputs(options: argparse.Namespace) -> tuple[Network, SecretKey]:
 
 
 async def _serve(network: Network, secret_key: SecretKey, options: argparse.Namespace) -> int:
-    node = RunningNode(network, secret_key, _node_options(options))
+    with contextlib.ExitStack() as undo:
+        namespace = undo.enter_context(contextlib.closing(PrivateNamespace())) if options.isolated else None
+        return await _run(
+            RunningNode(network, secret_key, _node_options(options, namespace)), secret_key, options
+        )
+
+
+async def _run(node: RunningNode, secret_key: SecretKey, options: argparse.Namespace) -> int:
     reloads = _handle_signals(node)
     try:
         ready = await node.start()
@@ -106,14 +115,15 @@ async def _serve(network: Network, secret_key: SecretKey, options: argparse.Name
     return 0
 
 
-def _node_options(options: argparse.Namespace) -> Options:
+def _node_options(options: argparse.Namespace, namespace: PrivateNamespace | None) -> Options:
     return Options(
         config_path=options.config_path,
         interface=options.interface,
         listen_port=options.listen_port,
         mode=options.mode,
-        hosts_path=None if options.no_hosts else HOSTS_PATH,
+        hosts_path=None if options.no_hosts or options.isolated else HOSTS_PATH,
         ephemeral=options.ephemeral,
+        namespace=namespace,
     )
 
 

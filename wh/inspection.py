@@ -34,6 +34,7 @@ class Facts:
     pid: int
     started_unix: float
     config_path: str | None
+    namespace_pid: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,7 @@ def describe(facts: Facts, now: Snapshot) -> schema.Status:
         pid=facts.pid,
         started_unix=facts.started_unix,
         config_path=facts.config_path,
+        namespace_pid=facts.namespace_pid,
         peers=_peers(now),
         dht=_dht(node),
         relays=[

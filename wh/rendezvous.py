@@ -180,12 +180,14 @@ class Host(Party):
         self.node.run(self.node.node.adopt(wanted))
         return invitation.encode(invited)
 
+    def guests(self) -> set[Key]:
+        """Who has used an invitation."""
+        peers = self.node.node.network.peers
+        return {peer.key for peer in peers if peer.kind is PeerKind.TRUST} - {self.node.own_key}
+
     def guest_at(self, address: str) -> Key | None:
         """Whose overlay address it is."""
-        for peer in self.node.node.network.peers:
-            if peer.kind is PeerKind.TRUST and self.address_of(peer.key) == address:
-                return peer.key
-        return None
+        return next((key for key in self.guests() if self.address_of(key) == address), None)
 
     def check_words(self, guest: Key) -> tuple[str, ...]:
         return self.node.call(lambda node: node.check_words(guest)) or ()

@@ -401,6 +401,7 @@ class RunningNode:
             pid=os.getpid(),
             started_unix=self._started_unix,
             config_path=self._options.config_path,
+            namespace_pid=self._namespace.pid,
         )
         snapshot = Snapshot(
             network=self._network,

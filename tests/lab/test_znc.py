@@ -174,6 +174,16 @@ def test_an_interrupt_is_told_to_the_other_end(lan: Lan, number: signal.Signals)
     assert "interrupted" in host.event("error")["message"]
 
 
+@pytest.mark.parametrize("after_s", [0.0, 0.02, 0.1])
+def test_an_interrupt_at_any_moment_is_known_at_the_other_end(lan: Lan, after_s: float):
+    host = End(lan.a, stdin=subprocess.PIPE)
+    guest = End(lan.b, [host.invitation()], stdin=subprocess.PIPE)
+    guest.event("connected")
+    time.sleep(after_s)  # a moment is what is tested
+    guest.process.send_signal(signal.SIGINT)
+    assert (guest.wait(), host.wait()) == (130, 7)
+
+
 def test_an_interrupt_while_nobody_is_there(lan: Lan):
     host = End(lan.a, stdin=subprocess.PIPE)
     host.invitation()

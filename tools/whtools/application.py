@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -40,6 +41,8 @@ COMMANDS = {
     "lookup": Entry("Network", "lookup", "Look a peer up in the network"),
     "ping": Entry("Network", "ping", "Ask a peer for an answer, and time it"),
     "resolve": Entry("Network", "resolve", "Print a name's address, or an address's name"),
+    "run": Entry("Network", "run", "Run a command inside an overlay"),
+    "socks": Entry("Network", "socks", "Let programs into an overlay by a proxy"),
     "forget": Entry("Network", "forget", "Forget what is known about a peer's whereabouts"),
     "orchid": Entry("Advanced", "orchid", "Read a public key, print its ORCHID IPv6 address"),
     "bid": Entry("Advanced", "filters", "Print the bucket index between two keys"),
@@ -63,7 +66,8 @@ def words_of(command: click.Command) -> grammar.Words:
     arguments = arguments_of(command)
     required = sum(argument.required for argument in arguments)
     options = {name: not option.is_flag for name, option in options_of(command).items()}
-    return grammar.Words(options, required, len(arguments) - required)
+    repeated = any(argument.nargs < 0 for argument in arguments)
+    return grammar.Words(options, required, sys.maxsize if repeated else len(arguments) - required)
 
 
 def arguments_of(command: click.Command) -> list[click.Argument]:

@@ -44,6 +44,7 @@ class Launch(NamedTuple):
     mode: str | None
     hosts: bool
     ephemeral: bool
+    isolated: bool = False
 
     def arguments(self) -> list[str]:
         """argv. -P: a directory `wh` where the user happens to stand must not become the daemon's code."""
@@ -55,7 +56,11 @@ class Launch(NamedTuple):
             "--listen-port": self.listen_port,
             "--mode": self.mode,
         }
-        flags = {"--no-hosts": not self.hosts, "--ephemeral": self.ephemeral}
+        flags = {
+            "--no-hosts": not self.hosts,
+            "--ephemeral": self.ephemeral,
+            "--isolated": self.isolated,
+        }
         words = [f"{name}={value}" for name, value in options.items() if value is not None]
         words += [name for name, given in flags.items() if given]
         return [sys.executable, "-P", "-m", "wh.daemon", *words]

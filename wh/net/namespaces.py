@@ -27,6 +27,10 @@ class Links(Protocol):
 
 
 class Namespace(Protocol):
+    @property
+    def pid(self) -> int | None:
+        """Of a process that is in the namespace; None: it is this process's own."""
+
     def open_tun(self, name: str) -> list[int]:
         """The descriptors of a new interface, one a queue, for the data plane. Raises SystemSetupError."""
 
@@ -35,6 +39,8 @@ class Namespace(Protocol):
 
 class HostNamespace:
     """The network namespace that this process is in."""
+
+    pid: int | None = None
 
     def open_tun(self, name: str) -> list[int]:
         from wh.net.tun import open_tun

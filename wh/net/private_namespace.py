@@ -38,13 +38,17 @@ class PrivateNamespace:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._helper = ours
         try:
-            self.pid = _spawn(theirs.fileno())
+            self._pid = _spawn(theirs.fileno())
         except OSError as error:
             ours.close()
             raise SystemSetupError(f"cannot start a helper process: {error.strerror}") from error
         finally:
             theirs.close()
+
+    @property
+    def pid(self) -> int:
         """Of the helper: /proc/PID/ns has the namespaces."""
+        return self._pid
 
     def close(self) -> None:
         if self._helper.fileno() < 0:
@@ -52,7 +56,7 @@ class PrivateNamespace:
         if self._netlink is not None:
             self._netlink.close()
         self._helper.close()
-        os.waitpid(self.pid, 0)
+        os.waitpid(self._pid, 0)
 
     # What a node needs of it (wh.net.namespaces).
 

@@ -425,6 +425,16 @@ def read_hello(connection: socket.socket, patience_s: float) -> frames.Hello:
     return frames.decode_hello_untrusted(body)
 
 
+def hang_up(connection: socket.socket) -> None:
+    """Close a connection that no stream has taken. The tunnel may end with this process, so the other end
+    must hear of it before."""
+    deadline = time.monotonic() + TELLING_S
+    with contextlib.suppress(OSError), connection:
+        connection.shutdown(socket.SHUT_WR)
+        while _unacknowledged(connection) and time.monotonic() < deadline:
+            time.sleep(POLL_S)
+
+
 def _read_exactly(connection: socket.socket, length: int) -> bytes:
     data = b""
     while len(data) < length:

@@ -40,6 +40,11 @@ KEY_CHARACTERS_IN_NAME = 8
     help="direct: reachable from everywhere; nat: not; unknown, the default: find out.",
 )
 @click.option("--no-hosts", is_flag=True, help="Leave /etc/hosts alone.")
+@click.option(
+    "--isolated",
+    is_flag=True,
+    help="Make the interface in a namespace of its own: wh run goes there. No root.",
+)
 @click.option("--foreground", is_flag=True, help="Stay, and log to standard error.")
 def up(
     file: str,
@@ -48,6 +53,7 @@ def up(
     listen_port: int | None,
     mode: str | None,
     no_hosts: bool,
+    isolated: bool,
     foreground: bool,
 ) -> None:
     """Join the network of FILE: check it, make an interface, start its daemon.
@@ -67,6 +73,7 @@ def up(
         mode=mode,
         hosts=not no_hosts,
         ephemeral=private_key is None,
+        isolated=isolated,
     )
     secret.close()
     if foreground:

@@ -38,7 +38,7 @@ UDP_CLIENTS_MAX = 64
 UDP_IDLE_S = 120.0
 DATAGRAM_MAX = 65507
 
-Accept = Callable[[], tuple[socket.socket, object]]
+Accept = Callable[[], tuple[socket.socket, str]]
 
 
 class Forwarding:
@@ -59,7 +59,7 @@ class Forwarding:
         assert isinstance(self._party, Guest)
         self._peer = self._party.host
         listener = self._party.listen()
-        self._spawn(self._accept_all, listener.accept)
+        self._spawn(self._accept_all, lambda: _accepted(listener))
         prepare(control)
         control.sendall(frames.hello(target=CONTROL))
         self._spawn(self._watch, control, False)
@@ -150,9 +150,9 @@ class Forwarding:
         while not self._over.is_set():
             try:
                 connection, address = accept()
-            except OSError:
+            except (OSError, Ended):
                 return
-            if isinstance(address, tuple) and address[0] != self._party.address_of(self._peer):
+            if address != self._party.address_of(self._peer):
                 connection.close()
                 continue
             self._spawn(self._answer, connection)
@@ -302,6 +302,11 @@ class Forwarding:
 
     def _spawn(self, work: Callable[..., None], *arguments: object) -> None:
         threading.Thread(target=work, args=arguments, daemon=True).start()
+
+
+def _accepted(listener: socket.socket) -> tuple[socket.socket, str]:
+    connection, address = listener.accept()
+    return connection, str(address[0])
 
 
 def _return_datagrams(outer: socket.socket, listener: socket.socket, address: tuple[str, int]) -> None:

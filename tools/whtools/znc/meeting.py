@@ -5,17 +5,21 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable
 
 from wh import rendezvous
 from wh.events import Key
 from wh.rendezvous import Guest, Host, Party, Terms, read_bootstrap
+from wh.streams.stream import hang_up
 from whtools.znc.forwarding import Forwarding
 from whtools.znc.local_ends import StandardStreams
-from whtools.znc.outcome import EXIT_EXPIRED, EXIT_UNREACHABLE, Ended, Reporter
+from whtools.znc.outcome import EXIT_EXPIRED, EXIT_LOST, EXIT_UNREACHABLE, Ended, Reporter
 from whtools.znc.plain import ends_of, serve
 from whtools.znc.settings import Settings
-from whtools.znc.transfer import Transfer
+from whtools.znc.transfer import Transfer, Way
+
+LOOK_S = 0.5
+VANISHED_AFTER_S = 30.0
+"""From a claim to the connection that follows it at once."""
 
 CLOSING_S = 3.0
 """How long saying goodbye may take."""
@@ -53,35 +57,71 @@ class _Closing:
 
 def _wait_for_guests(host: Host, settings: Settings, reporter: Reporter, streams: StandardStreams) -> None:
     host.start()
-    listener = host.listen()
-    _print_invitation(host, settings, reporter)
-    wait_s = settings.expires_s if settings.wait_s is None else min(settings.wait_s, settings.expires_s)
-    deadline = time.monotonic() + wait_s
-    known: set[Key] = set()
+    reception = _Reception(host, settings, reporter)
+    if settings.forwards or settings.allow_forward:
+        Forwarding(host, settings, reporter).serve(reception.accept, reception.known)
+        return
+    serve(
+        reception.accept,
+        settings,
+        reporter,
+        ends_of(settings, streams.opened),
+        plain=False,
+        way=lambda address: Way(host, host.guest_at(address) or b""),
+    )
 
-    def accept() -> tuple[socket.socket, object]:
+
+class _Reception:
+    """Where guests arrive, each by an invitation of its own. known: who has come so far."""
+
+    def __init__(self, host: Host, settings: Settings, reporter: Reporter) -> None:
+        self.known: set[Key] = set()
+        self._host = host
+        self._settings = settings
+        self._reporter = reporter
+        self._listener = host.listen()
+        self._listener.settimeout(LOOK_S)
+        self._wait_s = settings.expires_s
+        if settings.wait_s is not None:
+            self._wait_s = min(self._wait_s, settings.wait_s)
+        self._deadline = time.monotonic() + self._wait_s
+        self._claimed_at: dict[Key, float] = {}
+        _print_invitation(host, settings, reporter)
+
+    def accept(self) -> tuple[socket.socket, str]:
+        """The next connection of a guest, and its address. Raises Ended where nobody comes any more."""
         while True:
-            listener.settimeout(max(0.0, deadline - time.monotonic()) or 1e-3 if not known else None)
             try:
-                connection, (address, *_) = listener.accept()
+                connection, (address, *_) = self._listener.accept()
             except TimeoutError:
-                raise _nobody(settings, wait_s) from None
-            guest = host.guest_at(address)
+                self._look()
+                continue
+            connection.settimeout(None)
+            guest = self._host.guest_at(address)
             if guest is None:  # gone again meanwhile
                 connection.close()
                 continue
-            if guest not in known:
-                known.add(guest)
-                _tell_connected(host, guest, host.check_words(guest), reporter)
-                if settings.keep_open:
-                    _print_invitation(host, settings, reporter)
+            if guest not in self.known:
+                self._welcome(guest)
             return connection, address
 
-    if settings.forwards or settings.allow_forward:
-        Forwarding(host, settings, reporter).serve(accept, known)
-        return
-    latest = lambda: host.path_text(next(iter(known), b""))  # noqa: E731
-    serve(accept, settings, reporter, ends_of(settings, streams.opened), plain=False, path=latest)
+    def _welcome(self, guest: Key) -> None:
+        self.known.add(guest)
+        _tell_connected(self._host, guest, self._host.check_words(guest), self._reporter)
+        if self._settings.keep_open:
+            _print_invitation(self._host, self._settings, self._reporter)
+
+    def _look(self) -> None:
+        """Somebody may have used the invitation and vanished, and then nobody else can."""
+        now = time.monotonic()
+        for guest in self._host.guests() - self.known:
+            if now - self._claimed_at.setdefault(guest, now) < VANISHED_AFTER_S:
+                continue
+            if not self._settings.keep_open:
+                raise Ended(EXIT_LOST, "somebody used the invitation, and vanished before the stream began")
+            self._welcome(guest)
+        if not self.known and now >= self._deadline:
+            raise _nobody(self._settings, self._wait_s)
 
 
 def _nobody(settings: Settings, wait_s: float) -> Ended:
@@ -106,15 +146,16 @@ def _visit(guest: Guest, settings: Settings, reporter: Reporter, streams: Standa
     patience_s = rendezvous.PATIENCE_S if settings.wait_s is None else settings.wait_s
     guest.start()
     guest.claim(patience_s)
-    forwarding = settings.forwards or settings.allow_forward
     connection = _connect(guest, started + patience_s)
-    _tell_connected(guest, guest.host, guest.words, reporter, time.monotonic() - started)
-    if forwarding:
-        Forwarding(guest, settings, reporter).visit(connection)
-        return
-    path: Callable[[], str] = lambda: guest.path_text(guest.host)  # noqa: E731
-    with ends_of(settings, streams.opened)() as ends:
-        Transfer(connection, ends, settings, reporter, path=path).run()
+    try:
+        _tell_connected(guest, guest.host, guest.words, reporter, time.monotonic() - started)
+        if settings.forwards or settings.allow_forward:
+            Forwarding(guest, settings, reporter).visit(connection)
+            return
+        with ends_of(settings, streams.opened)() as ends:
+            Transfer(connection, ends, settings, reporter, way=Way(guest, guest.host)).run()
+    finally:
+        hang_up(connection)
 
 
 def _connect(guest: Guest, deadline: float) -> socket.socket:

@@ -8,11 +8,12 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
+from wh.streams.stream import hang_up
 from whtools.znc.forward_words import read_port
 from whtools.znc.local_ends import LocalEnds, command_ends
 from whtools.znc.outcome import EXIT_IO, EXIT_UNREACHABLE, Ended, Reporter
 from whtools.znc.settings import Settings, usage_error
-from whtools.znc.transfer import Transfer
+from whtools.znc.transfer import Transfer, Way
 
 BACKLOG = 16
 RETRY_S = 0.2
@@ -34,17 +35,22 @@ def listen(settings: Settings, reporter: Reporter, open_ends: OpenEnds) -> None:
     with _listener(address[0] if address else "", _port(port_word)) as listener:
         listener.settimeout(settings.wait_s)
         reporter.event("listening", f"listening on port {listener.getsockname()[1]}", level=2)
-        serve(listener.accept, settings, reporter, open_ends, plain=True)
+
+        def accept() -> tuple[socket.socket, str]:
+            connection, address = listener.accept()
+            return connection, str(address[0])
+
+        serve(accept, settings, reporter, open_ends, plain=True)
 
 
 def serve(
-    accept: Callable[[], tuple[socket.socket, object]],
+    accept: Callable[[], tuple[socket.socket, str]],
     settings: Settings,
     reporter: Reporter,
     open_ends: OpenEnds,
     *,
     plain: bool,
-    path: Callable[[], str] = lambda: "",
+    way: Callable[[str], Way] | None = None,
 ) -> None:
     """The next connection; with keep_open one after the other, or with a command all at once."""
     while True:
@@ -52,11 +58,15 @@ def serve(
             connection, address = accept()
         except TimeoutError:
             raise Ended(EXIT_UNREACHABLE, "nobody has connected in time") from None
-        reporter.event("accepted", f"connection from {_shown(address)}", level=2, address=_shown(address))
+        reporter.event("accepted", f"connection from {address}", level=2, address=address)
 
-        def work(connection: socket.socket = connection) -> None:
-            with open_ends() as ends:
-                Transfer(connection, ends, settings, reporter, plain=plain, path=path).run()
+        def work(connection: socket.socket = connection, address: str = address) -> None:
+            try:
+                with open_ends() as ends:
+                    on = None if way is None else way(address)
+                    Transfer(connection, ends, settings, reporter, plain=plain, way=on).run()
+            finally:
+                hang_up(connection)
 
         if not settings.keep_open:
             work()
@@ -115,7 +125,3 @@ def _port(word: str) -> int:
         return read_port(word)
     except ValueError as error:
         raise usage_error(str(error)) from None
-
-
-def _shown(address: object) -> str:
-    return str(address[0]) if isinstance(address, tuple) and address else str(address)

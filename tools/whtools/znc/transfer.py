@@ -5,19 +5,41 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable
 
 from wh.streams.stream import End, FramedStream, PlainStream, Stream
 from whtools.znc.local_ends import LocalEnds
 from whtools.znc.outcome import Ended, Reporter, ended_by_stream
 from whtools.znc.settings import Settings
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from wh.rendezvous import Party
+
 PROGRESS_S = 0.5
+WAY_CHECK_S = 1.0
+NO_WAY_S = 20.0
+"""Without one after which the stream is given up; ways that break are found again in a few seconds."""
+
 CANCELLING_S = 2.0
 
 
+class Way:
+    """The way that the connection takes."""
+
+    def __init__(self, party: Party, key: bytes) -> None:
+        self._party = party
+        self._key = key
+
+    def text(self) -> str:
+        """`direct 192.0.2.1:4000`, for people."""
+        return self._party.path_text(self._key)
+
+    def exists(self) -> bool:
+        return self._party.has_path(self._key)
+
+
 class Transfer:
-    """run() it in any thread. path: text for the progress line, such as `direct 192.0.2.1:4000`."""
+    """run() it in any thread. way: None where it is not ours to know."""
 
     def __init__(
         self,
@@ -27,7 +49,7 @@ class Transfer:
         reporter: Reporter,
         *,
         plain: bool = False,
-        path: Callable[[], str] = lambda: "",
+        way: Way | None = None,
     ) -> None:
         kind = PlainStream if plain else FramedStream
         self.stream: Stream = kind(
@@ -36,7 +58,8 @@ class Transfer:
         self._total = ends.total
         self._progress = settings.progress
         self._reporter = reporter
-        self._path = path
+        self._way = way
+        self._way_at = time.monotonic()  # when there was one last
         self._done = threading.Event()
 
     def run(self) -> None:
@@ -72,8 +95,18 @@ class Transfer:
         )
 
     def _wait(self, started: float) -> None:
-        while not self._done.wait(PROGRESS_S if self._progress else None):
-            self._show(started)
+        pause = PROGRESS_S if self._progress else None if self._way is None else WAY_CHECK_S
+        while not self._done.wait(pause):
+            if self._progress:
+                self._show(started)
+            if self._way is not None and self._is_lost(self._way):
+                self.stream.cancel(End.LOST, "there is no way to the other end any more")
+
+    def _is_lost(self, way: Way) -> bool:
+        now = time.monotonic()
+        if way.exists():
+            self._way_at = now
+        return now - self._way_at >= NO_WAY_S
 
     def _show(self, started: float) -> None:
         sent, received = self.stream.sent, self.stream.received
@@ -84,7 +117,7 @@ class Transfer:
         words.append(f"{sized(rate)}/s")
         if self._total:
             words.append(f"{100 * sent / self._total:.0f}% of {sized(self._total)}")
-        path = self._path()
+        path = self._way.text() if self._way is not None else ""
         self._reporter.progress(
             ", ".join([*words, path] if path else words),
             sent=sent,

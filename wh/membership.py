@@ -80,26 +80,31 @@ class Membership:
 
         async with self._changing:
             try:
-                await self._change(claimed)
-            except ConfigError as error:
-                if error.code != Code.UNKNOWN_PEER:
-                    log.error("the claim of %s failed: %s", encode_key(alias), error)
-                    return AuthStatus.FAILED
-                return await self._reread(claimant)
+                status = await self._bind(claimed, claimant)
             except WireHubError as error:
                 log.error("the claim of %s failed: %s", encode_key(alias), error)
                 return AuthStatus.FAILED
+        if status is AuthStatus.OK:
+            self._tell(claimant)
+        return status
+
+    async def _bind(self, claimed: Edit, claimant: Key) -> AuthStatus:
+        """Raises WireHubError."""
+        try:
+            await self._change(claimed)
+        except ConfigError as error:
+            if error.code != Code.UNKNOWN_PEER:
+                raise
+            if self._file is not None:
+                await self._node.reload()
+        peer = self._node.network.peer(claimant)
+        return AuthStatus.OK if peer is not None and peer.trusted else AuthStatus.USED
+
+    def _tell(self, claimant: Key) -> None:
         peer = self._node.network.peer(claimant)
         words = " ".join(self.check_words(claimant) or ())
         name = peer.hostname if peer is not None else None
         log.info("%s is now %s; check words: %s", name or "an alias", encode_key(claimant), words)
-        return AuthStatus.OK
-
-    async def _reread(self, claimant: Key) -> AuthStatus:
-        if self._file is not None:
-            await self._node.reload()
-        peer = self._node.network.peer(claimant)
-        return AuthStatus.OK if peer is not None and peer.trusted else AuthStatus.USED
 
     async def invite(self, name: str, expires_s: int | None, status: NodeStatus) -> invitation.Invitation:
         """Keep a place for a member yet to come. status: says where this node can be found. Raises

@@ -23,6 +23,7 @@ from wh.wire.messages import AuthStatus
 
 CLAIMANTS = Path(__file__).parent / "claimants.py"
 EXIT_BAD_INVITATION = 6
+LATER = ("written", "answered")
 PING_NODE_A = ["wh", "ping", INTERFACE, "node_a", "count", "3", "json"]
 
 
@@ -155,7 +156,6 @@ def test_an_expired_alias_lets_nobody_in(running: Tutorial) -> None:
     timeless = encode(replace(decode_untrusted(invitation), expiry=0))
     refused = join(guest, timeless, check=False)
     assert (refused.returncode, "WH144" in refused.stderr) == (EXIT_BAD_INVITATION, True)
-    assert "WH144" in join(guest, timeless, check=False).stderr
 
 
 # Fights
@@ -196,7 +196,7 @@ def test_of_a_hundred_claimants_one_is_in(running: Tutorial) -> None:
     assert text.splitlines()[-1] == f"trust guest 10.0.42.4 {winner}"
 
 
-@pytest.mark.parametrize("moment", ["noted", "written", pytest.param("answered", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("moment", ["noted", *(pytest.param(each, marks=pytest.mark.slow) for each in LATER)])
 def test_of_a_hundred_claimants_one_is_in_though_the_server_is_killed(running: Tutorial, moment: str) -> None:
     """When the claim is noted in the log, when it is in the file, and shortly after."""
     host, config = running.node_a, running.node_a.directory / "config"

@@ -134,6 +134,7 @@ def test_a_claim_that_cannot_be_in_force_is_not_in_the_file(scene: Scene, code: 
 def test_a_claim_that_the_system_refuses_is_completed_later(scene: Scene):
     scene.node.reload_failure = SystemSetupError("a route is taken")
     assert run(scene.membership.bind(ALIAS, CLAIMANT)) is AuthStatus.FAILED
+    assert run(scene.membership.bind(ALIAS, CLAIMANT)) is AuthStatus.FAILED
     scene.node.reload_failure = None
     assert run(scene.membership.bind(ALIAS, OTHER)) is AuthStatus.USED
     assert run(scene.membership.bind(ALIAS, CLAIMANT)) is AuthStatus.OK

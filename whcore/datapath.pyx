@@ -16,14 +16,10 @@ from whcore.device cimport (
     wh_paths, wh_peer,
 )
 from whcore.device_control cimport (
-    adopt_paths, change_keepalive, fill_place, forget_all_sources, lock_peer, new_paths, renew_tunnels, settle_allowed,
-    settle_forwards,
+    adopt_paths, change_keepalive, forget_all_sources, lock_peer, new_paths, renew_tunnels, settle_allowed,
 )
-from whcore.errors cimport WH_E_LIMIT, WH_OK, raise_rc
-from whcore.forwarder cimport (
-    FORWARD_CHANNELS, FORWARD_CODES, forward_close, forward_expire, forward_find, forward_limits, forward_move, forward_open,
-    forward_place, forward_set_totals, forward_status,
-)
+from whcore.errors cimport WH_OK, raise_rc
+from whcore.forwarder cimport forward_limits
 from whcore.handshaker cimport handshaker_free, handshaker_init, handshaker_start, peer_initiate
 from whcore.kernel cimport (
     SO_DOMAIN, SOL_SOCKET, close, errno, eventfd_read, eventfd_write, getsockopt, pthread_join, pthread_mutex_lock,
@@ -31,6 +27,9 @@ from whcore.kernel cimport (
 )
 from whcore.keys cimport SecretKey, secret_key_of
 from whcore.peer_paths cimport path_fill, peer_heard
+from whcore.relaying cimport (
+    channel_status, close_channel, expire_channels, limit_channels, move_leg, open_channel,
+)
 from whcore.sending cimport send_datagrams, source_was_refused
 from whcore.snapshot cimport allowed_by_slot, peer_snapshot, prefix_list, status_of, take_snapshot
 from whcore.sodium cimport sodium_free
@@ -39,6 +38,7 @@ from whcore.worker cimport worker_free, worker_init, worker_start, worker_unwatc
 
 from whcore.errors import SystemFailure
 from whcore.keys import check_public_key
+from whcore.relaying import RelayStatus
 from whcore.snapshot import PeerStatus
 
 EVENT_PATH_WANTED = 1
@@ -53,7 +53,6 @@ PATHS_DUPLICATE = 1
 PATHS_SPLIT = 2
 
 ControlDatagram = namedtuple("ControlDatagram", "socket remote data channel source", defaults=(0, b""))
-RelayStatus = namedtuple("RelayStatus", "legs proved packets byte_counts drops silent_ns")
 
 # In the order of the enum `counter` in device.pxd.
 COUNTER_NAMES = (
@@ -69,10 +68,6 @@ cdef int64_t SECOND = 1_000_000_000
 
 cdef enum:
     SOURCE_LEN = 20             # of ControlDatagram.source: address 16, link 4
-
-cdef struct ended_channels:
-    uint32_t n
-    uint32_t ids[FORWARD_CHANNELS][2]
 
 
 cdef class Datapath:
@@ -414,94 +409,29 @@ cdef class Datapath:
         rate, burst: bytes/s and bytes; quota: bytes in the channel's life; 0: unlimited. trusted: the relay's totals do
         not apply. Raises ValueError for bad clients, SystemFailure where all channels are taken.
         """
-        cdef wh_device* dev = self.device()
-        cdef forward_place places[2]
         cdef forward_limits limits
-        cdef uint32_t ids[2]
-        cdef int rc
         limits.rate, limits.burst, limits.quota, limits.trusted = rate, burst, quota, trusted
-        fill_place(dev, &places[0], opener)
-        try:
-            fill_place(dev, &places[1], target)
-        except BaseException:
-            free(places[0].path)
-            raise
-        with nogil:
-            pthread_mutex_lock(&dev.control_lock)
-            rc = forward_open(&dev.forwards, &places[0], &places[1], &limits, wh_now_ns(), ids)
-            pthread_mutex_unlock(&dev.control_lock)
-        if rc != WH_OK:
-            free(places[0].path)
-            free(places[1].path)
-            if rc == WH_E_LIMIT:
-                raise SystemFailure("every relay channel is taken", hint="close some, or send clients to another relay")
-            raise_rc(rc, "relay channel")
-        return ids[0], ids[1]
+        return open_channel(self.device(), opener, target, &limits)
 
     def relay_move(self, uint32_t leg, client):
         """The client of a leg is at (socket id, remote 18 bytes) now. Raises KeyError where there is no such leg."""
-        cdef wh_device* dev = self.device()
-        cdef forward_place place
-        cdef int rc
-        fill_place(dev, &place, client)
-        with nogil:
-            pthread_mutex_lock(&dev.control_lock)
-            rc = forward_move(&dev.forwards, leg, &place)
-            settle_forwards(dev)
-            pthread_mutex_unlock(&dev.control_lock)
-        if rc != WH_OK:
-            free(place.path)
-            raise KeyError(leg)
+        move_leg(self.device(), leg, client)
 
     def relay_close(self, uint32_t leg):
         """End the channel of a leg. Raises KeyError where there is none."""
-        cdef wh_device* dev = self.device()
-        cdef int rc
-        with nogil:
-            pthread_mutex_lock(&dev.control_lock)
-            rc = forward_close(&dev.forwards, leg)
-            settle_forwards(dev)
-            pthread_mutex_unlock(&dev.control_lock)
-        if rc != WH_OK:
-            raise KeyError(leg)
+        close_channel(self.device(), leg)
 
     def relay_expire(self, int64_t silence_ns):
         """End the channels that forwarded nothing for so long. Returns their leg ids, the opener's and the target's."""
-        cdef wh_device* dev = self.device()
-        cdef ended_channels ended
-        ended.n = 0
-        with nogil:
-            pthread_mutex_lock(&dev.control_lock)
-            forward_expire(&dev.forwards, wh_now_ns(), silence_ns, note_ended, &ended)
-            settle_forwards(dev)
-            pthread_mutex_unlock(&dev.control_lock)
-        return [(ended.ids[i][0], ended.ids[i][1]) for i in range(ended.n)]
+        return expire_channels(self.device(), silence_ns)
 
     def relay_limit(self, *, uint64_t rate=0, uint32_t burst=0, uint64_t day_quota=0):
         """Limits of all channels together that are not trusted: bytes/s, bytes, bytes in 24 hours; 0: unlimited."""
-        cdef wh_device* dev = self.device()
-        with nogil:
-            pthread_mutex_lock(&dev.control_lock)
-            forward_set_totals(&dev.forwards, rate, burst, day_quota)
-            pthread_mutex_unlock(&dev.control_lock)
+        limit_channels(self.device(), rate, burst, day_quota)
 
     def relay_status(self, uint32_t leg):
         """RelayStatus of a leg's channel. Raises KeyError where there is none."""
-        cdef wh_device* dev = self.device()
-        cdef forward_status status
-        cdef int64_t now
-        cdef int rc
-        with nogil:
-            pthread_mutex_lock(&dev.control_lock)
-            rc = forward_find(&dev.forwards, leg, &status)
-            pthread_mutex_unlock(&dev.control_lock)
-        if rc != WH_OK:
-            raise KeyError(leg)
-        now = wh_now_ns()
-        return RelayStatus(
-            (status.ids[0], status.ids[1]), bool(status.proved), (status.packets[0], status.packets[1]),
-            (status.bytes[0], status.bytes[1]), sum(status.drops[code] for code in range(FORWARD_CODES)),
-            (now - status.last_at[0], now - status.last_at[1]))
+        return channel_status(self.device(), leg)
 
     # --- events and control datagrams ---
 
@@ -673,9 +603,3 @@ cdef wh_source source_of(bytes source) except *:
     elif source:
         raise ValueError("a source is what came with a control datagram")
     return found
-
-
-cdef void note_ended(const forward_status* status, void* context) noexcept nogil:
-    cdef ended_channels* ended = <ended_channels*>context
-    memcpy(ended.ids[ended.n], status.ids, sizeof(status.ids))
-    ended.n += 1

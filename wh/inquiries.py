@@ -36,7 +36,7 @@ Progress = Callable[[dict[str, Any]], None]
 
 
 class LookupInquiry:
-    """Result: found, candidates, relays, hops, elapsed_ms. Progress: asked, closest_bucket."""
+    """Result: found, candidates, relays (keys), hops, elapsed_ms. Progress: asked, closest_bucket."""
 
     def __init__(self, key: Key, searches: Searches, progress: Progress, finish: Finish) -> None:
         self._key = key
@@ -64,7 +64,7 @@ class LookupInquiry:
         return {
             "found": record is not None,
             "candidates": [to_text(each.address) for each in record.candidates] if record else [],
-            "relays": [],
+            "relays": [relay.key for relay in record.relays] if record else [],
             "hops": self._search.hops if self._search is not None else 0,
             "elapsed_ms": elapsed_ms,
         }

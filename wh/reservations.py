@@ -1,4 +1,4 @@
-"""Reservations at relays, by which others reach us: where, how many, how long (docs/protocol.md section 8)."""
+"""Reservations at relays, by which others reach us: where, how many, how long (docs/protocol.md 8)."""
 
 from __future__ import annotations
 

@@ -115,7 +115,8 @@ class Verbs:
             lambda request: LookupRequested(request, key),
             lambda body: progress(msgspec.convert(body, schema.LookupProgress)),
         )
-        return msgspec.convert({**body, "public_key": encode_key(key)}, schema.LookupResult)
+        relays = [encode_key(relay) for relay in body["relays"]]
+        return msgspec.convert({**body, "public_key": encode_key(key), "relays": relays}, schema.LookupResult)
 
     async def ping(self, arguments: schema.PeerArguments, _: Progress) -> schema.PingResult:
         entry = self._find_other(arguments.peer)

@@ -135,13 +135,13 @@ def test_any_key_can_be_looked_up() -> None:
 
 
 def test_progress_of_a_lookup_is_passed_on() -> None:
-    result = {"found": True, "candidates": [ENDPOINT], "relays": [], "hops": 2, "elapsed_ms": 3.0}
+    result = {"found": True, "candidates": [ENDPOINT], "relays": [OWN], "hops": 2, "elapsed_ms": 3.0}
     notices = (Notify(1, False, {"asked": 4, "closest_bucket": 9}), Notify(1, True, result))
     told: list[msgspec.Struct] = []
     progress: Progress = told.append
     found = run(Verbs(FakeDaemon(*notices)).lookup(schema.PeerArguments("node_b"), progress))
     assert told == [schema.LookupProgress(asked=4, closest_bucket=9)]
-    assert (found.candidates, found.hops) == ([ENDPOINT], 2)
+    assert (found.candidates, found.relays, found.hops) == ([ENDPOINT], [encode_key(OWN)], 2)
 
 
 def test_ping_tells_who_answered_from_where() -> None:

@@ -28,6 +28,9 @@ JOIN_RETRY_MAX_S = 60.0
 CHECK_S = 60.0
 """How often the contact that was silent longest, and the bootstraps that are dead, get a PING."""
 
+LOOK_AROUND_S = (2.0, 5.0, 15.0, 60.0)
+"""Pauses between lookups for who needs more servers than are known; from the first again after a new one."""
+
 GREETING_INTERVAL_S = 30.0
 """A node that claims to be a server is PINGed once in this time."""
 
@@ -57,6 +60,8 @@ class Discovery:
         self._join_retry_s = JOIN_RETRY_FIRST_S
         self._join_timer: Timer | None = None
         self._check_timer: Timer | None = None
+        self._looks = 0
+        self._look_not_before = float("-inf")
         self._greeted = RecentlySeen(GREETING_INTERVAL_S)
         requests.answer_listeners.append(self._answered)
         requests.silence_listeners.append(self._unanswered)
@@ -145,6 +150,7 @@ class Discovery:
         if contact is not None:
             contact.rtt = self._engine.peers.obtain(offered.key).round_trip
         if added in (Added.INSERTED, Added.REFRESHED) and not was_alive:
+            self._looks = 0
             self._new_server(offered.key, now)
 
     def _unanswered(self, key: Key, now: Instant) -> None:
@@ -160,6 +166,17 @@ class Discovery:
             path = self._engine.addressing.path_to(responder.contact.address)
             if path is not None and responder.contact.key not in self._kademlia.table:
                 self.ping(responder.contact.key, [path], now)
+
+    def look_around(self, now: Instant) -> None:
+        """Somebody needs more servers than are known: those that are may know others by now."""
+        if now.monotonic < self._look_not_before or not self._kademlia.joined:
+            return
+        pause_s = LOOK_AROUND_S[min(self._looks, len(LOOK_AROUND_S) - 1)]
+        self._looks += 1
+        self._look_not_before = now.monotonic + jittered(self._engine.rng, pause_s)
+        self._searches.begin(
+            self._engine.key, now, SearchCallbacks(done=self.found_servers), want_record=False
+        )
 
     def _schedule_check(self, now: Instant) -> None:
         when = now.monotonic + jittered(self._engine.rng, CHECK_S)

@@ -146,6 +146,7 @@ class Node:
             closed=lambda peer, path, now: self._trusted.channel_closed(peer, path, now),
             failed=lambda peer, now: None,
             changed=self._publisher.content_changed,
+            short=self._discovery.look_around,
             welcome=lambda now: self._authentication.awaits_claims(now),
         )
         self._punching = Punching(

@@ -34,8 +34,9 @@ class RelayClient:
     """opened(channel, now): a channel is there, and control may be sent through it at once. closed(peer,
     path, now): it ended, other than by close(). A channel whose path changes is closed and opened again.
     failed(peer, now): what open() began came to nothing. changed(now): `relays` says something new.
-    welcome(now): whether peers that are no members may come too, for a while, since an alias can be claimed
-    here; opened() is not called of them before they are members."""
+    short(now): more servers than are known would be of use. welcome(now): whether peers that are no members
+    may come too, for a while, since an alias can be claimed here; opened() is not called of them before they
+    are members."""
 
     def __init__(
         self,
@@ -48,6 +49,7 @@ class RelayClient:
         closed: Callable[[Key, Path, Instant], None],
         failed: Callable[[Key, Instant], None],
         changed: Callable[[Instant], None],
+        short: Callable[[Instant], None],
         welcome: Callable[[Instant], bool] = lambda now: False,
     ) -> None:
         self._engine = engine
@@ -65,7 +67,7 @@ class RelayClient:
         self._barred = RecentlySeen(BARRED_S)  # (peer, relay)
         self._offers = RateLimit(OFFERS_BURST, OFFERS_INTERVAL_S)
         self._reservations = Reservations(
-            engine, kademlia, reachability, self, expected=self._is_expecting, changed=changed
+            engine, kademlia, reachability, self, expected=self._is_expecting, changed=changed, short=short
         )
         requests.answer_listeners.append(self._answered)
 

@@ -33,6 +33,7 @@ REQUESTS_INTERVAL_S = 0.5
 CHALLENGE_ONCE = Schedule((), 1.0)
 """Who waits for an answer asks again; more than came from an address must not go there."""
 
+ANSWER_LEN_MAX = 80
 WAITING_MAX = 256
 OPENINGS_MAX = 1024
 OFFER_AGAIN_S = (0.3, 1.0)
@@ -96,7 +97,8 @@ class RelayService:
             return
         if event.peer not in self._members and not self._rates.allow(event.peer, now.monotonic):
             return
-        if self._engine.peers.obtain(event.peer).is_validated(event.path, now):
+        proved = self._engine.peers.obtain(event.peer).is_validated(event.path, now)
+        if proved and event.capacity >= ANSWER_LEN_MAX:
             self._answer(event, now)
         else:
             self._prove(event, now)

@@ -20,8 +20,8 @@ SETTLE_S = 3.0
 """How long after the start we may still turn out to be reachable, where no NAT is seen."""
 
 FILL_AGAIN_S = 10.0
-FILL_AGAIN_WITHOUT_S = 2.0
-"""How often more relays are looked for, with some and without any."""
+FILL_AGAIN_SHORT_S = 2.0
+"""How often we look whether relays are missing, and for some where they are."""
 
 RENEW_S = RESERVATION_S / 2
 
@@ -55,7 +55,7 @@ class Links(Protocol):
 
 class Reservations:
     """expected(now): whether there is anybody who may want to reach us. changed(now): `relays` says something
-    new."""
+    new. short(now): more servers than are known would be of use."""
 
     def __init__(
         self,
@@ -66,6 +66,7 @@ class Reservations:
         *,
         expected: Callable[[Instant], bool],
         changed: Callable[[Instant], None],
+        short: Callable[[Instant], None],
     ) -> None:
         self.members: frozenset[Key] = frozenset()  # of our network
         self._engine = engine
@@ -74,6 +75,7 @@ class Reservations:
         self._links = links
         self._expected = expected
         self._changed = changed
+        self._short = short
         self._lost = Backoff(LOST_PAUSES_S)  # relays, as the next
         self._unwilling = Backoff(UNWILLING_PAUSES_S)
         self._settled_at = float("inf")
@@ -155,10 +157,13 @@ class Reservations:
             for offer in choose_relays(self._available(now), addresses, missing, self._engine.rng):
                 link = self._links.link(offer.key) or self._links.add_link(offer.key, offer.path, now)
                 link.reserve(now)
+            if len(self._held()) < RESERVATIONS_MAX:
+                self._short(now)
         if now.monotonic < self._settled_at < float("inf"):
             self._fill_at(self._settled_at)
         else:
-            pause_s = FILL_AGAIN_WITHOUT_S if self._needs_relays(now) and not self._held() else FILL_AGAIN_S
+            short = self._needs_relays(now) and len(self._held()) < RESERVATIONS_MAX
+            pause_s = FILL_AGAIN_SHORT_S if short else FILL_AGAIN_S
             self._fill_at(now.monotonic + jittered(self._engine.rng, pause_s))
 
     def _available(self, now: Instant) -> Iterator[Offer]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
+from msgspec.structs import replace
 
 from simnet import SimNetwork
 from simnode import SOCKET, SimNode, make_key, network_file
@@ -22,12 +23,16 @@ from wh.events import (
     NameResolved,
     NetworkLoaded,
     Path,
+    RelayAnswered,
+    RelayEnded,
+    RelayOpened,
     ReplyToken,
     SendFailed,
     SessionOpened,
 )
 from wh.node import Node
 from wh.peers import STRANGERS_MAX
+from wh.relay.server import RESERVATIONS_MAX
 from wh.requests import PENDING_MAX
 from wh.wire import messages as wire
 from wh.wire.address import Address, pack
@@ -35,6 +40,7 @@ from wh.wire.codec import encode
 
 OWN_ADDRESS = pack("192.0.2.1", 62096)
 EVENTS = 10_000
+REGULARS = 20
 
 
 def bare_node(rng: random.Random, mode: str = "direct") -> Node:
@@ -72,6 +78,13 @@ def random_message(rng: random.Random) -> wire.Message:
             wire.ProbeAck(number, number, number),
             wire.Nominate(number, number, number),
             wire.Leaving(number),
+            wire.Reserve(number, rng.choice((0, 60, 3600))),
+            wire.Reserved(number, rng.randrange(3), rng.choice((0, 60, 3600))),
+            wire.Open(number, key),
+            wire.Opened(
+                rng.choice((0, number)), rng.randrange(2), rng.randrange(4), key, random_address(rng)
+            ),
+            wire.Close(number, rng.randrange(4), rng.randrange(4)),
         )
     )
 
@@ -86,6 +99,11 @@ def random_event(rng: random.Random, keys: list[Key], waiting: list[Send]) -> Ev
         message = type(message)(asked.message.request_id, *list_fields(message)[1:])
         if rng.random() < 0.1:
             return SendFailed(key, path, asked.message)
+    elif rng.random() < 0.3:  # a few that stay where they are
+        regular = rng.randrange(REGULARS)
+        key, path = keys[regular], Path(SOCKET, pack(f"20.{regular}.0.1", 62096))
+        if rng.random() < 0.1:
+            return SessionOpened(key, path, False)
     kind = rng.random()
     if kind < 0.05:
         return SessionOpened(key, path, rng.random() < 0.5)
@@ -93,9 +111,26 @@ def random_event(rng: random.Random, keys: list[Key], waiting: list[Send]) -> Ev
         return KnockReceived(path.remote, rng.randbytes(8))
     if kind < 0.09:
         return NameResolved("nobody.example", 1, (path.remote,))
-    first_contact = rng.random() < 0.5
+    if kind < 0.16:
+        return random_relay_event(rng)
+    if isinstance(message, wire.Open | wire.Opened) and rng.random() < 0.8:
+        message = replace(message, peer=rng.choice(keys[:REGULARS]))
+    first_contact = rng.random() < 0.3
     token = ReplyToken(key, path, 1 if first_contact else None)
     return MessageReceived(key, path, message, token, first_contact, rng.randrange(1200))
+
+
+def random_relay_event(rng: random.Random) -> Event:
+    """As of a data plane, with few legs, so that some fit."""
+    first = 2 * rng.randrange(200)
+    legs = (first, first + 1)
+    return rng.choice(
+        (
+            RelayOpened(1 + rng.randrange(EVENTS // 100), rng.choice((legs, legs, None))),
+            RelayAnswered((legs,)),
+            RelayEnded((legs,)),
+        )
+    )
 
 
 def list_fields(message: wire.Message) -> list[object]:
@@ -115,7 +150,7 @@ def test_random_messages_neither_raise_nor_make_tables_grow(seed: int) -> None:
         commands = node.handle(event, now) + node.tick(now)
         waiting = (waiting + [each for each in commands if isinstance(each, Send)])[-50:]
         for command in commands:
-            if isinstance(command, Reply):
+            if isinstance(command, Reply) and not isinstance(command.message, wire.Reserved | wire.Opened):
                 assert isinstance(event, MessageReceived)
                 assert len(encode(command.message)) <= event.capacity
                 assert command.to is event.reply
@@ -123,6 +158,8 @@ def test_random_messages_neither_raise_nor_make_tables_grow(seed: int) -> None:
     assert len(node._requests) <= PENDING_MAX
     assert len(node._engine.timers) <= PENDING_MAX + 100
     assert len(node.snapshot().contacts) < 1000
+    assert node.snapshot().relayed.reservations <= RESERVATIONS_MAX + 1
+    assert len(node._engine.commands) == 0
 
 
 def test_silent_addresses_get_four_datagrams_and_then_one_in_two_seconds() -> None:

@@ -104,6 +104,7 @@ class Scene(Driver):
         self.translated: bool | None = True
         self.servers: dict[Key, FakeServer] = {}
         self.events: list[tuple[object, ...]] = []
+        self.short_at: list[float] = []
         self.kademlia = Kademlia.of(self.engine, lambda message: bytes(64), lambda *arguments: True)
         self.client = RelayClient(
             self.engine,
@@ -114,6 +115,7 @@ class Scene(Driver):
             closed=lambda peer, path, now: self.events.append(("closed", peer, path)),
             failed=lambda peer, now: self.events.append(("failed", peer)),
             changed=lambda now: self.events.append(("changed",)),
+            short=lambda now: self.short_at.append(now.monotonic - at(0).monotonic),
             welcome=lambda now: self.welcome,
         )
         self.now = 0.0
@@ -271,6 +273,7 @@ def test_in_a_small_network_there_are_as_many_as_exist_and_more_when_they_come()
     scene = Scene(relays=1)
     scene.wait(5)
     assert scene.held() == [relay_key(0)]
+    assert scene.short_at[0] == pytest.approx(0, abs=0.01)
     scene.add_server(relay_key(1), relay_address(1))
     scene.do(scene.client.servers_changed)
     scene.wait(1)

@@ -396,7 +396,10 @@ class TrustedPeer:
         return True
 
     def punch_ended(self, now: Instant) -> None:
+        """The next attempt's pause begins now: this one may have taken longer than that."""
         self._machine.step(PathInput.PUNCHED)
+        if self.state is PathState.RELAYED:
+            self._schedule_upgrade(now)
 
     def _take_direct(self, path: Path, rtt: float, now: Instant) -> None:
         """A direct path works. Where a channel carries data it goes on doing so until the path's MTU is

@@ -183,6 +183,11 @@ class DisconnectTcp:
 
 
 @dataclass(frozen=True, slots=True)
+class SendBeacon:
+    """Tell all LANs of this host that we are here."""
+
+
+@dataclass(frozen=True, slots=True)
 class ResolveName:
     host: str
     port: int
@@ -216,6 +221,7 @@ Command = (
     | BindAlias
     | ConnectTcp
     | DisconnectTcp
+    | SendBeacon
     | ResolveName
     | Notify
 )

@@ -60,6 +60,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--listen-port", type=int, help="0: any")
     add("--mode", choices=("unknown", "direct", "nat"), default="unknown")
     add("--isolated", action="store_true", help="make the interface in a network namespace of its own")
+    add("--lan", action="store_true", help="announce the node in its LANs, and listen to others there")
     add("--no-hosts", action="store_true", help="leave the hosts file alone")
     add("--ephemeral", action="store_true", help="keep no state: the key will not come again")
     return options.parse_args(arguments)
@@ -124,6 +125,7 @@ def _node_options(options: argparse.Namespace, namespace: PrivateNamespace | Non
         hosts_path=None if options.no_hosts or options.isolated else HOSTS_PATH,
         ephemeral=options.ephemeral,
         namespace=namespace,
+        lan=options.lan,
     )
 
 

@@ -221,6 +221,14 @@ class TcpLost:
 
 
 @dataclass(frozen=True, slots=True)
+class BeaconHeard:
+    """Somebody in a LAN of ours says that this key is there. Nothing proves it."""
+
+    key: Key
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
 class NameResolved:
     """Answer to ResolveName: no addresses where it failed."""
 
@@ -311,6 +319,7 @@ Event = (
     | SocketAdopted
     | TcpConnected
     | TcpLost
+    | BeaconHeard
     | NameResolved
     | LookupRequested
     | PingRequested

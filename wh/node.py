@@ -17,6 +17,7 @@ from wh.events import (
     PUNCH_SOCKETS_FROM,
     AliasBound,
     AliasesClaimed,
+    BeaconHeard,
     ClaimRequested,
     DataOnNewPath,
     DataSession,
@@ -52,6 +53,7 @@ from wh.events import (
 from wh.fallback import Fallback
 from wh.inquiries import Finish, Inquiries, Inquiry, LookupInquiry, PingInquiry, Progress
 from wh.kademlia import Kademlia
+from wh.neighbours import Neighbours
 from wh.peers import Peer
 from wh.publisher import Content, Publisher
 from wh.punching import Punching
@@ -74,7 +76,7 @@ from wh.status import (
 )
 from wh.trust.alias import CheckClaim, no_claim_holds
 from wh.trusted import TrustedPeer
-from wh.trusted_peers import TrustedPeers
+from wh.trusted_peers import TrustedPeers, Visit
 from wh.wire.candidates import Candidate, CandidateFlag
 from wh.wire.fields import NONCE_LEN
 from wh.wire.messages import ANSWERS, Auth, Capability, Challenge, Find, Leaving, Ping
@@ -95,6 +97,7 @@ class Node:
     key: our 32-byte public key. sign(message) -> 64-byte XEdDSA signature with our secret key;
     verify(key, message, signature) -> bool. mode: a Mode. check_claim(claimant, alias, proof) -> bool:
     whether an AUTH proves what it says in the session that it came in; without, no alias can be claimed here.
+    beacons: announce ourselves in the LAN.
     """
 
     def __init__(
@@ -106,6 +109,7 @@ class Node:
         verify: Verify,
         mode: str = Mode.UNKNOWN,
         check_claim: CheckClaim = no_claim_holds,
+        beacons: bool = False,
     ) -> None:
         self._engine = engine = Engine(key, rng)
         self._kademlia = Kademlia.of(engine, sign, verify)
@@ -180,6 +184,9 @@ class Node:
         )
         self._inquiries = Inquiries(engine)
         self._authentication: Authentication = Authentication(engine, check_claim)
+        self._neighbours = Neighbours(
+            engine, self._trusted, enabled=beacons, awaits_claims=self._authentication.awaits_claims
+        )
 
     def handle(self, event: Event, now: Instant) -> list[Command]:
         """Take in one event."""
@@ -210,6 +217,8 @@ class Node:
             case TcpLost():
                 self._fallback.lost(event, now)
                 self._trusted.link_lost(event.address, now)
+            case BeaconHeard():
+                self._neighbours.heard(event, now)
             case NameResolved():
                 self._endpoints.resolved(event, now)
             case LookupRequested() | PingRequested() | ClaimRequested():
@@ -380,6 +389,7 @@ class Node:
         self._relaying.set_network(network, now)
         self._fallback.surroundings_changed(now)
         self._publisher.content_changed(now)
+        self._neighbours.restart(now)
 
     def _surroundings_changed(self, now: Instant) -> None:
         """Other addresses, or a sleep in which NATs forgot us: nothing that was measured counts any more."""
@@ -388,6 +398,7 @@ class Node:
         self._fallback.surroundings_changed(now)
         self._trusted.local_changed(now)
         self._relays.local_changed(now)
+        self._neighbours.restart(now)
 
     def _endpoints_changed(self, now: Instant) -> None:
         self._reachability.file_addresses = self._endpoints.addresses_of(self._engine.key)
@@ -437,11 +448,16 @@ class Node:
                         alias,
                         self._engine,
                         self._requests,
-                        lambda then: self._trusted.visit(key, event.endpoints, event.relays, then),
+                        lambda then: self._visit(event, then),
                         finish,
                     )
 
         self._inquiries.run(event.request, make, now)
+
+    def _visit(self, event: ClaimRequested, now: Instant) -> Visit:
+        visit = self._trusted.visit(event.peer, event.endpoints, event.relays, now)
+        self._neighbours.restart(now)
+        return visit
 
     def _known_paths(self, key: Key) -> list[Path]:
         """Where a node is, without looking it up; the path in use alone if there is one."""

@@ -134,6 +134,7 @@ class Party:
             ephemeral=True,
             namespace=self.namespace,
             sockets=False,
+            lan=True,
         )
         self._node = EmbeddedNode(network, secret_key, options)
         self._node.start()

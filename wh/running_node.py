@@ -25,6 +25,7 @@ from wh.errors import Code, ConfigError, IpcError, SystemSetupError
 from wh.events import (
     AliasBound,
     AliasesClaimed,
+    BeaconHeard,
     ClaimRequested,
     Event,
     Key,
@@ -42,6 +43,7 @@ from wh.ipc.server import Handler, IpcServer, Progress
 from wh.membership import Membership
 from wh.naming.table import NameTable
 from wh.net.alias_proofs import AliasProofs
+from wh.net.beacons import Beacons
 from wh.net.control import ControlChannel, Transmit
 from wh.net.device_sockets import DeviceSockets
 from wh.net.link_monitor import LinkMonitor, open_change_socket
@@ -79,7 +81,8 @@ Sockets = tuple[tuple[int, int], ...]
 class Options:
     """What `wh up` was asked for. interface, listen_port: None for the default. config_path: for reloads.
     hosts_path: None leaves the hosts file alone. namespace: where the interface is made; None: on the host.
-    sockets: whether `wh` and `wg` may talk to this node; not to one that is part of another program."""
+    sockets: whether `wh` and `wg` may talk to this node; not to one that is part of another program. lan:
+    whether it announces itself in its LANs, and listens to others there."""
 
     config_path: str | None
     interface: str | None
@@ -89,6 +92,7 @@ class Options:
     ephemeral: bool
     namespace: Namespace | None = None
     sockets: bool = True
+    lan: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +241,10 @@ class RunningNode:
             verify=verify,
             mode=self._options.mode,
             check_claim=proofs.check,
+            beacons=self._options.lan,
+        )
+        beacons = Beacons(
+            self.own_key, self._listen_port, lambda key, address: self.dispatch(BeaconHeard(key, address))
         )
         runner = Runner(
             node,
@@ -247,8 +255,12 @@ class RunningNode:
             on_tun_gone=self._on_tun_gone,
             on_woke=self._on_woke,
             on_bind=self._on_bind,
+            send_beacon=beacons.send,
             allow_loopback=_on_one_host(self._network),
         )
+        if self._options.lan:
+            self._undo.callback(beacons.close)
+            beacons.open()
         mapper = self._make_mapper(state.mapping_seed(), runner)
         if self._has_interface and self._options.sockets and self._options.namespace is None:
             self._serve_wg(datapath, sockets, host)

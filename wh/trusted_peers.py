@@ -16,6 +16,9 @@ from wh.trusted import Puncher, Relays, TrustedPeer
 from wh.wire.address import Address
 from wh.wire.records import Relay
 
+NEARBY_MAX = 2
+"""Addresses of a peer that BEACONs tell: one a family."""
+
 
 class Visit:
     """A peer that a path is sought to for a while, though the file may not name it."""
@@ -62,6 +65,7 @@ class TrustedPeers:
         self._by_key: dict[Key, TrustedPeer] = {}
         self._members: frozenset[Key] = frozenset()
         self._visits: list[Visit] = []
+        self._nearby: dict[Key, tuple[Address, ...]] = {}  # by BEACONs, latest first
 
     def __iter__(self) -> Iterator[TrustedPeer]:
         return iter(self._by_key.values())
@@ -106,6 +110,7 @@ class TrustedPeers:
         wanted = (self._members | {visit.key for visit in self._visits}) - {self._engine.key}
         for key in self._by_key.keys() - wanted:
             self._by_key.pop(key).close(now)
+            self._nearby.pop(key, None)
         added = [key for key in wanted if key not in self._by_key]
         for key in sorted(added):
             self._by_key[key] = TrustedPeer(
@@ -124,7 +129,15 @@ class TrustedPeers:
     def endpoints_changed(self, now: Instant) -> None:
         for key, peer in self._by_key.items():
             told = [address for visit in self._visits if visit.key == key for address in visit.endpoints]
-            peer.set_file_addresses((*self._endpoints.addresses_of(key), *told), now)
+            known = (*self._nearby.get(key, ()), *self._endpoints.addresses_of(key), *told)
+            peer.set_file_addresses(tuple(dict.fromkeys(known)), now)
+
+    def heard_nearby(self, key: Key, address: Address, now: Instant) -> None:
+        """Somebody says that the peer is in our LAN."""
+        before = self._nearby.get(key, ())
+        if key in self._by_key and address not in before:
+            self._nearby[key] = (address, *before)[:NEARBY_MAX]
+            self.endpoints_changed(now)
 
     def joined(self, now: Instant) -> None:
         """The first server is there: all looking before was in vain, and peers may publish any moment."""

@@ -112,6 +112,20 @@ def test_an_invitation_works_once(lan: Lan):
     host.process.kill()
 
 
+def test_an_invitation_with_an_old_address_is_found_in_the_lan(lan: Lan):
+    """By multicast: no other node is there to ask."""
+    host = End(lan.a, stdin=subprocess.PIPE)
+    invitation = host.invitation()
+    for family, address in (("-4", "192.0.2.9/24"), ("-6", "2001:db8::9/64")):
+        lan.a.ip(family, "address", "flush", "dev", "eth0", "scope", "global")
+        lan.a.ip("address", "add", address, "dev", "eth0")
+    guest = End(lan.b, ["--lan", invitation], stdin=subprocess.PIPE)
+    path = guest.event("connected")["path"]
+    assert path.startswith("direct 192.0.2.9:") or "2001:db8::9" in path
+    host.process.kill()
+    guest.process.kill()
+
+
 def test_an_invitation_that_nobody_keeps_is_unreachable(lan: Lan):
     host = End(lan.a)
     invitation = host.invitation()

@@ -29,6 +29,7 @@ from wh.commands import (
     ResetSession,
     ResolveName,
     Send,
+    SendBeacon,
     SetDataPaths,
 )
 from wh.config.model import Endpoint, Network, Peer, PeerKind
@@ -261,6 +262,8 @@ class SimNode:
                     self._connect(address, ports)
                 case DisconnectTcp(address=address):
                     self.disconnect(address)
+                case SendBeacon():
+                    pass  # a simulated Internet is no LAN
                 case ResolveName(host=host, port=port):
                     answer = NameResolved(host, port, self.names.get(host, ()))
                     self.network.call_later(0.02, lambda answer=answer: self.handle(answer))

@@ -45,6 +45,7 @@ class Launch(NamedTuple):
     hosts: bool
     ephemeral: bool
     isolated: bool = False
+    lan: bool = False
 
     def arguments(self) -> list[str]:
         """argv. -P: a directory `wh` where the user happens to stand must not become the daemon's code."""
@@ -60,6 +61,7 @@ class Launch(NamedTuple):
             "--no-hosts": not self.hosts,
             "--ephemeral": self.ephemeral,
             "--isolated": self.isolated,
+            "--lan": self.lan,
         }
         words = [f"{name}={value}" for name, value in options.items() if value is not None]
         words += [name for name, given in flags.items() if given]

@@ -10,7 +10,8 @@ import ipaddress
 import os
 import socket
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 from wh.config.model import IPAddress, IPNetwork
 from wh.errors import SystemSetupError
@@ -54,6 +55,9 @@ _OUTSIDE = (ipaddress.IPv4Address("192.0.0.9"), ipaddress.IPv6Address("2001:1::1
 
 _RECEIVE_LEN = 64 * 1024
 _TIMEOUT_S = 5.0
+ATTEMPTS = 4
+
+T = TypeVar("T")
 
 
 class NetlinkSocket:
@@ -231,13 +235,26 @@ class NetlinkLinks:
 
 def host_addresses() -> list[IPAddress]:
     """What other hosts can know this one by (LinkManager.local_addresses has which)."""
-    attempts = 4
-    for attempt in range(1, attempts + 1):
+    return _of_host(lambda kernel: interface.local_addresses(kernel, None))
+
+
+def host_link_addresses() -> list[LinkAddress]:
+    """The same, each with its link. Raises SystemSetupError."""
+
+    def read(kernel: NetlinkSocket) -> list[LinkAddress]:
+        known = set(interface.local_addresses(kernel, None))
+        return [entry for entry in kernel.addresses() if entry.address.ip in known]
+
+    return _of_host(read)
+
+
+def _of_host(read: Callable[[NetlinkSocket], list[T]]) -> list[T]:
+    for attempt in range(1, ATTEMPTS + 1):
         kernel = NetlinkSocket(socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE))
         try:
-            return interface.local_addresses(kernel, None)
+            return read(kernel)
         except DumpInterrupted:
-            if attempt == attempts:
+            if attempt == ATTEMPTS:
                 raise
         finally:
             kernel.close()

@@ -34,6 +34,7 @@ from wh.commands import (
     ResetSession,
     ResolveName,
     Send,
+    SendBeacon,
     SetDataPaths,
     SetRelayLimits,
 )
@@ -124,10 +125,12 @@ class Runner:
         on_tun_gone: Callable[[], None],
         on_woke: Callable[[], None],
         on_bind: Callable[[BindAlias], None] | None = None,
+        send_beacon: Callable[[], None] = lambda: None,
         allow_loopback: bool = False,
     ) -> None:
         self._node = node
         self._on_bind = on_bind
+        self._send_beacon = send_beacon
         self._datapath = datapath
         self._channel = channel
         self._punch_sockets = punch_sockets
@@ -372,6 +375,8 @@ class Runner:
                 self._tcp.connect(address, ports)
             case DisconnectTcp(address):
                 self._tcp.disconnect(address)
+            case SendBeacon():
+                self._send_beacon()
             case ResolveName(host, port):
                 self._spawn(self._resolve(host, port))
             case Notify(request):

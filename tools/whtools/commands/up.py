@@ -45,6 +45,7 @@ KEY_CHARACTERS_IN_NAME = 8
     is_flag=True,
     help="Make the interface in a namespace of its own: wh run goes there. No root.",
 )
+@click.option("--lan", is_flag=True, help="Find peers in the same LAN by multicast, and be found there.")
 @click.option("--foreground", is_flag=True, help="Stay, and log to standard error.")
 def up(
     file: str,
@@ -54,6 +55,7 @@ def up(
     mode: str | None,
     no_hosts: bool,
     isolated: bool,
+    lan: bool,
     foreground: bool,
 ) -> None:
     """Join the network of FILE: check it, make an interface, start its daemon.
@@ -74,6 +76,7 @@ def up(
         hosts=not no_hosts,
         ephemeral=private_key is None,
         isolated=isolated,
+        lan=lan,
     )
     secret.close()
     if foreground:

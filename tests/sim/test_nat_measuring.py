@@ -77,6 +77,21 @@ def test_the_second_socket_is_closed_again() -> None:
     assert list(node.sockets) == [SOCKET]
 
 
+def test_a_second_socket_that_hears_nothing_is_followed_by_another() -> None:
+    """Whatever it asks for the first time is lost."""
+    network = SimNetwork(1)
+    boots = [SimNode(network, pack(f"198.{18 + i}.0.1", 62096), mode="direct") for i in range(3)]
+    node = SimNode(network, pack("10.1.2.3", 62096), nat=Nat("203.0.113.9", mapping=EACH_PORT))
+    for each in (*boots, node):
+        each.start(network_file(boots, []))
+    network.run_until(lambda: node.opened == 1, 5.0)
+    network.dropped_if = lambda source, target: True
+    network.run(1.2)
+    network.dropped_if = lambda source, target: False
+    network.run_until(lambda: behaviour(node).mapping is Mapping.SEQUENTIAL, 5.0)
+    assert node.opened == 2
+
+
 def test_a_nat_that_maps_alike_for_all_costs_no_second_socket() -> None:
     assert measured(Nat("203.0.113.9"), seconds=900).opened == 0
 

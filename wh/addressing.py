@@ -71,8 +71,13 @@ class Addressing:
         self._links.discard(address)
 
     def path_to(self, address: Address) -> Path | None:
-        """None where we have no socket of its family, or may not send there."""
-        return Path(TCP, address) if address in self._links else self.udp_path_to(address)
+        """None where we have no socket of its family, or may not send there. While there are links UDP does
+        not get out of our own network, so that nothing is sent in vain, and nobody waits for it."""
+        if address in self._links:
+            return Path(TCP, address)
+        if self._links and not is_private(address):
+            return None
+        return self.udp_path_to(address)
 
     def is_plain(self, path: Path) -> bool:
         """Whether it leads from the socket that all of our UDP goes through, and through no relay."""

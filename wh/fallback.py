@@ -6,6 +6,7 @@ nobody else needs to know.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from enum import Enum
 
@@ -15,14 +16,22 @@ from wh.endpoints import FileEndpoints
 from wh.engine import Engine
 from wh.events import Instant, Key, TcpConnected, TcpLost
 from wh.kademlia import Kademlia
+from wh.limits import RecentlySeen
 from wh.randomness import jittered
 from wh.requests import Answer, Requests, Schedule
 from wh.timers import Timer
 from wh.wire.address import Address, is_private, port_of
 from wh.wire.fields import NONCE_LEN
 from wh.wire.messages import Ping, PingWant, Pong
+from wh.wire.records import Relay
 
 LINKS_MAX = 3
+WANTED_LINKS_MAX = 5
+"""Besides those: to relays of peers. The one that was wanted longest ago goes first."""
+
+WANTED_AGAIN_S = 15.0
+"""Where such a relay did not answer it is not dialled again."""
+
 DEFAULT_TCP_PORT = 443
 """Of bootstraps, besides the number of their UDP port: what gets through where little does."""
 
@@ -34,7 +43,10 @@ ASKED_MAX = 3
 QUIET_S = 5.0
 """While a server answered this recently, what others leave unanswered is no reason for doubts."""
 
-RETRY_AFTER_S = (2.0, 5.0, 15.0, 60.0)
+RETRY_AFTER_S = (0.2, 2.0, 5.0, 15.0, 60.0)
+LIVED_S = 10.0
+"""A link that lived this long is worth dialling again at once."""
+
 TRY_UDP_S = 60.0
 TRY = Schedule((0.5,), 1.5)
 DRAIN_S = 5.0
@@ -70,6 +82,9 @@ class Fallback:
         self._heard_at = float("-inf")  # an answer over UDP
         self._links: dict[Address, Key] = {}
         self._dialled: dict[Address, Key] = {}
+        self._wanted: OrderedDict[Address, float] = OrderedDict()  # of both, those to relays of peers
+        self._refused = RecentlySeen(WANTED_AGAIN_S)
+        self._connected_at = float("-inf")
         self._draining: list[Address] = []
         self._failures = 0
         self._timer: Timer | None = None  # doubts, the verdict, or the next attempts
@@ -102,7 +117,7 @@ class Fallback:
         if key is None or self._transport is not Transport.BLOCKED:
             self._engine.emit(DisconnectTcp(event.address))
             return
-        self._failures = 0
+        self._connected_at = now.monotonic
         self._links[event.address] = key
         self._engine.addressing.add_link(event.address)
         if self._udp_timer is None:
@@ -116,8 +131,37 @@ class Fallback:
             return
         was_link = self._links.pop(event.address, None) is not None
         self._engine.addressing.remove_link(event.address)
-        if self._transport is Transport.BLOCKED:
+        if self._wanted.pop(event.address, None) is not None:
+            self._refused.note(event.address, now.monotonic)
+        elif self._transport is Transport.BLOCKED:
+            if was_link and now.monotonic - self._connected_at >= LIVED_S:
+                self._failures = 0
             self._schedule_attempts(now)
+        if was_link:
+            self._moved(now)
+
+    def want(self, relay: Relay, now: Instant) -> None:
+        """A peer is at this relay, and no path of ours. moved() tells where a link changed that."""
+        port = relay.tcp_port or self._endpoints.tcp_port_of(relay.key) or self._known_port(relay.key)
+        address = relay.address
+        if not self._links or not port or not self._engine.addressing.is_acceptable(address):
+            return
+        if address in self._links or address in self._dialled:
+            return
+        if self._refused.seen(address, now.monotonic):
+            return
+        if len(self._wanted) >= WANTED_LINKS_MAX:
+            self._give_up(next(iter(self._wanted)), now)
+        self._wanted[address] = now.monotonic
+        self._dialled[address] = relay.key
+        self._engine.emit(ConnectTcp(address, (port,)))
+
+    def _give_up(self, address: Address, now: Instant) -> None:
+        del self._wanted[address]
+        self._dialled.pop(address, None)
+        was_link = self._links.pop(address, None) is not None
+        self._engine.addressing.remove_link(address)
+        self._engine.emit(DisconnectTcp(address))
         if was_link:
             self._moved(now)
 
@@ -187,6 +231,7 @@ class Fallback:
         for address in self._dialled:
             self._engine.emit(DisconnectTcp(address))
         self._dialled.clear()
+        self._wanted.clear()
         if not self._links:
             return
         for address in self._links:
@@ -233,11 +278,14 @@ class Fallback:
         return tuple(dict.fromkeys(port for port in (*said, *guessed) if port))
 
     def _attempt(self, now: Instant) -> None:
-        linked = {*self._links.values(), *self._dialled.values()}
+        taken = {**self._links, **self._dialled}
+        count = len(taken.keys() - self._wanted.keys())
+        linked = set(taken.values())
         for key, address in self._servers():
-            if len(linked) >= LINKS_MAX:
+            if count >= LINKS_MAX:
                 break
-            if key not in linked and address not in self._links and address not in self._dialled:
+            if key not in linked and address not in taken:
+                count += 1
                 linked.add(key)
                 self._dialled[address] = key
                 self._engine.emit(ConnectTcp(address, self._ports(key, address)))

@@ -152,6 +152,7 @@ class Node:
             changed=self._publisher.content_changed,
             short=self._discovery.look_around,
             welcome=lambda now: self._authentication.awaits_claims(now),
+            out_of_reach=self._fallback.want,
         )
         self._punching = Punching(
             engine,
@@ -177,6 +178,7 @@ class Node:
             self._kademlia,
             self._discovery,
             self._reachability,
+            self._searches,
             record_sequence=lambda: self._publisher.sequence,
         )
         self._relaying = Relaying(

@@ -36,7 +36,7 @@ class RelayClient:
     failed(peer, now): what open() began came to nothing. changed(now): `relays` says something new.
     short(now): more servers than are known would be of use. welcome(now): whether peers that are no members
     may come too, for a while, since an alias can be claimed here; opened() is not called of them before they
-    are members."""
+    are members. out_of_reach(relay, now): a peer is at that relay, and no path of ours."""
 
     def __init__(
         self,
@@ -51,6 +51,7 @@ class RelayClient:
         changed: Callable[[Instant], None],
         short: Callable[[Instant], None],
         welcome: Callable[[Instant], bool] = lambda now: False,
+        out_of_reach: Callable[[Relay, Instant], None] = lambda relay, now: None,
     ) -> None:
         self._engine = engine
         self._requests = requests
@@ -58,6 +59,7 @@ class RelayClient:
         self._closed = closed
         self._failed = failed
         self._welcome = welcome
+        self._out_of_reach = out_of_reach
         self._guests: set[Path] = set()
         self._links: dict[Key, RelayLink] = {}
         self._members: frozenset[Key] = frozenset()
@@ -93,6 +95,9 @@ class RelayClient:
     def open(self, peer: Key, relays: Sequence[Relay], now: Instant) -> None:
         """Open one more channel to a peer, at the nearest of the relays of its record where there is none and
         none is being opened; where that refuses, at the next. opened or failed follows, later."""
+        for relay in relays:
+            if relay.key != self._engine.key and self._path_to(relay) is None:
+                self._out_of_reach(relay, now)
         usable = [relay for relay in relays if self._may_open(peer, relay, now)]
         self._open_at(peer, sorted(usable, key=self._way_rtt_s), now)
 

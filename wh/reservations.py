@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from wh.engine import Engine
-from wh.events import Instant, Key, Path
+from wh.events import TCP, Instant, Key, Path
 from wh.kademlia import Kademlia
 from wh.randomness import jittered
 from wh.relay.backoff import Backoff
@@ -86,7 +86,12 @@ class Reservations:
     def relays(self) -> tuple[Relay, ...]:
         """Where others can open a channel to us, the nearest first."""
         held = sorted(self._reserved(), key=lambda link: link.rtt_ms)
-        return tuple(Relay(link.key, link.path.remote, link.rtt_ms) for link in held)
+        return tuple(map(self._as_published, held))
+
+    def _as_published(self, link: RelayLink) -> Relay:
+        known = self._engine.peers.get(link.key)
+        tcp_port = known.tcp_port if known is not None else 0
+        return Relay(link.key, link.path.remote, link.rtt_ms, int(link.path.socket == TCP), tcp_port)
 
     @property
     def until(self) -> int | None:

@@ -9,11 +9,13 @@ from msgspec.structs import replace
 from wh.commands import Knock, Reply, Send
 from wh.discovery import Discovery
 from wh.engine import Engine
+from wh.errands import Errands
 from wh.events import PUNCH_SOCKETS_FROM, Instant, Key, MessageReceived, Path
 from wh.kademlia import Kademlia
 from wh.limits import RateLimit
 from wh.reachability import OwnReachability
 from wh.requests import Answer, Requests
+from wh.searches import Searches
 from wh.wire.address import Address, port_of, prefix
 from wh.wire.codec import encode
 from wh.wire.errors import BadRecord
@@ -37,7 +39,7 @@ from wh.wire.messages import (
     PutStatus,
     Response,
 )
-from wh.wire.records import decode_header_untrusted
+from wh.wire.records import Record, decode_header_untrusted
 
 KNOCK_TARGET_INTERVAL_S = 1.0
 KNOCKS_BURST = 10
@@ -58,6 +60,7 @@ class Server:
         kademlia: Kademlia,
         discovery: Discovery,
         reachability: OwnReachability,
+        searches: Searches,
         *,
         record_sequence: Callable[[], int],
     ) -> None:
@@ -67,6 +70,9 @@ class Server:
         self._discovery = discovery
         self._reachability = reachability
         self._record_sequence = record_sequence
+        self._errands = Errands(
+            engine, requests, kademlia, searches, lambda: reachability.proved, self._answer_find
+        )
         self.tcp_port = 0  # where we also listen; 0: nowhere
         self._knocks = RateLimit(KNOCKS_BURST, KNOCKS_INTERVAL_S, entries_max=1)
         self._knocks_at = RateLimit(1, KNOCK_TARGET_INTERVAL_S)
@@ -171,9 +177,17 @@ class Server:
     # FIND and PUT
 
     def _find(self, event: MessageReceived, find: Find, now: Instant) -> None:
+        record = self._record_for(find, now)
+        if record is not None or not self._errands.find(event, find, now):
+            self._answer_with(event, find, record, now)
+
+    def _answer_find(self, event: MessageReceived, find: Find, found: Record | None, now: Instant) -> None:
+        self._answer_with(event, find, found.encoded if found is not None else None, now)
+
+    def _answer_with(self, event: MessageReceived, find: Find, record: bytes | None, now: Instant) -> None:
         """The record first, then the nearest contacts that fit."""
         token = self._kademlia.tokens.make(event.peer, event.path.remote, now.monotonic)
-        nodes = Nodes(find.request_id, token, (), self._record_for(find, now))
+        nodes = Nodes(find.request_id, token, (), record)
         if not _fits(nodes, event.capacity):
             nodes = replace(nodes, record=None)
         for contact in self._contacts_for(event.peer, find):
@@ -213,7 +227,10 @@ class Server:
         except BadRecord:
             return PutStatus.BAD_RECORD, 0, 0
         nearer = self._kademlia.table.count_nearer(record.key)
-        return self._kademlia.store.put(record, source, nearer_servers=nearer, unix=now.unix)
+        stored = self._kademlia.store.put(record, source, nearer_servers=nearer, unix=now.unix)
+        if self._errands.publish(event, record, now) and stored[0] in (PutStatus.TOO_FAR, PutStatus.FULL):
+            return PutStatus.STORED, record.sequence, max(0, int(record.expiry - now.unix))
+        return stored
 
 
 def _fits(message: Message, capacity: int) -> bool:

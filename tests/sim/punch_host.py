@@ -79,6 +79,7 @@ class PunchEngine:
             self.kademlia,
             self.discovery,
             self.reachability,
+            searches,
             record_sequence=lambda: 0,
         )
 

@@ -322,6 +322,9 @@ class SimNode:
             handshake.paths.append(send.path)
             self._transmit(send.path, handshake.datagram)
         else:
+            if may_begin and send.path not in handshake.paths:
+                handshake.paths.append(send.path)
+                self._transmit(send.path, handshake.datagram)
             handshake.waiting.append(send)
 
     def _fail(self, send: Send) -> None:

@@ -9,8 +9,8 @@ import pytest
 from simnat import Nat
 from simnet import SimNetwork
 from simnode import SimNode, network_file
-from wh.config.model import Network
-from wh.events import TCP, NetworkLoaded, Path, PathWanted, PingRequested
+from wh.config.model import Network, Peer
+from wh.events import TCP, LookupRequested, NetworkLoaded, Path, PathWanted, PingRequested
 from wh.wire.address import pack
 
 TCP_PORT = 8443
@@ -237,3 +237,76 @@ def test_a_member_without_udp_is_reached_through_relays(seed: int, both_blocked:
     for node, other in ((world.blocked, world.other), (world.other, world.blocked)):
         (peer,) = (peer for peer in node.node.snapshot().peers if peer.key == other.key)
         assert peer.state in ("relayed", "punching")
+
+
+class Large:
+    """So many servers that none holds every record, all listening on TCP. The members' files name three of
+    them, each others."""
+
+    SERVERS = 64
+
+    def __init__(self, seed: int) -> None:
+        self.network = SimNetwork(seed)
+        self.servers = [
+            SimNode(self.network, self.network.public_address(), mode="direct") for _ in range(self.SERVERS)
+        ]
+        self.boots = self.servers[:3]
+        self.blocked = SimNode(self.network, pack("203.0.113.7", 62096))
+        self.other = SimNode(self.network, pack("10.1.2.3", 62096), nat=Nat("198.51.100.9"))
+        self.network.dropped_if = lambda source, target: self.blocked.address in (source, target)
+        for server in self.servers:
+            server.listen_tcp(8443)
+            server.start(replace(network_file(self.boots, []), listen_tcp=8443))
+        self.network.run(40)
+        for member, boots in ((self.blocked, self.boots), (self.other, self.servers[3:6])):
+            config = network_file(boots, [self.blocked, self.other])
+            member.start(replace(config, peers=tuple(map(self._with_tcp, config.peers))))
+        self.network.run(15)
+
+    def _with_tcp(self, peer: Peer) -> Peer:
+        return replace(peer, endpoint=replace(peer.endpoint, tcp_port=8443)) if peer.endpoint else peer
+
+    def holders(self, node: SimNode) -> list[SimNode]:
+        now = self.network.now.unix
+        return [server for server in self.servers if server.node._kademlia.store.get(node.key, now)]
+
+    def linked(self) -> list[SimNode]:
+        return [server for server, _ in self.blocked.links.values()]
+
+
+@pytest.fixture(scope="module")
+def large() -> Large:
+    return Large(21)
+
+
+def test_servers_publish_what_a_client_over_tcp_says(large: Large) -> None:
+    assert {server.key for server in large.linked()} == {boot.key for boot in large.boots}
+    assert len(large.holders(large.blocked)) >= 15
+    assert len(large.holders(large.other)) >= 15
+
+
+def test_a_record_that_no_linked_server_holds_is_found(large: Large) -> None:
+    asked = [
+        server.key
+        for server in large.servers
+        if server not in large.boots and not any(boot in large.holders(server) for boot in large.boots)
+    ]
+    assert len(asked) > 10
+    for number, key in enumerate(asked[:10], 1):
+        large.blocked.handle(LookupRequested(number, key))
+    large.network.run(6)
+    found = {notice.request: notice.body for notice in large.blocked.notifications if notice.final}
+    assert [body["found"] for body in found.values()] == [True] * 10
+
+
+@pytest.mark.parametrize("by_blocked", [True, False])
+def test_peers_meet_at_relays_that_only_one_of_them_knew(large: Large, by_blocked: bool) -> None:
+    first, second = (large.blocked, large.other) if by_blocked else (large.other, large.blocked)
+    relays = [{relay.key for relay in node.node.snapshot().relays} for node in (first, second)]
+    assert all(relays) and relays[0].isdisjoint(relays[1])
+    first.handle(PathWanted(second.key))
+    large.network.run_until(lambda: first.has_path(second) and second.has_path(first), 10)
+    large.network.run(10)
+    path = large.blocked.data_paths[large.other.key]
+    assert path is not None and path.socket == TCP and path.channel
+    assert len(large.blocked.links) <= 8

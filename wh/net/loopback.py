@@ -11,6 +11,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
+from wh.net.sockets import SO_RCVBUFFORCE, set_buffer
 from wh.wire.address import Address, pack
 
 HOST = "127.0.0.1"
@@ -25,7 +26,7 @@ RUN_SEGMENTS = 64
 RUN_BYTES = 65000
 """What one UDP_SEGMENT send may hold."""
 
-QUEUE_LEN = 256 * 1024
+QUEUE_LEN = 512 * 1024
 """Bytes (as the kernel counts them) that may wait for a slow stream; what comes then is dropped."""
 
 DATA_PLANE_QUEUE_LEN = 4 * 1024 * 1024
@@ -43,7 +44,7 @@ def open_data_plane_socket() -> socket.socket:
 def _open(receive_buffer_len: int) -> socket.socket:
     udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
-        udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_len)
+        set_buffer(udp, SO_RCVBUFFORCE, socket.SO_RCVBUF, receive_buffer_len)
         udp.bind((HOST, 0))
     except OSError:
         udp.close()

@@ -109,13 +109,18 @@ def _open_v6(port: int) -> socket.socket | None:
 
 def _new_socket(family: socket.AddressFamily) -> socket.socket:
     udp = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-    for forced, plain in ((SO_RCVBUFFORCE, socket.SO_RCVBUF), (SO_SNDBUFFORCE, socket.SO_SNDBUF)):
-        try:
-            udp.setsockopt(socket.SOL_SOCKET, forced, BUFFER_LEN)
-        except OSError:  # without CAP_NET_ADMIN: as much as net.core.rmem_max and wmem_max allow
-            with suppress(OSError):
-                udp.setsockopt(socket.SOL_SOCKET, plain, BUFFER_LEN)
+    set_buffer(udp, SO_RCVBUFFORCE, socket.SO_RCVBUF, BUFFER_LEN)
+    set_buffer(udp, SO_SNDBUFFORCE, socket.SO_SNDBUF, BUFFER_LEN)
     return udp
+
+
+def set_buffer(udp: socket.socket, forced: int, plain: int, length: int) -> None:
+    """Without CAP_NET_ADMIN: as much as net.core.rmem_max or wmem_max allows."""
+    try:
+        udp.setsockopt(socket.SOL_SOCKET, forced, length)
+    except OSError:
+        with suppress(OSError):
+            udp.setsockopt(socket.SOL_SOCKET, plain, length)
 
 
 def _explain(error: OSError, port: int) -> SystemSetupError:

@@ -46,12 +46,14 @@ class RecordFlag(IntFlag):
 
 
 class Relay(msgspec.Struct, array_like=True, frozen=True):
-    """A relay that forwards to the node. transport: 0 UDP, 1 TCP."""
+    """A relay that forwards to the node. address: the relay's, with UDP. transport: how the node reaches it:
+    0 UDP, 1 TCP. tcp_port: where the relay also listens; 0: nowhere, or not known."""
 
     key: KeyBytes
     address: AddressBytes
     rtt_ms: Uint16 = 0
     transport: Uint8 = 0
+    tcp_port: Uint16 = 0
 
 
 class _Body(msgspec.Struct, array_like=True, frozen=True):

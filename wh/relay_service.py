@@ -93,7 +93,8 @@ class RelayService:
 
     def handle(self, event: MessageReceived, now: Instant) -> None:
         """A RESERVE or an OPEN of a session. From an address that is not proved it waits until that is."""
-        if event.path.channel:
+        path = event.path
+        if path.channel or not self._engine.addressing.is_main_socket(path.socket):
             return
         if event.peer not in self._members and not self._rates.allow(event.peer, now.monotonic):
             return

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from whcore.datapath import ControlDatagram, PeerStatus
+from whcore.datapath import ControlDatagram, PeerStatus, RelayStatus
+from whcore.errors import SystemFailure
 
 Path = tuple[int, bytes, int, int]
+RELAYS_MAX = 2
 
 
 class FakeDatapath:
@@ -24,6 +26,11 @@ class FakeDatapath:
         self.keepalives: dict[bytes, int] = {}
         self.allowed_ips: dict[bytes, set[tuple[bytes, int]]] = {}
         self.traffic: dict[bytes, tuple[int, int]] = {}
+        self.relayed: dict[tuple[int, int], list[tuple[int, bytes]]] = {}  # legs -> clients
+        self.relays_opened = 0
+        self.relay_limits: list[dict[str, int]] = []
+        self.answered: set[tuple[int, int]] = set()
+        self.silent: list[tuple[int, int]] = []
 
     def close(self) -> None:
         os.close(self._event_fd)
@@ -89,8 +96,43 @@ class FakeDatapath:
     def clear_silence(self, public_key: bytes) -> None:
         self.cleared.append(public_key)
 
+    def relay_open(
+        self, opener: tuple[int, bytes], target: tuple[int, bytes], **limits: int
+    ) -> tuple[int, int]:
+        """Legs in the order of opening; no more than RELAYS_MAX channels."""
+        if len(self.relayed) == RELAYS_MAX:
+            raise SystemFailure("every relay channel is taken")
+        legs = (2 * self.relays_opened, 2 * self.relays_opened + 1)
+        self.relays_opened += 1
+        self.relayed[legs] = [opener, target]
+        self.relay_limits.append(limits)
+        return legs
+
+    def relay_move(self, leg: int, client: tuple[int, bytes]) -> None:
+        legs = self._legs_of(leg)
+        self.relayed[legs][legs.index(leg)] = client
+
+    def relay_close(self, leg: int) -> None:
+        del self.relayed[self._legs_of(leg)]
+
+    def relay_limit(self, **limits: int) -> None:
+        self.relay_limits.append(limits)
+
+    def relay_status(self, leg: int) -> RelayStatus:
+        legs = self._legs_of(leg)
+        return RelayStatus(legs, legs in self.answered, (0, 0), (0, 0), 0, 0)
+
     def relay_expire(self, silence_ns: int) -> list[tuple[int, int]]:
-        return []
+        ended, self.silent = self.silent, []
+        for legs in ended:
+            del self.relayed[legs]
+        return ended
+
+    def _legs_of(self, leg: int) -> tuple[int, int]:
+        for legs in self.relayed:
+            if leg in legs:
+                return legs
+        raise KeyError(leg)
 
     def forget_sources(self) -> None:
         """Nothing is sent, so nothing is forgotten."""

@@ -250,8 +250,10 @@ def test_nothing_is_relayed_before_there_is_a_network_file() -> None:
     assert replies(driver.take(0)) == [Reserved(5, RelayStatus.REFUSED)]
 
 
-def test_what_comes_through_a_channel_is_not_answered(relay: Relay) -> None:
-    inside = PATH_A._replace(channel=9)
+@pytest.mark.parametrize("inside", [PATH_A._replace(channel=9), PATH_A._replace(socket=1 << 16)])
+def test_what_comes_through_a_channel_or_to_another_socket_is_not_answered(
+    relay: Relay, inside: Path
+) -> None:
     relay.be(A, inside)
     assert relay.hear(A, Reserve(5, 60), inside) == []
     assert relay.hear(A, Open(6, B), inside) == []

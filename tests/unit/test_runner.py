@@ -11,7 +11,20 @@ from typing import Any, cast
 import pytest
 from fake_datapath import FakeDatapath
 
-from wh.commands import Command, Knock, Notify, PathMode, ResolveName, Route, Send, SetDataPaths
+from wh.commands import (
+    CloseRelay,
+    Command,
+    Knock,
+    MoveRelay,
+    Notify,
+    OpenRelay,
+    PathMode,
+    ResolveName,
+    Route,
+    Send,
+    SetDataPaths,
+    SetRelayLimits,
+)
 from wh.events import (
     DataOnNewPath,
     DataSession,
@@ -25,6 +38,9 @@ from wh.events import (
     Path,
     PathWanted,
     PingRequested,
+    RelayAnswered,
+    RelayEnded,
+    RelayOpened,
     RequestCancelled,
     SendFailed,
     Stopping,
@@ -296,6 +312,57 @@ def test_traffic_is_reported_as_what_was_added_since_the_last_report(monkeypatch
         await it.engine.wait_for(lambda: it.engine.events[1:] == [DataTraffic(PEER, 50, 0)])
         await asyncio.sleep(0.03)
         assert len(it.engine.events) == 2
+
+    run(test)
+
+
+def test_channels_are_opened_moved_and_closed_for_others() -> None:
+    async def test(it: Bench) -> None:
+        elsewhere = Path(0, pack("192.0.2.10", 1))
+        it.engine.react = lambda event: (
+            [
+                SetRelayLimits(5, 6, 7),
+                OpenRelay(1, PATH, elsewhere, 1000, 2000, 3000),
+                OpenRelay(2, elsewhere, PATH, trusted=True),
+                OpenRelay(3, PATH, elsewhere),
+            ]
+            if isinstance(event, Stopping)
+            else []
+        )
+        it.runner.dispatch(Stopping())
+        opened = [event for event in it.engine.events if isinstance(event, RelayOpened)]
+        assert opened == [RelayOpened(1, (0, 1)), RelayOpened(2, (2, 3)), RelayOpened(3, None)]
+        assert it.datapath.relay_limits[:2] == [
+            {"rate": 5, "burst": 6, "day_quota": 7},
+            {"rate": 1000, "burst": 2000, "quota": 3000, "trusted": False},
+        ]
+        moved = Path(0, pack("192.0.2.11", 1))
+        it.engine.react = lambda event: [
+            MoveRelay(1, moved),
+            MoveRelay(77, moved),
+            CloseRelay(3),
+            CloseRelay(3),
+        ]
+        it.runner.dispatch(Stopping())
+        assert it.datapath.relayed == {(0, 1): [(0, REMOTE), (0, moved.remote)]}
+
+    run(test)
+
+
+def test_the_engine_hears_which_channels_answer_and_which_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner_module, "PERIOD_S", 0.01)
+
+    async def test(it: Bench) -> None:
+        it.engine.react = lambda event: [OpenRelay(1, PATH, PATH)] if isinstance(event, Stopping) else []
+        it.runner.dispatch(Stopping())
+        it.datapath.answered.add((0, 1))
+        await it.engine.wait_for(lambda: RelayAnswered(((0, 1),)) in it.engine.events)
+        it.datapath.silent.append((0, 1))
+        await it.engine.wait_for(lambda: RelayEnded(((0, 1),)) in it.engine.events)
+        assert it.engine.events.count(RelayAnswered(((0, 1),))) == 1
+        it.runner.dispatch(Stopping())  # one that ends before it was answered
+        it.datapath.silent.append((2, 3))
+        await it.engine.wait_for(lambda: RelayEnded(((2, 3),)) in it.engine.events)
 
     run(test)
 

@@ -299,7 +299,8 @@ class Runner:
             now = read_clocks()
             self._guarded(self._channel.remove_idle, now)
             self._tcp.expire()
-            self.dispatch(*self._traffic_report(), *self._expire_relays(), *self._answered_relays())
+            for report in (self._traffic_report, self._expire_relays, self._answered_relays):
+                self.dispatch(*(self._guarded(report) or ()))
 
     def _expire_relays(self) -> list[Event]:
         ended = self._datapath.relay_expire(int(RELAY_SILENCE_S * NS))
@@ -409,7 +410,7 @@ class Runner:
                 return [RelayOpened(request, self._open_relay(opener, target, rate, burst, quota, trusted))]
             case MoveRelay(leg, path):
                 client = self._tcp.to_data_plane(path)
-                with suppress(KeyError):
+                with suppress(KeyError, ValueError):
                     if client is not None:
                         self._datapath.relay_move(leg, (client.socket, client.remote))
             case CloseRelay(leg):

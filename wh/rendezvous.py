@@ -23,6 +23,7 @@ from wh.embedded import EmbeddedNode
 from wh.errors import Code, InvitationError, IpcError, UsageError
 from wh.events import Key
 from wh.net.private_namespace import PrivateNamespace
+from wh.paths import PathState
 from wh.running_node import Options
 from wh.trust import invitation
 from wh.trust.invitation import Contact, Flag, Invitation
@@ -40,9 +41,8 @@ PATIENCE_S = 30.0
 """To reach the one who invited, where the user says nothing."""
 
 ENDPOINTS_TOLD = 6
-OBSERVED_WITHIN_S = 1.5
-"""How long the address that a bootstrap node sees us at is waited for before an invitation is written."""
-
+RELAYS_WITHIN_S = 3.0
+DIRECT_STATES = frozenset({PathState.DIRECT.value, PathState.SUSPECT.value})
 POLL_S = 0.01
 CONNECT_RETRY_S = 0.2
 
@@ -72,7 +72,8 @@ def read_bootstrap(word: str) -> Contact:
 class Party:
     """What both sides have. close() in any case; all calls block."""
 
-    def __init__(self) -> None:
+    def __init__(self, terms: Terms) -> None:
+        self._terms = terms
         self.namespace = PrivateNamespace()
         self._node: EmbeddedNode | None = None
 
@@ -121,8 +122,11 @@ class Party:
         return ""
 
     def has_path(self, key: Key) -> bool:
-        snapshot = self.node.call(lambda node: node.parts.node.snapshot())
-        return any(peer.endpoint is not None for peer in snapshot.peers if peer.key == key)
+        """One that data may take."""
+        for peer in self.node.call(lambda node: node.parts.node.snapshot()).peers:
+            if peer.key == key:
+                return peer.endpoint is not None and (self._terms.relay or peer.state in DIRECT_STATES)
+        return False
 
     def _start(self, network: Network, secret_key: SecretKey) -> None:
         options = Options(
@@ -135,6 +139,7 @@ class Party:
             namespace=self.namespace,
             sockets=False,
             lan=True,
+            direct_only=not self._terms.relay,
         )
         self._node = EmbeddedNode(network, secret_key, options)
         self._node.start()
@@ -144,8 +149,7 @@ class Host(Party):
     """Whoever invites."""
 
     def __init__(self, terms: Terms) -> None:
-        super().__init__()
-        self._terms = terms
+        super().__init__(terms)
         self._guests = 0
 
     def start(self) -> None:
@@ -162,15 +166,11 @@ class Host(Party):
         """Keep a place for one more guest. Returns the text of its invitation."""
         self._guests += 1
         network = self.node.node.network
-        expiry = int(time.time() + expires_s)
         invited = Invitation(
             self.node.own_key,
             secrets.token_bytes(invitation.SEED_LEN),
-            expiry=min(expiry, invitation.MAX_EXPIRY),
+            expiry=min(int(time.time() + expires_s), invitation.MAX_EXPIRY),
             flags=Flag.STREAM,
-            endpoints=self._endpoints(),
-            relays=self._relays(),
-            bootstraps=() if self._terms.lan else self._terms.bootstraps[: invitation.MAX_BOOTSTRAPS],
             namespace=network.namespace,
             workbit=network.workbit,
         )
@@ -179,7 +179,15 @@ class Host(Party):
         wanted = parse(add_alias(render(network), name, alias.public_key, expires=invited.expiry))
         alias.close()
         self.node.run(self.node.node.adopt(wanted))
-        return invitation.encode(invited)
+        relays = self._relays()  # which are kept for who expects somebody
+        return invitation.encode(
+            replace(
+                invited,
+                endpoints=self._endpoints(),
+                relays=relays,
+                bootstraps=() if self._terms.lan else self._terms.bootstraps[: invitation.MAX_BOOTSTRAPS],
+            )
+        )
 
     def guests(self) -> set[Key]:
         """Who has used an invitation."""
@@ -198,24 +206,23 @@ class Host(Party):
         own = sorted(self.node.call(lambda node: node.local_addresses), key=_preference)
         if self._terms.lan:
             return tuple(each for each in own if is_private(each) or len(own) == 1)[:ENDPOINTS_TOLD]
-        seen = self._observed() if self._terms.bootstraps else ()
+        snapshot = self.node.call(lambda node: node.parts.node.snapshot())
+        seen = (candidate.endpoint for candidate in snapshot.candidates)
         return tuple(dict.fromkeys((*seen, *own)))[: invitation.MAX_ENDPOINTS]
 
     def _relays(self) -> tuple[Contact, ...]:
-        """Where we hold reservations by now: the guest need not look us up."""
-        if self._terms.lan or not self._terms.relay:
+        """Where we hold reservations: the guest need not look us up, and two NATs are opened through them.
+        The first invitation waits for one, where there is anybody to ask; by then it is known how others
+        see us."""
+        if self._terms.lan or not self._terms.bootstraps:
             return ()
-        snapshot = self.node.call(lambda node: node.parts.node.snapshot())
-        return tuple((each.key, each.endpoint) for each in snapshot.relays)[: invitation.MAX_RELAYS]
-
-    def _observed(self) -> tuple[Address, ...]:
-        deadline = time.monotonic() + OBSERVED_WITHIN_S
-        while time.monotonic() < deadline:
+        deadline = time.monotonic() + RELAYS_WITHIN_S
+        while True:
             snapshot = self.node.call(lambda node: node.parts.node.snapshot())
-            if snapshot.candidates:
-                return tuple(candidate.endpoint for candidate in snapshot.candidates)
+            if snapshot.relays or time.monotonic() >= deadline:
+                found = ((each.key, each.endpoint) for each in snapshot.relays)
+                return tuple(found)[: invitation.MAX_RELAYS]
             time.sleep(POLL_S)
-        return ()
 
 
 class Guest(Party):
@@ -224,9 +231,8 @@ class Guest(Party):
     def __init__(self, text: str, terms: Terms) -> None:
         """Raises InvitationError."""
         self._invited = _read(text)
-        self._terms = terms
         self.words: tuple[str, ...] = ()
-        super().__init__()
+        super().__init__(terms)
 
     @property
     def host(self) -> Key:
@@ -247,7 +253,7 @@ class Guest(Party):
         alias = self._invited.alias_secret()
         self.words = check_words(self.node.own_key, self.host, alias.public_key)
         invited = self._invited
-        relays = invited.relays if self._terms.relay and not self._terms.lan else ()
+        relays = () if self._terms.lan else invited.relays
         try:
             body = self.node.run(
                 self.node.node.claim(self.host, alias, invited.endpoints, relays), patience_s

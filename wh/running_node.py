@@ -82,7 +82,8 @@ class Options:
     """What `wh up` was asked for. interface, listen_port: None for the default. config_path: for reloads.
     hosts_path: None leaves the hosts file alone. namespace: where the interface is made; None: on the host.
     sockets: whether `wh` and `wg` may talk to this node; not to one that is part of another program. lan:
-    whether it announces itself in its LANs, and listens to others there."""
+    whether it announces itself in its LANs, and listens to others there. direct_only: relays carry none of
+    our data; they may still help to find direct paths."""
 
     config_path: str | None
     interface: str | None
@@ -93,6 +94,7 @@ class Options:
     namespace: Namespace | None = None
     sockets: bool = True
     lan: bool = False
+    direct_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +258,7 @@ class RunningNode:
             on_woke=self._on_woke,
             on_bind=self._on_bind,
             send_beacon=beacons.send,
+            direct_only=self._options.direct_only,
             allow_loopback=_on_one_host(self._network),
         )
         if self._options.lan:

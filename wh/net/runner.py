@@ -126,11 +126,13 @@ class Runner:
         on_woke: Callable[[], None],
         on_bind: Callable[[BindAlias], None] | None = None,
         send_beacon: Callable[[], None] = lambda: None,
+        direct_only: bool = False,
         allow_loopback: bool = False,
     ) -> None:
         self._node = node
         self._on_bind = on_bind
         self._send_beacon = send_beacon
+        self._direct_only = direct_only
         self._datapath = datapath
         self._channel = channel
         self._punch_sockets = punch_sockets
@@ -395,9 +397,10 @@ class Runner:
     def _set_data_paths(self, command: SetDataPaths) -> None:
         if not self._datapath.has_peer(command.peer):  # the engine also keeps paths to peers without traffic
             return
+        routes = [route for route in command.routes if not (self._direct_only and route.path.channel)]
         self._datapath.set_paths(
             command.peer,
-            [(*path, route.mtu) for route in command.routes if (path := self._tcp.to_data_plane(route.path))],
+            [(*path, route.mtu) for route in routes if (path := self._tcp.to_data_plane(route.path))],
             mode=command.mode,
             silence_ns=int(command.silence_s * NS),
         )

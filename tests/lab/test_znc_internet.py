@@ -1,0 +1,97 @@
+"""0nc across an internet of NATs, with public nodes to find each other by, as a user without privileges."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from faults import flush_conntrack, kill
+from internet import Internet, Site
+from labnet import Lab, wait_until
+from nodes import PORT, UNLIMITED_RELAYS, PublicNodes
+from znc_ends import End
+
+DELAY_S = 0.02
+CONNECTED_LIMIT_S = 10.0
+"""Loose: the machine may be busy. The goal is 3 s."""
+
+SIZE = 60 << 20
+
+
+class World:
+    def __init__(self, lab: Lab, kind: str) -> None:
+        internet = Internet(lab, delay_s=DELAY_S)
+        self.publics = PublicNodes(internet)
+        self.a, self.b = (internet.site(name, kind) for name in ("a", "b"))
+        self.publics.up(*UNLIMITED_RELAYS)
+
+    @property
+    def bootstraps(self) -> list[str]:
+        places = zip(self.publics.nodes, self.publics.sites, strict=True)
+        return [f"--bootstrap={node.key}@{site.public_ipv4}:{PORT}" for node, site in places]
+
+
+@pytest.fixture
+def world(lab: Lab, request: pytest.FixtureRequest) -> Iterator[World]:
+    yield World(lab, request.param)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    path = tmp_path / "data"
+    path.write_bytes(os.urandom(1 << 20) * (SIZE >> 20))
+    return path
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("world", ["port-restricted"], indirect=True)
+def test_two_port_restricted_nats_are_punched(world: World):
+    host = End(world.a.host, ["-v", *world.bootstraps], stdin=subprocess.PIPE)
+    guest = End(world.b.host, ["-v", host.invitation()], stdin=subprocess.PIPE)
+    connected = guest.event("connected")
+    assert connected["seconds"] < CONNECTED_LIMIT_S
+    host.process.stdin.write("over the NATs")  # type: ignore[union-attr]
+    host.process.stdin.close()  # type: ignore[union-attr]
+    guest.process.stdin.close()  # type: ignore[union-attr]
+    assert (guest.wait(), host.wait()) == (0, 0)
+
+
+@pytest.mark.parametrize("world", ["port-restricted", "random"], indirect=True)
+def test_a_stream_survives_the_loss_of_relays_and_mappings(world: World, data: Path):
+    copy = data.with_name("copy")
+    with data.open("rb") as source, copy.open("wb") as sink:
+        host = End(world.a.host, world.bootstraps, stdin=source.fileno())
+        guest = End(world.b.host, ["--progress", host.invitation()], stdout=sink.fileno())
+        guest.event("connected")
+        wait_until(lambda: copy.stat().st_size > SIZE // 10, 60, "the stream has begun")
+        kill(world.publics.nodes[0].host)
+        wait_until(lambda: copy.stat().st_size > SIZE // 4, 60, "it goes on without a relay")
+        for site in (world.a, world.b):
+            forget_mappings(site)
+        assert (guest.wait(120), host.wait(120)) == (0, 0), guest.log.read_text()[-2000:]
+    assert digest(copy) == digest(data)
+
+
+def forget_mappings(site: Site) -> None:
+    for router in site.routers:
+        flush_conntrack(router)
+
+
+@pytest.mark.parametrize("world", ["random"], indirect=True)
+def test_without_relays_nothing_is_relayed(world: World):
+    """Between two random NATs there is no direct path."""
+    host = End(world.a.host, ["--no-relay", *world.bootstraps], stdin=subprocess.PIPE)
+    started = time.monotonic()
+    guest = End(world.b.host, ["--no-relay", "-w", "8", host.invitation()], stdin=subprocess.PIPE)
+    assert guest.wait() == 5
+    assert time.monotonic() - started < 30
+    host.process.kill()

@@ -179,9 +179,11 @@ def test_a_reader_that_leaves_is_told_to_both(lan: Lan, data: Path):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_is_told_to_the_other_end(lan: Lan, number: signal.Signals):
     host = End(lan.a, stdin=subprocess.PIPE)
-    guest = End(lan.b, [host.invitation()], stdin=subprocess.PIPE)
-    guest.event("connected")
-    host.event("accepted")
+    guest = End(lan.b, [host.invitation()], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert host.process.stdin is not None and guest.process.stdout is not None
+    host.process.stdin.write("a")
+    host.process.stdin.flush()
+    assert guest.process.stdout.read(1) == "a"
     guest.process.send_signal(number)
     assert guest.wait() == 130
     assert host.wait() == 7

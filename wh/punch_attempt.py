@@ -15,8 +15,9 @@ from wh.commands import Reply, Send
 from wh.engine import Engine
 from wh.events import Instant, Key, MessageReceived, Path
 from wh.nat import punch
-from wh.nat.punch import ProbeBudget, Tactic
+from wh.nat.punch import Tactic
 from wh.port_search import ManySockets, PortSearch
+from wh.prober import Prober
 from wh.reachability import OwnReachability
 from wh.requests import Answer as Answered
 from wh.requests import Request, Requests, Schedule
@@ -26,7 +27,7 @@ from wh.wire.address import Address, is_private, is_v4
 from wh.wire.candidates import Candidate, CandidateFlag, Mapping, NatProfile
 from wh.wire.codec import encode
 from wh.wire.fields import NONCE_LEN
-from wh.wire.messages import Answer, Go, Offer, Ping, PingWant, Probe, ProbeAck
+from wh.wire.messages import Answer, Go, Offer, Ping, PingWant
 
 OFFER = Schedule((0.5, 1.2), 2.5)
 """An ANSWER may have to wait until the peer has asked a server where its socket is seen."""
@@ -41,8 +42,6 @@ SETTLE_S = 0.15
 """After the first path, for a better one."""
 
 INITIAL_ROUND_TRIP_S = 0.2
-LEARNED_MAX = 8
-"""Addresses that PROBEs of the peer came from, beside those that it told."""
 
 
 class Phase(Enum):
@@ -67,7 +66,7 @@ class Owner(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class AttemptContext:
     """What every attempt works with."""
 
     engine: Engine
@@ -81,7 +80,7 @@ class Attempt:
     """number: chosen by who offers. offering: that is us."""
 
     def __init__(
-        self, around: Surroundings, peer: Key, number: int, channel: Path, *, offering: bool
+        self, around: AttemptContext, peer: Key, number: int, channel: Path, *, offering: bool
     ) -> None:
         self.peer = peer
         self.number = number
@@ -92,22 +91,15 @@ class Attempt:
         self.searching = False
         self._around = around
         self._engine = around.engine
-        self._budget = ProbeBudget(around.observed(peer))
         self._round_trip_s: float | None = None  # through the channel, the shortest seen
         self._own = NatProfile()
         self._theirs = NatProfile()
         self._socket: int | None = None  # fresh, for this round's IPv4; None: the node's own
         self._own_addresses: tuple[Address, ...] = ()
         self._candidates: tuple[Candidate, ...] = ()  # theirs
-        self._predicted: list[Path] = []
-        self._targets: dict[Path, None] = {}
-        self._learned = 0
-        self._answered_at_once: set[Path] = set()
+        self._prober = Prober(around.engine, peer, number, around.observed(peer))
         self._offer: MessageReceived | None = None  # the one that waits for our ANSWER
         self._answer: Answer | None = None  # sent for this round
-        self._sent: dict[int, tuple[Path, float]] = {}  # number of a PROBE -> where to, when
-        self._last_probe = 0
-        self._found: dict[Path, float] = {}  # round trip
         self._fresh: list[int] = []
         self._sampling: Sampling | None = None
         self._search: PortSearch | None = None
@@ -304,85 +296,38 @@ class Attempt:
         if self.phase not in (Phase.TELLING, Phase.STARTING):
             return
         self.phase = Phase.PROBING
-        self._aim()
-        self._shoot(0, punch.ROUNDS[self.round].opener_ttl, now)
+        aims = punch.aims(self._candidates, self._theirs, self._tactic)
+        self._prober.aim(*([path for path in map(self._path_to, each) if path is not None] for each in aims))
+        self._prober.shoot(0, punch.ROUNDS[self.round].opener_ttl, now)
         for number, at_s in enumerate(punch.SHOTS_AT_S[1:], 1):
-            self._call_at(now.monotonic + at_s, partial(self._shoot, number, 0))
+            self._call_at(now.monotonic + at_s, partial(self._prober.shoot, number, 0))
         if not self._start_search(now):
             several = self._tactic is Tactic.ROUNDS
             lasts_s = punch.ROUNDS[self.round].lasts_s if several else punch.SINGLE_ROUND_S
             self._call_at(now.monotonic + lasts_s, self._round_over)
 
-    def _aim(self) -> None:
-        """Predicted ports come first and in order: each takes the next port of a sequential NAT of ours,
-        which the peer predicts."""
-        announced = [each.address for each in self._candidates]
-        self._predicted = []
-        if self._theirs.mapping == Mapping.SEQUENTIAL and self._tactic is Tactic.ROUNDS:
-            guessed = [each for each in self._candidates if each.flags & CandidateFlag.REFLEXIVE]
-            for candidate in [each for each in guessed if is_v4(each.address)][:1]:
-                ports = punch.predicted(candidate.address, max(1, self._theirs.step))
-                self._predicted = [path for path in map(self._path_to, ports) if path is not None]
-                announced.remove(candidate.address)
-        announced.sort(key=is_private, reverse=True)  # what is near answers first
-        self._targets = {path: None for path in map(self._path_to, announced) if path is not None}
-
-    def _shoot(self, number: int, ttl: int, now: Instant) -> None:
-        for path in self._predicted:
-            self._probe_vouched(path, ttl, now)
-        open_targets = [(path.remote[:16], path) for path in self._targets if path not in self._found]
-        for path in punch.in_turn(number, open_targets):
-            self._probe(path, ttl, now)
-
-    def _probe(self, path: Path, ttl: int, now: Instant) -> None:
-        if self._budget.take(path.remote[:16]):
-            self._send_probe(path, ttl, now)
-
-    def _probe_vouched(self, path: Path, ttl: int, now: Instant) -> None:
-        if self._budget.take_of_many(path.remote[:16]):
-            self._send_probe(path, ttl, now)
-
-    def _send_probe(self, path: Path, ttl: int, now: Instant) -> None:
-        self._last_probe += 1
-        self._sent[self._last_probe] = path, now.monotonic
-        self._engine.emit(Send(self.peer, path, Probe(0, self.number, self._last_probe), ttl=ttl))
-
     def probed(self, event: MessageReceived, number: int, now: Instant) -> None:
-        """A PROBE of the peer arrived: the way in is open, and so the same way out is the best to try. It may
-        come from an address that nobody told us."""
-        self._engine.emit(Reply(event.reply, ProbeAck(0, self.number, number)))
+        """A PROBE of the peer arrived."""
+        self._prober.acknowledge(event, number)
         if self.phase is Phase.STARTING or (self.phase is Phase.TELLING and not self.offering):
             self._start_round(now)
-        path = event.path
-        if self.phase is not Phase.PROBING or path in self._answered_at_once:
-            return
-        if path not in self._targets and path not in self._predicted:
-            if self._learned >= LEARNED_MAX or self._engine.addressing.path_to(path.remote) is None:
-                return
-            self._learned += 1
-            self._targets[path] = None
-        self._answered_at_once.add(path)
-        self._probe(path, 0, now)
+        if self.phase is Phase.PROBING:
+            self._prober.probe_back(event.path, now)
 
     def acknowledged(self, number: int, now: Instant) -> None:
-        """The path that our PROBE took leads to the peer, whichever way its answer came."""
-        sent = self._sent.pop(number, None)
-        if sent is None or self.phase is Phase.OVER:
+        answered = self._prober.answered(number, now)
+        if answered is None or self.phase is Phase.OVER:
             return
-        path, at = sent
-        if path in self._found:
-            return
-        self._found[path] = rtt_s = now.monotonic - at
         if self.phase is not Phase.FOUND:
             self.phase = Phase.FOUND
             self._stop_search()
             self._call_at(now.monotonic + SETTLE_S, lambda then: self._end("", then))
+        path, rtt_s = answered
         self._around.owner.path_found(self.peer, path, rtt_s, now)
 
     def unreachable(self, path: Path) -> None:
         """The system refuses to send there."""
-        self._targets.pop(path, None)
-        self._predicted = [each for each in self._predicted if each != path]
+        self._prober.unreachable(path)
 
     # Searching among many ports
 
@@ -405,7 +350,7 @@ class Attempt:
             self._around.requests,
             reachable[0],
             self._around.reachability.witnesses(4),
-            self._probe_vouched,
+            self._prober.probe_vouched,
             lambda then: self._end("our NAT suffers from so many connections", then),
         )
         self._many.start(now)
@@ -417,7 +362,7 @@ class Attempt:
         path = self._path_to(ips[0] + b"\x04\x00") if ips else None
         if path is None or not announced or not self._may_search(now):
             return False
-        self._search = PortSearch(self._engine, path.socket, ips, self._probe_vouched)
+        self._search = PortSearch(self._engine, path.socket, ips, self._prober.probe_vouched)
         self._search.start(now)
         return True
 
@@ -461,7 +406,6 @@ class Attempt:
         for timer in self._timers:
             timer.cancel()
         self._timers.clear()
-        self._answered_at_once.clear()
         if self._sampling is not None:
             self._sampling.cancel()
             self._sampling = None

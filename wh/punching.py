@@ -12,7 +12,7 @@ from wh.commands import Reply
 from wh.engine import Engine
 from wh.events import Instant, Key, MessageReceived, Path, SendFailed
 from wh.limits import RateLimit
-from wh.punch_attempt import Attempt, Surroundings
+from wh.punch_attempt import Attempt, AttemptContext
 from wh.reachability import OwnReachability
 from wh.requests import Requests
 from wh.search_pauses import SearchPauses
@@ -61,7 +61,7 @@ class Punching:
     ) -> None:
         self._engine = engine
         self._reachability = reachability
-        self._around = Surroundings(engine, requests, reachability, observed, self)
+        self._around = AttemptContext(engine, requests, reachability, observed, self)
         self._allowed = allowed
         self._found = found
         self._ended = ended

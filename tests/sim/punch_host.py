@@ -134,8 +134,8 @@ class PunchHost(SimNode):
         self.node = PunchEngine(self.key, random.Random(self.network.rng.random()))
         self.probes: list[tuple[float, Send]] = []
 
-    def begin(self, other: PunchHost, channel: Path) -> None:
-        self.node.punching.begin(other.key, channel, self.network.now)
+    def begin_with(self, peer: Key, channel: Path) -> None:
+        self.node.punching.begin(peer, channel, self.network.now)
         self._execute(self.node.engine.take_commands())
 
     def _execute(self, commands: list[Command]) -> None:
@@ -183,10 +183,10 @@ class Pair:
 
     def begin(self) -> None:
         self.begun = self.network.now.monotonic
-        self.a.begin(self.b, self.channel_a)
+        self.a.begin_with(self.b.key, self.channel_a)
 
     def begin_at_b(self) -> None:
-        self.b.begin(self.a, self.channel_b)
+        self.b.begin_with(self.a.key, self.channel_b)
 
     def over(self) -> bool:
         """The peer may have heard of nothing."""

@@ -36,11 +36,11 @@ def nat(kind: dict[str, Any], number: int, seed: int = 1, **more: Any) -> Nat:
     return Nat(f"203.{number}.113.9", seed=10 * seed + number, **{**kind, **more})
 
 
-@pytest.mark.parametrize("hops", [CORE_HOPS, 1])
 @pytest.mark.parametrize("a", PUNCHED)
 @pytest.mark.parametrize("b", PUNCHED)
-def test_every_pair_of_nats_with_known_or_sequential_ports_is_punched(a: str, b: str, hops: int) -> None:
-    pair = Pair(nat(PUNCHED[a], 1), nat(PUNCHED[b], 2), core_hops=hops)
+def test_every_pair_of_nats_with_known_or_sequential_ports_is_punched(a: str, b: str) -> None:
+    """With a single hop between the NATs where early packets harm: the openers arrive."""
+    pair = Pair(nat(PUNCHED[a], 1), nat(PUNCHED[b], 2), core_hops=1 if "open input" in (a, b) else CORE_HOPS)
     assert pair.run()
     assert pair.took < 0.5  # OFFER, ANSWER and GO take 120 ms, a sample 40
     assert pair.open_sockets() == 0

@@ -19,6 +19,7 @@ from wh.nat.punch import (
     WAVES,
     ProbeBudget,
     Tactic,
+    aims,
     birthday_chance,
     in_turn,
     predicted,
@@ -27,9 +28,10 @@ from wh.nat.punch import (
 )
 from wh.search_pauses import FIRST_PAUSE_S, LONGEST_PAUSE_S, PEERS_MAX, SearchPauses
 from wh.wire.address import pack, port_of
-from wh.wire.candidates import Mapping
+from wh.wire.candidates import Candidate, CandidateFlag, Mapping, NatProfile
 
 ADDRESS = pack("203.0.113.9", 50_000)
+OTHER = pack("198.51.100.1", 62_096)
 EASY = (Mapping.UNKNOWN, Mapping.NONE, Mapping.ENDPOINT_INDEPENDENT, 99)
 
 
@@ -61,6 +63,19 @@ def test_the_port_after_the_announced_one_comes_first() -> None:
     assert [port_of(each) for each in predicted(ADDRESS, 1)[:3]] == [50_001, 50_002, 50_003]
     assert [port_of(each) for each in predicted(ADDRESS, 5)[:3]] == [50_005, 50_010, 50_015]
     assert port_of(predicted(pack("203.0.113.9", 65_535), 1)[0]) == PORTS.start
+
+
+def test_only_the_announced_port_of_a_sequential_mapping_makes_way_for_guesses() -> None:
+    near = pack("192.168.1.2", 62_096)
+    candidates = [Candidate(ADDRESS, CandidateFlag.REFLEXIVE), Candidate(near), Candidate(OTHER)]
+    guesses, others = aims(candidates, NatProfile(Mapping.SEQUENTIAL, 0, 2), Tactic.ROUNDS)
+    assert guesses == predicted(ADDRESS, 2)
+    assert others == [near, OTHER]
+    assert aims(candidates, NatProfile(Mapping.ENDPOINT_INDEPENDENT), Tactic.ROUNDS) == (
+        [],
+        [near, ADDRESS, OTHER],
+    )
+    assert aims(candidates, NatProfile(Mapping.SEQUENTIAL), Tactic.LOCAL_ONLY)[0] == []
 
 
 def test_a_search_takes_each_port_once_and_each_ip_in_turn() -> None:

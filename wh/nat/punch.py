@@ -9,8 +9,8 @@ from enum import Enum, auto
 from typing import NamedTuple, TypeVar
 
 from wh.randomness import Randomness
-from wh.wire.address import Address, port_of
-from wh.wire.candidates import Mapping
+from wh.wire.address import Address, is_private, is_v4, port_of
+from wh.wire.candidates import Candidate, CandidateFlag, Mapping, NatProfile
 
 OPENER_TTL = 5
 """Past our own NATs, which it opens, and with luck not as far as the peer's: one that takes it for its own
@@ -99,6 +99,23 @@ def predicted(announced: Address, step: int) -> list[Address]:
     first = port_of(announced) - PORTS.start
     ports = (PORTS.start + (first + step * count) % len(PORTS) for count in range(1, PREDICTED_STEPS + 1))
     return [announced[:16] + port.to_bytes(2, "big") for port in ports]
+
+
+def aims(
+    candidates: Sequence[Candidate], theirs: NatProfile, tactic: Tactic
+) -> tuple[list[Address], list[Address]]:
+    """Predicted addresses, and all others, near ones first: they answer first. Where ports are predicted, the
+    announced one belongs to a server, and is none of them."""
+    announced = [each.address for each in candidates]
+    guesses: list[Address] = []
+    if theirs.mapping == Mapping.SEQUENTIAL and tactic is Tactic.ROUNDS:
+        seen = [each.address for each in candidates if each.flags & CandidateFlag.REFLEXIVE]
+        base = next((address for address in seen if is_v4(address)), None)
+        if base is not None:
+            guesses = predicted(base, max(1, theirs.step))
+            announced.remove(base)
+    announced.sort(key=is_private, reverse=True)
+    return guesses, announced
 
 
 def search_addresses(ips: Sequence[bytes], rng: Randomness) -> list[Address]:

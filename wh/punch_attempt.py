@@ -307,11 +307,11 @@ class Attempt:
             self._call_at(now.monotonic + lasts_s, self._round_over)
 
     def probed(self, event: MessageReceived, number: int, now: Instant) -> None:
-        """A PROBE of the peer arrived."""
+        """A PROBE of the peer arrived, of this round or of one before: either way it opens a path."""
         self._prober.acknowledge(event, number)
         if self.phase is Phase.STARTING or (self.phase is Phase.TELLING and not self.offering):
             self._start_round(now)
-        if self.phase is Phase.PROBING:
+        if self.phase is not Phase.FOUND:
             self._prober.probe_back(event.path, now)
 
     def acknowledged(self, number: int, now: Instant) -> None:

@@ -29,7 +29,7 @@ class Round(NamedTuple):
 
 
 ROUNDS = (
-    Round(OPENER_TTL, 0.0, True, 0.7),
+    Round(OPENER_TTL, 0.0, True, 0.4),
     Round(2, 0.025, False, 1.0),  # dies behind our own router, for whose NAT is near the peer's
     Round(3, 0.025, True, 3.5),  # behind two
 )

@@ -135,9 +135,11 @@ class Routes:
         self._mtus[path] = mtu
         self._tell()
 
-    def heard_on_first(self) -> None:
-        """The silence that the data plane reported was none: be more patient."""
-        self._patience = min(2 * self._patience, 16)
+    def heard_on_first(self, *, at_once: bool) -> None:
+        """The first path answers after all; at_once: already the first PROBE, so the silence was none, and we
+        are more patient from now on."""
+        if at_once:
+            self._patience = min(2 * self._patience, 16)
         self._engine.emit(ClearSilence(self._key))
         self._tell()
 

@@ -550,10 +550,11 @@ class TrustedPeer:
         )
 
     def _silence_answered(self, answer: Answer, now: Instant) -> None:
+        at_once = self._probe is not None and self._probe.sends == 1
         self._probe = None
         self._machine.step(PathInput.HEARD)
         self._routes.add_round_trip(answer.path, answer.rtt)
-        self._routes.heard_on_first()
+        self._routes.heard_on_first(at_once=at_once)
 
     def _silence_confirmed(self, path: Path, now: Instant) -> None:
         self._probe = None

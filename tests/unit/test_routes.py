@@ -83,11 +83,13 @@ def test_silence_is_one_and_a_half_round_trips_and_four_deviations_within_bounds
 def test_silence_that_was_none_makes_us_more_patient_up_to_a_limit(scene: Scene) -> None:
     scene.routes.set_direct(PATH, at(0), rtt=0.1)
     before = scene.routes.silence_s
-    scene.routes.heard_on_first()
+    scene.routes.heard_on_first(at_once=False)
+    assert scene.routes.silence_s == before
+    scene.routes.heard_on_first(at_once=True)
     assert scene.routes.silence_s == 2 * before
     assert ClearSilence(PEER_KEY) in scene.take(0)
     for _ in range(10):
-        scene.routes.heard_on_first()
+        scene.routes.heard_on_first(at_once=True)
     assert scene.routes.silence_s == SILENCE_MAX_S
     scene.routes.add_channel(CHANNEL, at(0))
     scene.routes.set_direct(None, at(0))

@@ -314,6 +314,9 @@ class OwnReachability:
                 lambda then: self._second.measure(family, self.witnesses(family), then),
             )
 
+    def _answers_differ(self, family: int) -> bool:
+        return self._observations[family].mapping(self._engine.addressing.local) is Mapping.RANDOM
+
     def _measured(self, now: Instant) -> None:
         self._changed(now)
 
@@ -345,7 +348,7 @@ class OwnReachability:
             witnesses = self.witnesses(family)
             for key, address in witnesses:
                 self._ask(key, address, now)
-            if self._port_use(family).mapping in ENDPOINT_DEPENDENT:
+            if self._answers_differ(family) or self._port_use(family).mapping in ENDPOINT_DEPENDENT:
                 self._second.measure(family, witnesses, now)
 
     def witnesses(self, family: int) -> list[tuple[Key, Address]]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from simnat import Dependence, Nat, Ports
 from simnet import SimNetwork
 from simnode import SOCKET, SimNode, network_file
+from wh.commands import Reply
 from wh.events import Event, KnockReceived
 from wh.nat.behavior import NatBehaviour
 from wh.wire.address import pack
 from wh.wire.candidates import Filtering, Mapping
+from wh.wire.messages import Pong
 
 EACH_PORT = Dependence.ADDRESS_AND_PORT_DEPENDENT
 EACH_ADDRESS = Dependence.ADDRESS_DEPENDENT
@@ -69,6 +72,33 @@ def test_several_public_addresses_are_a_pool() -> None:
 def test_two_witnesses_that_differ_are_enough(servers: int, ports: Ports, mapping: Mapping) -> None:
     nat = Nat("203.0.113.9", mapping=EACH_PORT, ports=ports)
     assert behaviour(measured(nat, servers=servers)).mapping is mapping
+
+
+@pytest.mark.parametrize("servers", [3, 4])
+@pytest.mark.parametrize("mapping", [Dependence.ENDPOINT_INDEPENDENT, EACH_PORT])
+def test_one_witness_that_lies_is_outvoted(servers: int, mapping: Dependence) -> None:
+    network = SimNetwork(1)
+    boots = [SimNode(network, pack(f"198.{18 + i}.0.1", 62096), mode="direct") for i in range(servers)]
+    node = SimNode(network, pack("10.1.2.3", 62096), nat=Nat("203.0.113.9", mapping=mapping))
+    for each in (*boots, node):
+        each.start(network_file(boots, []))
+    make_liar(boots[0])
+    network.run(15)
+    found = behaviour(node).mapping
+    assert (found in (Mapping.SEQUENTIAL, Mapping.RANDOM)) == (mapping is EACH_PORT)
+
+
+def make_liar(server: SimNode) -> None:
+    """Each PONG names another port."""
+    honest_reply = server._reply
+
+    def lie(reply: Reply) -> None:
+        if isinstance(reply.message, Pong):
+            wrong = pack("203.0.113.9", server.network.rng.randrange(1024, 65536))
+            reply = Reply(reply.to, msgspec.structs.replace(reply.message, observed=wrong))
+        honest_reply(reply)
+
+    server._reply = lie  # type: ignore[method-assign]
 
 
 def test_the_second_socket_is_closed_again() -> None:

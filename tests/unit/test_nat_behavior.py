@@ -87,6 +87,8 @@ def test_the_text_names_mapping_and_filtering() -> None:
         (tuple(range(4000, 4128, 16)), PortUse(Mapping.RANDOM)),
         ((4000, 4000, 4000), PortUse(Mapping.ENDPOINT_INDEPENDENT)),
         ((4000, 4000), PortUse(Mapping.UNKNOWN)),
+        ((4000, 4000, 9), PortUse(Mapping.UNKNOWN)),
+        ((4000, 9, 4000, 4000), PortUse(Mapping.ENDPOINT_INDEPENDENT)),
         ((4000,), PortUse(Mapping.RANDOM)),
         ((), PortUse(Mapping.RANDOM)),
     ],

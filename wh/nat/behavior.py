@@ -97,13 +97,15 @@ def judge_fresh_socket(observed: Sequence[Address]) -> PortUse:
     """What several witnesses saw of one new socket within a moment, where those of the first did not agree.
 
     Fewer than two answers leave the worst case. With several public addresses there is no port to predict.
-    Where answers got lost a step may be several, so two answers show none."""
+    Where answers got lost a step may be several, so two answers show none. Two that agree come from no such
+    NAT, whatever a third witness says."""
+    agreeing = max(Counter(observed).values(), default=0)
+    if agreeing > 1:
+        enough = agreeing >= ANSWERS_WANTED
+        return PortUse(Mapping.ENDPOINT_INDEPENDENT if enough else Mapping.UNKNOWN)
     if len(observed) < 2 or len({address[:16] for address in observed}) > 1:
         return PortUse(Mapping.RANDOM)
-    ports = sorted({port_of(address) for address in observed})
-    if len(ports) == 1:
-        enough = len(observed) >= ANSWERS_WANTED
-        return PortUse(Mapping.ENDPOINT_INDEPENDENT if enough else Mapping.UNKNOWN)
+    ports = sorted(port_of(address) for address in observed)
     steps = [after - before for before, after in pairwise(ports)]
     if max(steps) <= STEP_MAX and ports[-1] - ports[0] <= SPREAD_MAX:
         return PortUse(Mapping.SEQUENTIAL, min(steps) if len(steps) > 1 else 1)

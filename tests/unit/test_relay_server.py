@@ -8,6 +8,7 @@ from engine_parts import OWN_KEY, Driver, at, received
 from wh.commands import CloseRelay, Command, MoveRelay, OpenRelay, Reply, Send, SetRelayLimits
 from wh.config.model import Network, Peer, PeerKind, RelayPolicy
 from wh.events import Key, Path, RelayAnswered, RelayEnded, RelayOpened
+from wh.relay import server
 from wh.relay.server import (
     BAR_S,
     CHANNELS_OF_OPENER,
@@ -373,6 +374,20 @@ def test_sixteen_channels_wait_for_a_target(relay: Relay) -> None:
     late, path = stranger(99), network_path(99)
     assert relay.open(late, path, B)[0].status == RelayStatus.FULL
     relay.service.answered(RelayAnswered((legs[3],)))
+    assert relay.open(late, path, B)[0].status == RelayStatus.OK
+
+
+def test_strangers_leave_room_for_the_channels_of_members(
+    relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "CHANNELS_OF_STRANGERS", 3)
+    for target in (B, MEMBERS[1]):
+        relay.reserve(target, PATH_B)
+    legs = [relay.channel(stranger(10 + number), network_path(10 + number), B) for number in range(3)]
+    late, path = stranger(99), network_path(99)
+    assert relay.open(late, path, B)[0].status == RelayStatus.FULL
+    assert relay.open(MEMBERS[0], PATH_A, MEMBERS[1])[0].status == RelayStatus.OK
+    relay.hear(stranger(10), Close(0, legs[0][0]), network_path(10))
     assert relay.open(late, path, B)[0].status == RelayStatus.OK
 
 

@@ -18,6 +18,9 @@ RESERVATIONS_OF_ADDRESS = 8  # an IPv4 address or an IPv6 /48
 RESERVATIONS_OF_NETWORK = 32  # a /16 or /32
 CHANNELS_OF_OPENER = 4
 UNANSWERED_OF_TARGET = 16
+CHANNELS_OF_STRANGERS = 2048
+"""Of all strangers together: half of what the data plane has room for. The rest is for members."""
+
 TTL_MAX_S = 3600
 BAR_S = 600.0
 """How long an opener stays away after its target did not want it."""
@@ -62,6 +65,7 @@ class RelayTables:
     def __init__(self) -> None:
         self._clients: dict[Key, Client] = {}
         self._by_leg: dict[int, RelayedChannel] = {}
+        self._strangers_channels = 0
         self._barred = RecentlySeen(BAR_S)  # (target, opener)
 
     # Questions
@@ -154,6 +158,7 @@ class RelayTables:
             each.target == target and not (each.answered or each.trusted) for each in self.channels_of(target)
         )
         within = opened < CHANNELS_OF_OPENER and unanswered < UNANSWERED_OF_TARGET
+        within = within and self._strangers_channels < CHANNELS_OF_STRANGERS
         return RelayStatus.OK if trusted or within else RelayStatus.FULL
 
     def add(
@@ -165,9 +170,12 @@ class RelayTables:
         self._clients[target].channels.append(channel)
         for leg in legs:
             self._by_leg[leg] = channel
+        self._strangers_channels += not trusted
         return channel
 
     def remove(self, channel: RelayedChannel) -> None:
+        """One that is here."""
+        self._strangers_channels -= not channel.trusted
         for leg in channel.legs:
             self._by_leg.pop(leg, None)
         for key in (channel.opener, channel.target):

@@ -90,6 +90,7 @@ def test_a_search_succeeds_as_often_as_the_protocol_says() -> None:
     assert 0.98 < birthday_chance(256, SEARCH_PROBES, 65_536) < 0.983
     assert SEARCH_PROBES * SEARCH_INTERVAL_S < WAVES[-1].at_s < SEARCH_S < 25
     assert sum(wave.sockets for wave in WAVES if not wave.renew) == 256
+    assert sum(wave.sockets for wave in WAVES) <= VOUCHED_PROBES_MAX
 
 
 def test_the_birthday_chance_is_that_of_drawing_without_putting_back() -> None:

@@ -67,10 +67,11 @@ WAVES = (
     Wave(0.0, 64, OPENER_TTL),
     Wave(1.0, 64, 2),
     Wave(2.0, 128, 3),
-    Wave(SEARCH_PROBES * SEARCH_INTERVAL_S + 0.2, 256, 0, renew=True),
+    *(Wave(SEARCH_PROBES * SEARCH_INTERVAL_S + after_s, 256, 0, renew=True) for after_s in (0.2, 0.9, 1.6)),
 )
-"""The first three wait for a PROBE of the peer to hit one of their ports; the last comes when the peer's NAT
-is open to all ports that it probed, and may have one of those. Each has birthday_chance(256, 1024)."""
+"""The first three wait for a PROBE of the peer to hit one of their ports; the others come when the peer's NAT
+is open to all ports that it probed, and may have one of those. The former together, and each of the latter,
+have birthday_chance(256, 1024), which a pool of addresses divides."""
 
 SEARCH_S = 24.0
 

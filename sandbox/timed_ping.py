@@ -75,9 +75,13 @@ def lost(replies: list[Reply]) -> int:
     return max(numbers) - min(numbers) + 1 - len(numbers) if numbers else 0
 
 
-def out_of_order(replies: list[Reply]) -> int:
-    """Answers that came after a later one."""
-    return sum(reply.number > later.number for reply, later in zip(replies, replies[1:], strict=False))
+def farthest_overtaken(replies: list[Reply]) -> int:
+    """How many packets after it the latest was, of those whose answers came before an earlier one's."""
+    farthest = latest = 0
+    for reply in replies:
+        latest = max(latest, reply.number)
+        farthest = max(farthest, latest - reply.number)
+    return farthest
 
 
 def median_rtt_s(replies: list[Reply]) -> float:

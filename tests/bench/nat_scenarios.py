@@ -7,6 +7,7 @@ could not give is None, and counts as missed.
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from cells import Cell, Kinds
 from internet import Internet
 from labnet import Lab, LabError, wait_until
 from nodes import UNLIMITED_RELAYS, Node, PublicNodes, in_parallel, wait_for_state
-from timed_ping import TimedPing, first_data_s, longest_gap_s, lost, median_rtt_s, out_of_order
+from timed_ping import TimedPing, farthest_overtaken, first_data_s, longest_gap_s, lost, median_rtt_s
 
 Sample = float | None
 Samples = dict[str, list[Sample]]
@@ -173,7 +174,7 @@ def upgrade(stage: Stage) -> dict[str, Sample]:
         wait_for_state(one, other, "direct", DIRECT_S)
     ping.wait_for_replies(SETTLED_REPLIES)
     replies = ping.stop()
-    return {"upgrade_lost": lost(replies), "upgrade_reordered": out_of_order(replies)}
+    return {"upgrade_lost": lost(replies), "upgrade_overtaken": farthest_overtaken(replies)}
 
 
 def tcp_throughput(count: int) -> Samples:
@@ -196,7 +197,7 @@ def _tcp_mbit_s(stage: Stage, path: str) -> float:
     ping = TimedPing(stage.a.host, stage.b.name)
     ping.wait_for_replies(1, RELAYED_S)
     wait_for_state(stage.a, stage.b, path, DIRECT_S)
-    server = stage.b.host.popen(["iperf3", "-s", "-1"])
+    server = stage.b.host.popen(["iperf3", "-s", "-1"], stdout=subprocess.DEVNULL)
     connect = ["iperf3", "-J", "-c", stage.b.name, "-t", str(TCP_S), "-O1"]
 
     def measured() -> str:

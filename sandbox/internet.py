@@ -96,18 +96,26 @@ class Site:
 
     def neighbour(self, name: str, *, same_lan: bool) -> Host:
         """One more host behind the same NAT, on the same network or on one beside it; IPv4 only."""
+        host = self.routers[-1].lab.host(name)
+        self._take_in(host, same_lan=same_lan)
+        return host
+
+    def visit(self, host: Host) -> None:
+        """Another site's host moves in here, on the network of this one's."""
+        host.ip("link", "delete", "eth0")
+        self._take_in(host, same_lan=True)
+
+    def _take_in(self, host: Host, *, same_lan: bool) -> None:
         router = self.routers[-1]
-        host = router.lab.host(name)
         home = HOME_NETWORKS[0 if same_lan else 1]
         lan = "lan" if same_lan else "lan2"
         if not same_lan:
             _make_lan(router, lan)
             router.assign(lan, f"{home}.{GATEWAY}/24")
         _plug_into_lan(router, lan, host, "eth0")
-        host.assign("eth0", f"{home}.{POOL[0] + 1 + len(self.neighbours)}/24")
-        host.default_route(f"{home}.{GATEWAY}")
         self.neighbours.append(host)
-        return host
+        host.assign("eth0", f"{home}.{POOL[0] + len(self.neighbours)}/24")
+        host.default_route(f"{home}.{GATEWAY}")
 
 
 class Internet:

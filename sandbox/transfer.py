@@ -15,25 +15,27 @@ BLOCK_LEN = 1 << 20
 BLOCKS = 16
 """Different ones, in turn, so that a lost or repeated block shows."""
 PORT = 5000
-SILENCE_S = 60.0
-"""Without a byte for so long a transfer has failed."""
 
 
 class Transfer:
     """From source to target, in two threads, from construction on."""
 
-    def __init__(self, source: Host, target: Host, address: str, length: int, seed: int = 0) -> None:
-        """address: the target's, as the source's programs reach it. length: bytes, at the least."""
+    def __init__(
+        self, source: Host, target: Host, address: str, length: int, *, silence_s: float = 60.0
+    ) -> None:
+        """address: the target's, as the source's programs reach it. length: bytes, at the least. silence_s:
+        without a byte for so long it has failed."""
         self.sent = 0
         self.received = 0
         self._length = length
+        self._silence_s = silence_s
         self._finish = threading.Event()
         self._errors: list[BaseException] = []
         self._hashes = [hashlib.blake2b(), hashlib.blake2b()]
-        self._blocks = [random.Random(f"{seed} {n}").randbytes(BLOCK_LEN) for n in range(BLOCKS)]
+        self._blocks = [random.Random(n).randbytes(BLOCK_LEN) for n in range(BLOCKS)]
         self._listener = inside(target, lambda: socket.create_server(("", PORT)))
-        self._listener.settimeout(SILENCE_S)
-        self._source_end = inside(source, lambda: socket.create_connection((address, PORT), SILENCE_S))
+        self._listener.settimeout(silence_s)
+        self._source_end = inside(source, lambda: socket.create_connection((address, PORT), silence_s))
         self._threads = [
             threading.Thread(target=self._guarded, args=(each,), daemon=True)
             for each in (self._receive, self._send)
@@ -41,10 +43,10 @@ class Transfer:
         for thread in self._threads:
             thread.start()
 
-    def wait_for_more(self, length: int, deadline_s: float = SILENCE_S) -> None:
+    def wait_for_more(self, length: int) -> None:
         """Until so many more bytes have arrived. Raises what went wrong with the transfer."""
         goal = self.received + length
-        wait_until(lambda: self._checked().received >= goal, deadline_s, f"{length:,} more bytes arrive")
+        wait_until(lambda: self._checked().received >= goal, self._silence_s, f"{length:,} more bytes arrive")
 
     def finish(self) -> None:
         """Let it come to its end, and check it. Raises what went wrong with it."""
@@ -78,7 +80,7 @@ class Transfer:
         with self._listener:
             connection, _ = self._listener.accept()
         with connection:
-            connection.settimeout(SILENCE_S)
+            connection.settimeout(self._silence_s)
             while chunk := connection.recv(BLOCK_LEN):
                 self._hashes[1].update(chunk)
                 self.received += len(chunk)

@@ -14,7 +14,7 @@ from wh.commands import ConnectTcp, DisconnectTcp
 from wh.discovery import Discovery
 from wh.endpoints import FileEndpoints
 from wh.engine import Engine
-from wh.events import Instant, Key, TcpConnected, TcpLost
+from wh.events import TCP, Instant, Key, Path, TcpConnected, TcpLost
 from wh.kademlia import Kademlia
 from wh.limits import RecentlySeen
 from wh.randomness import jittered
@@ -49,6 +49,9 @@ LIVED_S = 10.0
 
 TRY_UDP_S = 60.0
 TRY = Schedule((0.5,), 1.5)
+CHECK = Schedule((0.5,), 1.2)
+"""For links, when our addresses change: TCP itself takes 20 s to give up a connection that leads nowhere."""
+
 DRAIN_S = 5.0
 """What is under way over TCP when UDP works again still arrives."""
 
@@ -109,6 +112,8 @@ class Fallback:
         """Other bootstraps, other addresses of ours: what was known of UDP says nothing."""
         if self._transport is Transport.BLOCKED:
             self._try_udp(now)
+            for address, key in self._links.items():
+                self._check_link(address, key, now)
         else:
             self._suspect(now)
 
@@ -289,6 +294,17 @@ class Fallback:
                 linked.add(key)
                 self._dialled[address] = key
                 self._engine.emit(ConnectTcp(address, self._ports(key, address)))
+
+    def _check_link(self, address: Address, key: Key, now: Instant) -> None:
+        def dead(then: Instant) -> None:
+            if self._links.get(address) == key:
+                self._engine.emit(DisconnectTcp(address))
+                self.lost(TcpLost(address), then)
+
+        path = Path(TCP, address)
+        self._requests.start(
+            key, [path], self._ping(), now, schedule=CHECK, speculative=True, on_failure=dead
+        )
 
     def _schedule_attempts(self, now: Instant) -> None:
         if self._timer is not None and self._timer.pending:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
-from faults import block_udp, unblock_udp
+from faults import block_udp, change_address, unblock_udp
 from internet import Internet, Site
 from labnet import Lab, wait_until
 from nodes import Node, PublicNodes, in_parallel, members_file
@@ -19,12 +19,14 @@ RETURN_LIMIT_S = 20.0
 
 
 class Network:
-    """Public nodes that listen on TCP, and members at sites of these kinds."""
+    """Public nodes that listen on TCP, and members at sites of these kinds. lines: of the public file."""
 
-    def __init__(self, lab: Lab, *kinds: str, publics: int = 2, delay_s: float = 0.0) -> None:
+    def __init__(
+        self, lab: Lab, *kinds: str, publics: int = 2, delay_s: float = 0.0, lines: Sequence[str] = ()
+    ) -> None:
         internet = Internet(lab, publics, delay_s=delay_s)
         self.publics = PublicNodes(internet)
-        self.publics.up("listen-tcp 443")
+        self.publics.up("listen-tcp 443", *lines)
         self.sites: list[Site] = [internet.site(f"site{i}", kind) for i, kind in enumerate(kinds)]
         self.members = [Node(site.host, f"m{i}") for i, site in enumerate(self.sites)]
 
@@ -92,3 +94,15 @@ def test_traffic_goes_on_when_udp_comes_back(lab_with_logs: Lab) -> None:
     wait_until(lambda: first.inspect()["control"]["tcp_links"] == 0, 10, "the connections have ended")
     ping.wait_for_answers(20)
     assert lost(ping.stop()) <= 20
+
+
+@pytest.mark.slow
+def test_a_node_that_changes_its_address_connects_anew(lab_with_logs: Lab) -> None:
+    network = Network(lab_with_logs, "udp-blocked", "port-restricted")
+    network.up()
+    blocked, _ = network.members
+    assert answers_within(blocked.host, "m1", FIRST_DATA_LIMIT_S)
+    ping = RunningPing(blocked.host, "m1", per_second=10)
+    change_address(blocked.host, "eth0", "192.168.1.99/24")
+    ping.wait_for_answers(20)
+    assert lost(ping.stop()) <= 40

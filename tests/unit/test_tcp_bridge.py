@@ -221,6 +221,19 @@ def test_a_relay_forwards_between_a_client_over_tcp_and_one_over_udp() -> None:
     run(test)
 
 
+@pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6 here")
+def test_ipv6_is_as_good_as_ipv4() -> None:
+    async def test(it: Pair) -> None:
+        server = pack("::1", 62096)
+        it.client.bridge.connect(server, (it.port,))
+        await it.client.until(lambda: it.client.events == [TcpConnected(server)], "the client is connected")
+        it.client.send(Path(TCP, server), KNOCK)
+        await it.server.until(it.server.take_control, "the server hears the client")
+        assert it.server.control[0].remote[:16] == server[:16]
+
+    run(test)
+
+
 # Ends
 
 

@@ -16,10 +16,6 @@ cdef bint carry_ecn(uint8_t* packet, uint8_t outer_ecn) noexcept nogil
 # the tunnel: sealed again and again it would breed for ever.
 cdef bint inner_is_own(wh_peer* peer, const wh_path* path, const uint8_t* packet, size_t n) noexcept nogil
 
-# A packet longer than mtu: answer it with ICMP too-big into the TUN (RFC 1191, RFC 8201). False for an IPv4 packet
-# that may be fragmented.
-cdef bint answer_too_big(wh_worker* w, size_t mtu, const uint8_t* packet, size_t n) noexcept nogil
-# Such a packet as fragments of at most limit (at least 68) bytes each: how many, and fragment i, whose length is
-# returned (RFC 791, 3.2). out: limit bytes.
-cdef int fragment_count(const uint8_t* packet, size_t limit) noexcept nogil
-cdef size_t fragment_write(const uint8_t* packet, size_t limit, int i, uint8_t* out) noexcept nogil
+# A packet, or frame of packets of segment_len bytes, longer than mtu: answer it with ICMP too-big into the TUN (RFC 1191,
+# RFC 8201). False where it is to be fragmented: IPv4 without DF, and IPv6 of a size that each link must carry.
+cdef bint answer_too_big(wh_worker* w, size_t mtu, const uint8_t* packet, size_t n, size_t segment_len) noexcept nogil

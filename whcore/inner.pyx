@@ -11,8 +11,8 @@ from whcore.device cimport (
 from whcore.forwarder cimport CHANNEL_HEADER_LEN
 from whcore.ip_packet cimport (
     FRAGMENT, ICMP, ICMPV6, IPV4_CHECKSUM, IPV4_DESTINATION, IPV4_DONT_FRAGMENT, IPV4_FRAGMENT, IPV4_HEADER_LEN,
-    IPV4_IS_FRAGMENT, IPV4_MORE_FRAGMENTS, IPV4_OFFSET, IPV4_PROTOCOL, IPV4_SOURCE, IPV4_TTL, IPV6_DESTINATION,
-    IPV6_FRAGMENT_LEN, IPV6_HEADER_LEN, IPV6_HOP_LIMIT, IPV6_NEXT_HEADER, IPV6_SOURCE, TCP, UDP, UDP_HEADER_LEN,
+    IPV4_IS_FRAGMENT, IPV4_OFFSET, IPV4_PROTOCOL, IPV4_SOURCE, IPV4_TTL, IPV6_DESTINATION,
+    IPV6_FRAGMENT_LEN, IPV6_HEADER_LEN, IPV6_HOP_LIMIT, IPV6_MIN_MTU, IPV6_NEXT_HEADER, IPV6_SOURCE, TCP, UDP, UDP_HEADER_LEN,
     load_be16, store_be16, store_checksum, store_ip_len,
 )
 from whcore.kernel cimport AF_INET, wh_le32, wh_load_ptr, wh_load_u32, write
@@ -24,9 +24,6 @@ cdef enum:
     ICMP4_QUOTE = 548               # RFC 1812, 4.3.2.3: an error of at most 576 bytes
     ICMP6_QUOTE = 1232              # RFC 4443, 2.4: an error of at most 1,280 bytes
     HOPS = 64                       # of what we write ourselves
-    OPTION_END = 0                  # RFC 791, 3.1
-    OPTION_NOTHING = 1
-    OPTION_COPIED = 0x80
     ECN_NOT_ECT = 0                 # RFC 3168 codepoints
     ECN_ECT1 = 1
     ECN_CE = 3
@@ -127,17 +124,20 @@ cdef void set_ecn4(uint8_t* packet, uint8_t ecn) noexcept nogil:
 
 # --- path MTU -------------------------------------------------------------------------------------------------------
 
-cdef bint answer_too_big(wh_worker* w, size_t mtu, const uint8_t* packet, size_t n) noexcept nogil:
+cdef bint answer_too_big(wh_worker* w, size_t mtu, const uint8_t* packet, size_t n, size_t segment_len) noexcept nogil:
     cdef uint8_t room[16 + LINK_HEADER_LEN + IPV6_HEADER_LEN + ICMP_HEADER_LEN + ICMP6_QUOTE]
     cdef uint8_t* reply = room + VNET_HEADER_LEN + w.link_len
     cdef size_t length
-    if packet[0] >> 4 == 4 and not load_be16(packet + IPV4_FRAGMENT) & IPV4_DONT_FRAGMENT:
+    cdef bint v4 = packet[0] >> 4 == 4
+    if v4 and not load_be16(packet + IPV4_FRAGMENT) & IPV4_DONT_FRAGMENT:
+        return False
+    if not v4 and segment_len <= IPV6_MIN_MTU:
         return False
     memset(room, 0, VNET_HEADER_LEN)
-    if packet[0] >> 4 == 4:
+    if v4:
         length = too_big4(reply, mtu, packet, n)
     else:
-        length = too_big6(reply, mtu, packet, n)
+        length = too_big6(reply, max(mtu, <size_t>IPV6_MIN_MTU), packet, n)
     w.counters[DROP_TOO_BIG] += 1
     if w.link_len:
         write_link_header(<virtio_net_hdr*>room, reply)
@@ -187,52 +187,3 @@ cdef size_t too_big6(uint8_t* reply, size_t mtu, const uint8_t* packet, size_t n
     sum = wh_sum(reply + IPV6_SOURCE, 32, sum)
     store_checksum(icmp + 2, wh_sum(icmp, length, sum), False)
     return IPV6_HEADER_LEN + length
-
-
-# --- fragments of IPv4 ----------------------------------------------------------------------------------------------
-
-cdef inline size_t fragment_payload(const uint8_t* packet, size_t limit) noexcept nogil:
-    """Of each fragment but the last; offsets count in units of 8 bytes."""
-    return (limit - <size_t>(packet[0] & 15) * 4) & ~<size_t>7
-
-
-cdef int fragment_count(const uint8_t* packet, size_t limit) noexcept nogil:
-    cdef size_t payload = load_be16(packet + 2) - <size_t>(packet[0] & 15) * 4
-    cdef size_t each = fragment_payload(packet, limit)
-    return <int>((payload + each - 1) // each)
-
-
-cdef size_t fragment_write(const uint8_t* packet, size_t limit, int i, uint8_t* out) noexcept nogil:
-    cdef size_t header_len = <size_t>(packet[0] & 15) * 4, total = load_be16(packet + 2)
-    cdef size_t each = fragment_payload(packet, limit), at = header_len + <size_t>i * each, length = min(each, total - at)
-    cdef uint32_t word = load_be16(packet + IPV4_FRAGMENT), offset = (word & IPV4_OFFSET) + <uint32_t>(i * each // 8)
-    word = (word & ~<uint32_t>IPV4_OFFSET) | (offset & IPV4_OFFSET)
-    if at + length < total:
-        word |= IPV4_MORE_FRAGMENTS
-    header_len = fragment_header(packet, i, out)
-    store_be16(out + IPV4_FRAGMENT, word)
-    memcpy(out + header_len, packet + at, length)
-    store_ip_len(out, header_len + length)
-    return header_len + length
-
-
-cdef size_t fragment_header(const uint8_t* packet, int i, uint8_t* out) noexcept nogil:
-    """The header of fragment i; all but the first have only those options that say so (RFC 791, 3.1)."""
-    cdef size_t header_len = <size_t>(packet[0] & 15) * 4, at = IPV4_HEADER_LEN, kept = IPV4_HEADER_LEN, length
-    if i == 0:
-        memcpy(out, packet, header_len)
-        return header_len
-    memcpy(out, packet, IPV4_HEADER_LEN)
-    while at < header_len and packet[at] != OPTION_END:
-        length = 1 if packet[at] == OPTION_NOTHING or at + 1 == header_len else packet[at + 1]
-        if length == 0 or at + length > header_len:
-            break           # no such option: what follows cannot be told apart
-        if packet[at] & OPTION_COPIED:
-            memcpy(out + kept, packet + at, length)
-            kept += length
-        at += length
-    while kept & 3:
-        out[kept] = OPTION_END
-        kept += 1
-    out[0] = <uint8_t>(0x40 | kept // 4)
-    return kept

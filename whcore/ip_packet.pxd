@@ -22,6 +22,7 @@ cdef enum:
     IPV4_OFFSET = 0x1FFF            # of a fragment, in units of 8 bytes
     IPV4_IS_FRAGMENT = 0x3FFF       # more fragments, or an offset
     IPV6_HEADER_LEN = 40
+    IPV6_MIN_MTU = 1280             # every link's (RFC 8200, 5)
     IPV6_NEXT_HEADER = 6
     IPV6_HOP_LIMIT = 7
     IPV6_SOURCE = 8

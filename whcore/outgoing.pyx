@@ -11,13 +11,12 @@ from whcore.aead cimport aead_default
 from whcore.allowedips cimport ALLOWEDIPS_NONE
 from whcore.device cimport (
     COUNT_DUPLICATED, COUNT_TUN_READS, COUNT_TX_DATA, COUNT_TX_SENDS, DROP_INNER, DROP_LOOP, DROP_NO_PEER,
-    DROP_OFFLOAD, DROP_SEND, HEADROOM, MAX_DATAGRAM, PATHS_SPLIT, VNET_HEADER_LEN, peer_at, peer_check_at,
+    DROP_OFFLOAD, DROP_SEND, DROP_TOO_BIG, HEADROOM, MAX_DATAGRAM, PATHS_SPLIT, VNET_HEADER_LEN, peer_at, peer_check_at,
     peer_want_handshake, wh_path, wh_paths, wh_peer, wh_worker,
 )
 from whcore.forwarder cimport CHANNEL_HEADER_LEN, put_channel_header
-from whcore.inner cimport (
-    answer_too_big, flow_hash, fragment_count, fragment_write, inner_is_own, inner_length, inner_peer,
-)
+from whcore.fragments cimport fragment_begin, fragment_plan, fragment_write
+from whcore.inner cimport answer_too_big, flow_hash, inner_is_own, inner_length, inner_peer
 from whcore.kernel cimport (
     EBADF, EBADFD, EIO, EMSGSIZE, EPOLL_CTL_DEL, MSG_DONTWAIT, epoll_ctl, epoll_event, errno, eventfd_write, iovec, mmsghdr,
     msghdr, readv, sendmmsg, wh_add_u64, wh_load_ptr, wh_load_u32, wh_now_ns, wh_store_u32,
@@ -25,6 +24,7 @@ from whcore.kernel cimport (
 from whcore.offload cimport link_header_off, packet_ecn, split_begin, split_len, split_plan, split_write, virtio_net_hdr
 from whcore.peer_paths cimport peer_forget_source, peer_sends_twice
 from whcore.sending cimport data_frame, peer_flush, peer_stage, source_was_refused
+from whcore.sodium cimport randombytes_random
 from whcore.tunnel cimport (
     DATA_HEADER_LEN, TAG_LEN, TRAFFIC_DATA, keypair, tunnel_claim, tunnel_rekey_after_send, tunnel_sent,
 )
@@ -119,7 +119,7 @@ cdef void take_frame(wh_worker* w, scratch* s, burst* b, size_t length) noexcept
         w.counters[DROP_LOOP] += 1
     elif paths == NULL or split_len(&plan, 0) <= paths.inner_limit:
         add_segments(w, s, b, peer, paths, &plan, segments)
-    elif not answer_too_big(w, paths.inner_limit, s.tun_frame, length):
+    elif not answer_too_big(w, paths.inner_limit, s.tun_frame, length, split_len(&plan, 0)):
         add_fragments(w, s, b, peer, paths, &plan, segments)
 
 
@@ -172,18 +172,22 @@ cdef void stage_segments(wh_worker* w, scratch* s, wh_peer* peer, split_plan* pl
 
 cdef void add_fragments(wh_worker* w, scratch* s, burst* b, wh_peer* peer, wh_paths* paths, split_plan* plan,
                         int segments) noexcept nogil:
-    """Segments longer than the path carries and that may be fragmented (IPv4 without DF). Seldom: each fragment is
-    handled by itself."""
+    """Segments longer than the path carries and that are to be fragmented. Seldom: each fragment is handled by
+    itself."""
+    cdef fragment_plan pieces
     cdef virtio_net_hdr no_offload
     cdef split_plan piece
     cdef uint8_t* whole = s.datagrams[0]        # of the other direction, whose turn it is not
-    cdef int i, k
+    cdef int i, k, n
     cdef size_t length
     memset(&no_offload, 0, sizeof(no_offload))
     for i in range(segments):
         split_write(plan, i, whole)
-        for k in range(fragment_count(whole, paths.inner_limit)):
-            length = fragment_write(whole, paths.inner_limit, k, s.tun_piece)
+        n = fragment_begin(&pieces, whole, paths.inner_limit, randombytes_random())
+        if n == 0:
+            w.counters[DROP_TOO_BIG] += 1
+        for k in range(n):
+            length = fragment_write(&pieces, k, s.tun_piece)
             if b.n == MAX_FRAMES or b.used + packet_room(length) > sizeof(s.room):
                 w.counters[DROP_OFFLOAD] += 1
             elif split_begin(&piece, &no_offload, s.tun_piece, length) == 1:

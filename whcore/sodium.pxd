@@ -16,6 +16,7 @@ cdef extern from "sodium.h" nogil:
     void sodium_increment(uint8_t* n, size_t size)
 
     void randombytes_buf(void* out, size_t n)
+    uint32_t randombytes_random()
     uint32_t randombytes_uniform(uint32_t upper_bound)
 
     int crypto_scalarmult(uint8_t* q, const uint8_t* n, const uint8_t* p)

@@ -131,6 +131,85 @@ def test_fragments_wait_for_a_session_too(nodes: tuple[Node, Node]) -> None:
     assert payload_of(fragments_of(packet, b), packet) == packet[20:]
 
 
+# --- IPv6: a path that is narrower than any link may be -----------------------------------------------------
+
+SOURCE6, DESTINATION6 = bytes(15) + b"\x01", bytes(15) + b"\x02"
+FRAGMENT = 44
+
+
+def packet6(size: int, next_header: int = UDP, start: bytes = b"") -> bytes:
+    """An IPv6 packet of so many bytes from the first to the second node."""
+    payload = start + random.Random(size).randbytes(size - 40 - len(start))  # noqa: S311 - no secret
+    return struct.pack("!IHBB", 6 << 28 | 7, len(payload), next_header, 9) + SOURCE6 + DESTINATION6 + payload
+
+
+@pytest.fixture
+def nodes6(nodes: tuple[Node, Node]) -> tuple[Node, Node]:
+    a, b = nodes
+    a.plane.add_allowed_ip(b.key, DESTINATION6, 128)
+    b.plane.add_allowed_ip(a.key, SOURCE6, 128)
+    return nodes
+
+
+def fragments6_of(packet: bytes, payload_at: int, node: Node) -> list[bytes]:
+    found: list[bytes] = []
+    missing = len(packet) - payload_at
+    while missing > 0:
+        found.append(node.tun.recv(2000))
+        missing -= len(found[-1]) - 48
+    return found
+
+
+@pytest.mark.parametrize("size", [LIMIT + 1, 1279, 1280])
+def test_ipv6_packets_that_every_link_carries_are_fragmented(nodes6: tuple[Node, Node], size: int) -> None:
+    a, b = nodes6
+    packet = packet6(size)
+    a.tun.send(packet)
+    first, last = fragments6_of(packet, 40, b)
+    for fragment in (first, last):
+        assert len(fragment) == 40 + int.from_bytes(fragment[4:6], "big") <= LIMIT
+        assert fragment[:4] + fragment[7:40] == packet[:4] + packet[7:40]
+        assert fragment[6] == FRAGMENT
+        assert fragment[40:42] == bytes((UDP, 0))
+    assert int.from_bytes(first[42:44], "big") == 1
+    assert int.from_bytes(last[42:44], "big") == len(first) - 48
+    assert first[44:48] == last[44:48]
+    assert first[48:] + last[48:] == packet[40:]
+    a.tun.send(packet)
+    assert fragments6_of(packet, 40, b)[0][44:48] != first[44:48], "another packet's identification"
+
+
+def test_larger_ipv6_packets_are_answered_with_what_every_link_carries(nodes6: tuple[Node, Node]) -> None:
+    a, b = nodes6
+    a.tun.send(packet6(1281))
+    answer = a.tun.recv(2000)
+    assert answer[40] == 2, "packet too big"
+    assert int.from_bytes(answer[44:48], "big") == 1280
+    whole = packet6(LIMIT)
+    a.tun.send(whole)
+    assert b.tun.recv(2000) == whole
+
+
+@pytest.mark.parametrize("more", [0, 1], ids=["the last", "in the middle"])
+def test_an_ipv6_fragment_is_fragmented_further(nodes6: tuple[Node, Node], more: int) -> None:
+    a, b = nodes6
+    offset = 1232
+    packet = packet6(48 + 1232, FRAGMENT, struct.pack("!BBHI", UDP, 0, offset | more, 0xABCDEF))
+    a.tun.send(packet)
+    first, last = fragments6_of(packet, 48, b)
+    assert first[40:48] == struct.pack("!BBHI", UDP, 0, offset | 1, 0xABCDEF)
+    assert last[40:48] == struct.pack("!BBHI", UDP, 0, offset + len(first) - 48 | more, 0xABCDEF)
+    assert first[48:] + last[48:] == packet[48:]
+
+
+def test_ipv6_packets_that_cannot_be_fragmented_are_dropped_and_counted(nodes6: tuple[Node, Node]) -> None:
+    a, _ = nodes6
+    for next_header in (0, 43, 60):
+        a.tun.send(packet6(1280, next_header, bytes((UDP, 0, 1, 4, 0, 0, 0, 0))))
+    a.tun.send(packet6(1280, 43, b"\xff\xff"))
+    a.until(lambda: a.plane.counters()["drop_too_big"] == 4, "they have other extension headers")
+
+
 # --- our own datagrams, led back by a route ---------------------------------------------------------------
 
 

@@ -1,0 +1,106 @@
+"""Packets in fragments: see fragments.pxd."""
+
+from libc.stdint cimport uint8_t, uint32_t
+from libc.string cimport memcpy
+
+from whcore.ip_packet cimport (
+    DESTINATION_OPTIONS, FRAGMENT, HOP_BY_HOP, IPV4_FRAGMENT, IPV4_HEADER_LEN, IPV4_MORE_FRAGMENTS, IPV4_OFFSET,
+    IPV6_FRAGMENT_LEN, IPV6_HEADER_LEN, IPV6_NEXT_HEADER, ROUTING, load_be16, load_be32, store_be16, store_be32,
+    store_ip_len,
+)
+
+cdef enum:
+    OPTION_END = 0                  # RFC 791, 3.1
+    OPTION_NOTHING = 1
+    OPTION_COPIED = 0x80
+    # The Fragment header (RFC 8200, 4.5): next header 1, reserved 1, offset and flags 2, identification 4
+    OFFSET_AND_FLAGS = 2
+    IDENTIFICATION = 4
+
+
+cdef int fragment_begin(fragment_plan* plan, const uint8_t* packet, size_t limit, uint32_t id) noexcept nogil:
+    plan.packet = packet
+    plan.id = id
+    if packet[0] >> 4 == 4:
+        begin4(plan, limit)
+    elif not begin6(plan, limit):
+        return 0
+    return <int>((plan.total - plan.payload_at + plan.each - 1) // plan.each)
+
+
+cdef void begin4(fragment_plan* plan, size_t limit) noexcept nogil:
+    cdef uint32_t word = load_be16(plan.packet + IPV4_FRAGMENT)
+    plan.total = load_be16(plan.packet + 2)
+    plan.payload_at = (plan.packet[0] & 15) * 4
+    plan.each = <uint32_t>(limit - plan.payload_at) & ~<uint32_t>7
+    plan.offset = word & IPV4_OFFSET
+    plan.more = word & IPV4_MORE_FRAGMENTS != 0
+
+
+cdef bint begin6(fragment_plan* plan, size_t limit) noexcept nogil:
+    cdef const uint8_t* header = plan.packet + IPV6_HEADER_LEN
+    plan.total = IPV6_HEADER_LEN + load_be16(plan.packet + 4)
+    plan.payload_at = IPV6_HEADER_LEN
+    plan.each = <uint32_t>(limit - IPV6_HEADER_LEN - IPV6_FRAGMENT_LEN) & ~<uint32_t>7
+    plan.offset = 0
+    plan.more = False
+    plan.next_header = plan.packet[IPV6_NEXT_HEADER]
+    if plan.next_header == FRAGMENT and plan.total >= IPV6_HEADER_LEN + IPV6_FRAGMENT_LEN:
+        plan.next_header = header[0]
+        plan.payload_at += IPV6_FRAGMENT_LEN
+        plan.offset = load_be16(header + OFFSET_AND_FLAGS) >> 3
+        plan.more = header[OFFSET_AND_FLAGS + 1] & 1
+        plan.id = load_be32(header + IDENTIFICATION)
+        return True
+    return (
+        plan.next_header != FRAGMENT and plan.next_header != HOP_BY_HOP and plan.next_header != ROUTING
+        and plan.next_header != DESTINATION_OPTIONS
+    )
+
+
+cdef size_t fragment_write(const fragment_plan* plan, int i, uint8_t* out) noexcept nogil:
+    cdef uint32_t skipped = <uint32_t>i * plan.each, at = plan.payload_at + skipped
+    cdef uint32_t length = min(plan.each, plan.total - at), offset = (plan.offset + skipped // 8) & IPV4_OFFSET
+    cdef bint more = plan.more or at + length < plan.total
+    cdef size_t header_len
+    if plan.packet[0] >> 4 == 4:
+        header_len = header4(plan.packet, i, out)
+        store_be16(out + IPV4_FRAGMENT, (load_be16(out + IPV4_FRAGMENT) & ~<uint32_t>(IPV4_MORE_FRAGMENTS | IPV4_OFFSET))
+                   | (IPV4_MORE_FRAGMENTS if more else 0) | offset)
+    else:
+        header_len = header6(plan, out)
+        store_be16(out + IPV6_HEADER_LEN + OFFSET_AND_FLAGS, offset << 3 | more)
+    memcpy(out + header_len, plan.packet + at, length)
+    store_ip_len(out, header_len + length)
+    return header_len + length
+
+
+cdef size_t header4(const uint8_t* packet, int i, uint8_t* out) noexcept nogil:
+    """The header of fragment i; all but the first have only those options that say so (RFC 791, 3.1)."""
+    cdef size_t header_len = <size_t>(packet[0] & 15) * 4, at = IPV4_HEADER_LEN, kept = IPV4_HEADER_LEN, length
+    if i == 0:
+        memcpy(out, packet, header_len)
+        return header_len
+    memcpy(out, packet, IPV4_HEADER_LEN)
+    while at < header_len and packet[at] != OPTION_END:
+        length = 1 if packet[at] == OPTION_NOTHING or at + 1 == header_len else packet[at + 1]
+        if length == 0 or at + length > header_len:
+            break           # no such option: what follows cannot be told apart
+        if packet[at] & OPTION_COPIED:
+            memcpy(out + kept, packet + at, length)
+            kept += length
+        at += length
+    while kept & 3:
+        out[kept] = OPTION_END
+        kept += 1
+    out[0] = <uint8_t>(0x40 | kept // 4)
+    return kept
+
+
+cdef size_t header6(const fragment_plan* plan, uint8_t* out) noexcept nogil:
+    memcpy(out, plan.packet, IPV6_HEADER_LEN)
+    out[IPV6_NEXT_HEADER] = FRAGMENT
+    out[IPV6_HEADER_LEN] = plan.next_header
+    out[IPV6_HEADER_LEN + 1] = 0
+    store_be32(out + IPV6_HEADER_LEN + IDENTIFICATION, plan.id)
+    return IPV6_HEADER_LEN + IPV6_FRAGMENT_LEN

@@ -599,7 +599,7 @@ cdef wh_source source_of(bytes source) except *:
     if len(source) == SOURCE_LEN:
         memcpy(found.address, raw, 16)
         memcpy(&found.ifindex, raw + 16, 4)
-        found.known = 1
+        found.known = found.stay = 1
     elif source:
         raise ValueError("a source is what came with a control datagram")
     return found

@@ -115,32 +115,50 @@ cdef void peer_heard(wh_peer* peer) noexcept nogil:
 cdef void peer_seen_on(wh_worker* w, wh_peer* peer, const wh_path* path, int64_t now) noexcept nogil:
     cdef wh_paths* paths = <wh_paths*>wh_load_ptr(&peer.paths)
     cdef wh_paths* fresh
-    cdef bint known = False, repeated
-    cdef int i
+    cdef int i, at = -1
     if paths != NULL:
         for i in range(paths.n):
-            known = known or path_is(&paths.at[i], path)
-    if paths == NULL or not watches_silence(paths) or path_is(&paths.at[0], path):
+            if path_is(&paths.at[i], path):
+                at = i
+    if paths == NULL or not watches_silence(paths) or at == 0:
         peer_heard(peer)
-    if peer.managed:
-        if known:
-            return
-        wh_spin_lock(&peer.seen_lock)
-        repeated = now - peer.seen_at < NEW_PATH_PAUSE or (
-            now - peer.seen_at < NEW_PATH_INTERVAL and peer.seen_channel == path.channel
-            and memcmp(peer.seen_remote, path.remote, 18) == 0
-        )
-        if not repeated:
-            peer.seen_at = now
-            peer.seen_channel = path.channel
-            memcpy(peer.seen_remote, path.remote, 18)
-        wh_spin_unlock(&peer.seen_lock)
-        if not repeated:
-            raise_event(w, EVENT_NEW_PATH, peer.tunnel.remote_static, path)
-    elif not known or same_source(&paths.at[0].source, &path.source) == 0:
+    if at >= 0:
+        if not same_source(&paths.at[at].source, &path.source):
+            note_source(w.device, peer, paths, at, &path.source)
+    elif peer.managed:
+        report_path(w, peer, path, now)
+    else:
         fresh = paths_of(path)
         if fresh != NULL:
             peer_amend_paths(w.device, peer, paths, fresh)
+
+
+cdef void note_source(wh_device* dev, wh_peer* peer, const wh_paths* paths, int at, const wh_source* source) noexcept nogil:
+    """The peer writes to this address of ours. A plain peer follows us to the better route, as WireGuard has it; one that
+    is managed stays on its path, which is symmetric."""
+    cdef wh_paths* fresh = <wh_paths*>malloc(sizeof(wh_paths))
+    if fresh == NULL:
+        return
+    fresh[0] = paths[0]
+    fresh.at[at].source = source[0]
+    fresh.at[at].source.stay = peer.managed
+    peer_amend_paths(dev, peer, paths, fresh)
+
+
+cdef void report_path(wh_worker* w, wh_peer* peer, const wh_path* path, int64_t now) noexcept nogil:
+    cdef bint repeated
+    wh_spin_lock(&peer.seen_lock)
+    repeated = now - peer.seen_at < NEW_PATH_PAUSE or (
+        now - peer.seen_at < NEW_PATH_INTERVAL and peer.seen_channel == path.channel
+        and memcmp(peer.seen_remote, path.remote, 18) == 0
+    )
+    if not repeated:
+        peer.seen_at = now
+        peer.seen_channel = path.channel
+        memcpy(peer.seen_remote, path.remote, 18)
+    wh_spin_unlock(&peer.seen_lock)
+    if not repeated:
+        raise_event(w, EVENT_NEW_PATH, peer.tunnel.remote_static, path)
 
 
 cdef inline bint same_source(const wh_source* a, const wh_source* b) noexcept nogil:

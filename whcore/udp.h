@@ -25,6 +25,7 @@ struct wh_source {
 	uint8_t address[16]; /* ours; ::ffff:a.b.c.d for IPv4 */
 	uint32_t ifindex;
 	uint8_t known;
+	uint8_t stay; /* leave by that interface, whatever routes say */
 };
 
 struct wh_ancillary {
@@ -119,13 +120,14 @@ static inline void wh_udp_control(struct msghdr *message, void *buffer, int fami
 
 		memset(&info, 0, sizeof(info));
 		memcpy(&info.ipi_spec_dst, source->address + 12, 4);
+		info.ipi_ifindex = source->stay ? (int)source->ifindex : 0;
 		wh_add_control(message, IPPROTO_IP, IP_PKTINFO, &info, sizeof(info));
 	} else if (source != NULL && source->known) {
 		struct in6_pktinfo info;
 
 		memset(&info, 0, sizeof(info));
 		memcpy(&info.ipi6_addr, source->address, 16);
-		if (wh_link_local(source->address))
+		if (source->stay || wh_link_local(source->address))
 			info.ipi6_ifindex = source->ifindex;
 		wh_add_control(message, IPPROTO_IPV6, IPV6_PKTINFO, &info, sizeof(info));
 	}

@@ -17,6 +17,7 @@ cdef extern from "udp.h" nogil:
         uint8_t address[16]
         uint32_t ifindex
         uint8_t known
+        uint8_t stay
 
     struct wh_ancillary:
         wh_source source

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from pinging import answers_within
+import pytest
+
+from labnet import wait_until
+from pinging import answers_within, lost
 from tutorial import BOOTSTRAP_ADDRESS, Tutorial
 from wireguard_ends import PacketCounter
 
@@ -20,3 +23,32 @@ def test_a_node_answers_from_the_address_that_its_file_names(tutorial: Tutorial)
     tutorial.up(tutorial.node_a)
     assert answers_within(tutorial.node_a, "node_b", 15)
     assert right.packets > 0
+
+
+@pytest.fixture
+def named(tutorial: Tutorial) -> Tutorial:
+    """node_a has two addresses, and the file names the one that the kernel would not take."""
+    a = tutorial.node_a
+    a.ip("address", "add", "198.51.100.99/24", "dev", "eth0")
+    a.ip("route", "replace", "default", "via", "198.51.100.1", "src", "198.51.100.99")
+    for host in (a, tutorial.node_b):
+        config = host.directory / "config"
+        line = f"trust node_a {tutorial.keys['node_a']}"
+        config.write_text(config.read_text().replace(line, f"{line} 198.51.100.10:7777"))
+    return tutorial
+
+
+def test_data_leaves_from_the_address_that_the_peer_writes_to(named: Tutorial) -> None:
+    a, b = named.node_a, named.node_b
+    for host in named.nodes:
+        named.up(host)
+    assert answers_within(b, "node_a", 15)
+
+    def direct(host: object) -> bool:
+        status = named.inspect(host)
+        return next(peer for peer in status["peers"] if peer["hostname"] == "node_b")["state"] == "direct"
+
+    wait_until(lambda: direct(a), 15, "the path is direct")
+    wrong = PacketCounter(a, "ip saddr 198.51.100.99 ip daddr 203.0.113.2 meta l4proto udp", "output")
+    assert lost(b.run(["ping", "-c10", "-i0.1", "-W2", "node_a"]).stdout) == 0
+    assert wrong.packets == 0

@@ -1,19 +1,21 @@
 """The way to one trusted peer: found, relayed, made direct, kept alive, moved (docs/protocol.md 6, 7).
 
-Who finds the addresses is wh.path_finder, what the data plane is told wh.routes, how large datagrams may be
-wh.path_mtu; this decides."""
+wh.path_finder finds addresses, wh.peer_channels keeps channels, wh.path_mtu measures, wh.nomination agrees
+with the peer, wh.routes tells the data plane; this decides."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from wh.commands import AdoptSocket, CloseSocket, ResetSession, Send
+from wh.commands import AdoptSocket, CloseSocket, ResetSession
 from wh.engine import Engine
 from wh.events import PUNCH_SOCKETS_FROM, TCP, Instant, Key, MessageReceived, Path
+from wh.nomination import Nomination
 from wh.path_finder import PathFinder, Reachability, RecordFinder
 from wh.path_mtu import PathMtu
 from wh.paths import HAVING_PATH, ON_CHANNELS, PathInput, PathState, PeerPath
+from wh.peer_channels import PeerChannels, Relays
 from wh.randomness import jittered
 from wh.relay.client import Channel
 from wh.requests import Answer, Request, Requests, Schedule
@@ -28,13 +30,8 @@ KEEPALIVE_S = 20.0
 KEEPALIVE = Schedule((2.0, 4.0), 5.0)
 """A path dies after three keepalives without an answer."""
 
-CHANNEL_KEEPALIVE_S = 45.0
-"""A relay forgets a channel after 120 s of silence."""
-
-CHANNEL_PING = Schedule((0.5, 1.2, 2.5), 4.0)
 CHANNELS_WANTED = 2
-CHANNELS_MAX = 4
-"""What a pair holds, and what it accepts where both sides opened some."""
+"""What a pair holds."""
 
 WANTED_FOR_S = 180.0
 """How long traffic is a reason to look for a path, and to hold channels."""
@@ -51,24 +48,6 @@ ALTERNATE_LIFETIME_S = 60.0
 BETTER_S = 0.005
 BETTER_SHARE = 0.9
 """Another direct path must be better by 5 ms and 10%."""
-
-NOMINATE_AFTER_S = (0.0, 0.3, 1.0)
-"""NOMINATE has no answer, so it is said three times."""
-
-
-class Relays(Protocol):
-    """Channels to peers, at relays (wh.relay_client)."""
-
-    def open(self, peer: Key, relays: Sequence[Relay], now: Instant) -> None:
-        """One more channel, at the best of these relays that has none to the peer."""
-
-    def close(self, path: Path, now: Instant) -> None: ...
-
-    def wanted(self, peer: Key, yes: bool, now: Instant) -> None:
-        """Whether data depends on the peer's channels now."""
-
-    def check(self, relay: Key, now: Instant) -> None:
-        """Find out now whether this relay hears us, and tell it where we are."""
 
 
 class Puncher(Protocol):
@@ -105,20 +84,24 @@ class TrustedPeer:
         self._routes = Routes(key, engine, self._keepalive_interval)
         self._mtu = PathMtu(key, engine, requests, self._mtu_found)
         self._finder = PathFinder(key, engine, requests, finder, self)
-        self._nominates = engine.key < key
+        self._channels = PeerChannels(
+            key,
+            engine,
+            requests,
+            relays,
+            answered=self._channel_answered,
+            spare=self._spare_channels,
+            closed=self.channel_closed,
+        )
+        self._nomination = Nomination(key, engine, lambda: self._routes.first)
         self._wanted_until = float("-inf")
         self._upgrades = 0
-        self._epoch = 0
-        self._channels: dict[Path, Channel] = {}
-        self._channel_pings: dict[Path, Request] = {}
         self._adopting: Path | None = None  # found through a punch socket, which the data plane is to get
         self._measured: Path | None = None  # a direct path that waits for its MTU while another carries data
         self._probe: Request | None = None  # a PROBE on the path that fell silent
         self._check: Request | None = None  # a CHALLENGE on a path that the peer seems to have moved to
         self._keepalive: Request | None = None
         self._timer: Timer | None = None  # the next keepalive, or the next upgrade
-        self._channel_timer: Timer | None = None  # the next PINGs through channels
-        self._nominations: list[Timer] = []
 
     @property
     def state(self) -> PathState:
@@ -174,6 +157,7 @@ class TrustedPeer:
 
     def session_opened(self, path: Path, now: Instant) -> None:
         """The peer began a session, and confirmed it from `path`."""
+        self._nomination.restart()
         if not path.channel:
             self._proved(path, now)
 
@@ -189,7 +173,7 @@ class TrustedPeer:
     def data_arrived(self, path: Path, now: Instant) -> None:
         """The data plane got an authenticated packet on a path that it does not send on."""
         if path.channel:
-            if not self._nominates:
+            if not self._nomination.is_ours:
                 self._routes.prefer_channel(path, now)
         elif path != self.path:
             self._check_path(path, now)
@@ -198,7 +182,7 @@ class TrustedPeer:
         """Something hints that the path may be dead, or that we are at another address: find out now."""
         if self.state in HAVING_PATH and self._keepalive is None:
             self._send_keepalive(now)
-        self._check_relays(now)
+        self._channels.check_relays(now)
 
     def links_changed(self, now: Instant) -> None:
         """Our own addresses changed: what failed may work now, and the peer must hear where we are."""
@@ -218,7 +202,7 @@ class TrustedPeer:
                 self._begin_check(usual, now)
         if self.state in HAVING_PATH and self._keepalive is None:
             self._send_keepalive(now)
-        self._check_relays(now)
+        self._channels.check_relays(now)
         self.start(now)
 
     def left(self, now: Instant) -> None:
@@ -265,10 +249,8 @@ class TrustedPeer:
     def channel_opened(self, channel: Channel, now: Instant) -> None:
         """A relay joined us with the peer. Data goes there at once where nothing better is known."""
         path, by_us = channel.path, channel.opened_by_us
-        if len(self._channels) >= CHANNELS_MAX:
-            self._relays.close(path, now)
+        if not self._channels.admit(channel, now):
             return
-        self._channels[path] = channel
         if not by_us and self.state not in HAVING_PATH:
             self._wanted_until = max(self._wanted_until, now.monotonic + WANTED_FOR_S)
         self._routes.add_channel(path, now)
@@ -277,15 +259,13 @@ class TrustedPeer:
             self._upgrades = 0
             self._schedule_upgrade(now)
         self._relays.wanted(self.key, self.state in ON_CHANNELS, now)
-        self._schedule_channel_keepalive(now)
         if by_us:
-            self._ping_channel(path, now)
+            self._channels.ping(path, now)
             if self.state in ON_CHANNELS:
                 self._open_channel(self._finder.relays, now)
 
     def channel_closed(self, path: Path, now: Instant) -> None:
-        self._channels.pop(path, None)
-        self._requests.cancel(self._channel_pings.pop(path, None))
+        self._channels.remove(path)
         self._routes.remove_channel(path, now)
         if self._traffic_waits(now):
             self._open_channel(self._finder.relays, now)
@@ -303,56 +283,20 @@ class TrustedPeer:
         if relays and len(self._routes.channels) < wanted:
             self._relays.open(self.key, relays, now)
 
-    def _ping_channel(self, path: Path, now: Instant) -> None:
-        def answered(answer: Answer, then: Instant) -> None:
-            self._routes.add_round_trip(path, answer.rtt)
-            if self._upgrades == 0:
-                self._upgrade(then)
-
-        self._requests.cancel(self._channel_pings.get(path))
-        self._channel_pings[path] = self._requests.start(
-            self.key,
-            [path],
-            Ping(0, PingWant.ECHO, 0, self._engine.rng.randbytes(NONCE_LEN)),
-            now,
-            on_answer=answered,
-            schedule=CHANNEL_PING,
-            speculative=True,
-        )
-
-    def _schedule_channel_keepalive(self, now: Instant) -> None:
-        if self._channel_timer is None or not self._channel_timer.pending:
-            when = now.monotonic + jittered(self._engine.rng, CHANNEL_KEEPALIVE_S)
-            self._channel_timer = self._engine.timers.call_at(when, self._keep_channels)
-
-    def _keep_channels(self, now: Instant) -> None:
-        """PING through those that are needed, and let go of what is not: all of them where nothing was sent
-        for 180 s, all but one behind a direct path."""
-        for path in self._spare_channels(now):
-            self._relays.close(path, now)
-            self.channel_closed(path, now)
-        for path in self._routes.channels:
-            self._ping_channel(path, now)
-        if self._routes.channels:
-            self._schedule_channel_keepalive(now)
+    def _channel_answered(self, path: Path, rtt: float, now: Instant) -> None:
+        self._routes.add_round_trip(path, rtt)
+        if self._upgrades == 0:
+            self._upgrade(now)
 
     def _spare_channels(self, now: Instant) -> tuple[Path, ...]:
+        """All of them where nothing was sent for 180 s, all but one behind a direct path."""
         if self.state in HAVING_PATH:
-            return tuple(path for path in self._routes.channels[1:] if self._opened(path))
+            return tuple(path for path in self._routes.channels[1:] if self._channels.opened_by_us(path))
         return () if self._traffic_waits(now) else self._routes.channels
-
-    def _check_relays(self, now: Instant) -> None:
-        """Our mapping towards them may have moved."""
-        for channel in self._channels.values():
-            self._relays.check(channel.relay, now)
-
-    def _opened(self, path: Path) -> bool:
-        return path in self._channels and self._channels[path].opened_by_us
 
     def relay_of(self, path: Path) -> Key | None:
         """Whose channel this is."""
-        channel = self._channels.get(path)
-        return channel.relay if channel is not None else None
+        return self._channels.relay_of(path)
 
     # From relayed to direct
 
@@ -369,7 +313,7 @@ class TrustedPeer:
         if self._upgrades > 1:
             self._open_channel(self._finder.relays, now)
         first = self._routes.first
-        if first is not None and (self._opened(first) or self._upgrades > 1):
+        if first is not None and (self._channels.opened_by_us(first) or self._upgrades > 1):
             self._machine.step(PathInput.PUNCH)
             self._puncher.begin(self.key, first, now)
 
@@ -438,7 +382,7 @@ class TrustedPeer:
         if self._machine.step(PathInput.PROVED, path):
             self._routes.set_direct(path, now, rtt)
             self._release(before)
-            self._nominate(path, now)
+            self._nomination.say(path, now)
         if self._mtu.path != path:
             self._mtu.start(path, now)
         self._relays.wanted(self.key, False, now)
@@ -482,9 +426,7 @@ class TrustedPeer:
         self._give_up(now)
 
     def _give_up(self, now: Instant) -> None:
-        for channel in self._routes.channels:
-            self._relays.close(channel, now)
-        self._channels.clear()
+        self._channels.close_all(now)
         before = self.path
         self._machine.step(PathInput.LOST)
         self._routes.clear()
@@ -536,7 +478,7 @@ class TrustedPeer:
         if first is None or self._probe is not None:
             return
         self._machine.step(PathInput.SILENT)
-        self._check_relays(now)
+        self._channels.check_relays(now)
         number = int.from_bytes(self._engine.rng.randbytes(4), "little")
         self._probe = self._requests.start(
             self.key,
@@ -562,35 +504,15 @@ class TrustedPeer:
             self._drop_direct(now)
         elif path.channel:
             self._routes.demote_channel(path, now)
-            self._nominate_first(now)
+            first = self._routes.first
+            if first is not None:
+                self._nomination.say(first, now)
 
     # Agreeing on one of several paths
 
-    def _nominate(self, path: Path, now: Instant) -> None:
-        """The lower key decides (docs/protocol.md section 7)."""
-        for timer in self._nominations:
-            timer.cancel()
-        self._nominations.clear()
-        if not self._nominates:
-            return
-        self._epoch += 1
-        message = Nominate(0, self._epoch)
-
-        def say(_: Instant) -> None:
-            if self._routes.first == path and self._engine.peers.obtain(self.key).session:
-                self._engine.emit(Send(self.key, path, message))
-
-        for after in NOMINATE_AFTER_S:
-            self._nominations.append(self._engine.timers.call_at(now.monotonic + after, say))
-
-    def _nominate_first(self, now: Instant) -> None:
-        if self._routes.first is not None:
-            self._nominate(self._routes.first, now)
-
     def _nominated(self, path: Path, epoch: int, now: Instant) -> None:
-        if self._nominates or epoch < self._epoch:
+        if not self._nomination.heard(epoch):
             return
-        self._epoch = epoch
         if path.channel:
             if self.state in ON_CHANNELS:
                 self._routes.prefer_channel(path, now)
@@ -603,7 +525,7 @@ class TrustedPeer:
         if self._check is not None or not self._engine.addressing.may_send_to(path.remote):
             return
         if self.state in HAVING_PATH and peer.is_validated(path, now, ALTERNATE_LIFETIME_S):
-            if not self._nominates and path.socket < PUNCH_SOCKETS_FROM:
+            if not self._nomination.is_ours and path.socket < PUNCH_SOCKETS_FROM:
                 self._proved(path, now)
             return
         self._begin_check(path, now)
@@ -657,14 +579,7 @@ class TrustedPeer:
         self._mtu.stop()
         self._puncher.cancel(self.key)
         self._measured = self._adopting = None
-        for request in self._channel_pings.values():
-            self._requests.cancel(request)
-        self._channel_pings.clear()
-        for timer in (*self._nominations, self._channel_timer):
-            if timer is not None:
-                timer.cancel()
-        self._nominations.clear()
-        self._channel_timer = None
+        self._nomination.stop()
 
 
 def _suspect_schedule(silence_s: float) -> Schedule:

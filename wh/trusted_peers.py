@@ -10,9 +10,10 @@ from wh.endpoints import FileEndpoints
 from wh.engine import Engine
 from wh.events import TCP, Instant, Key, Path, SocketAdopted
 from wh.path_finder import Reachability, RecordFinder
+from wh.peer_channels import Relays
 from wh.relay.client import Channel
 from wh.requests import Requests
-from wh.trusted import Puncher, Relays, TrustedPeer
+from wh.trusted import Puncher, TrustedPeer
 from wh.wire.address import Address
 from wh.wire.records import Relay
 

@@ -151,7 +151,8 @@ class Fallback:
         address = relay.address
         if not self._links or not port or not self._engine.addressing.is_acceptable(address):
             return
-        if address in self._links or address in self._dialled:
+        taken = {**self._links, **self._dialled}
+        if address in taken or relay.key in taken.values():  # also at an address of the other family
             return
         if self._refused.seen(address, now.monotonic):
             return

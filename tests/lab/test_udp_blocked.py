@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -26,9 +27,9 @@ class Network:
     """A public member with a TCP port, and a member behind a router."""
 
     def __init__(self, lab: Lab, kind: str, tcp_port: int = 443) -> None:
-        internet = Internet(lab, publics=1)
-        self.public = internet.publics[0]
-        self.inside: Site = internet.site("inside", kind)
+        self.internet = Internet(lab, publics=1)
+        self.public = self.internet.publics[0]
+        self.inside: Site = self.internet.site("inside", kind)
         self.keys = {host.name: self._make_key(host) for host in self.hosts}
         lines = [
             "name blocked",
@@ -51,7 +52,10 @@ class Network:
 
     def up(self) -> None:
         for host in self.hosts:
-            host.run(["wh", "up", "./config", "private-key", "./key", "interface", INTERFACE])
+            self.up_one(host)
+
+    def up_one(self, host: Host) -> None:
+        host.run(["wh", "up", "./config", "private-key", "./key", "interface", INTERFACE])
 
     def inspect(self, host: Host) -> dict[str, Any]:
         answer: dict[str, Any] = json.loads(host.run(["wh", "inspect", INTERFACE]).stdout)
@@ -120,3 +124,35 @@ def test_udp_that_is_blocked_later_is_noticed(lab_with_logs: Lab) -> None:
     block_udp(network.inside.routers[0])
     assert answers_within(host, "server", NOTICE_LIMIT_S)
     assert network.over_tcp()
+
+
+HOLD_CONNECTIONS = """
+import socket, sys, time
+held = []
+while True:
+    try:
+        held.append(socket.create_connection((sys.argv[1], 443), 1))
+        if len(held) % 2:
+            held[-1].send(b"\\x16\\x03\\x01")  # the first bytes of TLS, and no more
+    except OSError:
+        time.sleep(0.05)
+    if len(held) > 400:
+        held.pop(0).close()
+"""
+
+
+def test_connections_that_say_nothing_keep_nobody_out(lab_with_logs: Lab) -> None:
+    network = Network(lab_with_logs, "udp-blocked")
+    attacker = network.internet.site("attacker", "open").host
+    public, inside = network.hosts
+    network.up_one(public)
+    attacker.popen([sys.executable, "-c", HOLD_CONNECTIONS, network.public.public_ipv4])
+    refused = "tcp_refused_full", "tcp_refused_rate"
+    wait_until(
+        lambda: any(network.inspect(public)["control"].get(reason) for reason in refused),
+        15,
+        "the attacker is refused",
+    )
+    network.up_one(inside)
+    assert answers_within(inside, "server", JOIN_LIMIT_S)
+    assert network.inspect(public)["control"]["tcp_clients"] <= 17

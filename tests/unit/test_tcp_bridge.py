@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 import pytest
 import uvloop
 
+from wh.errors import Code, SystemSetupError
 from wh.events import TCP, Event, Path, TcpConnected, TcpLost
 from wh.net import tcp_link, tcp_listener
 from wh.net.certificate import client_context, server_context
@@ -447,6 +448,16 @@ def test_a_client_that_does_not_read_makes_nothing_grow() -> None:
                 await asyncio.sleep(0)
             # One readiness may bring 8 receives of 64 kB beyond the limit at which reading stops.
             assert transport.get_write_buffer_size() < tcp_link.WRITE_BUFFER_MAX + 9 * 65536
+
+    run(test)
+
+
+def test_a_port_that_is_taken_is_said() -> None:
+    async def test(it: Pair) -> None:
+        with pytest.raises(SystemSetupError) as caught:
+            it.client.bridge.listen(it.port)
+        assert caught.value.code is Code.PORT_TAKEN
+        assert f"TCP port {it.port}" in str(caught.value)
 
     run(test)
 

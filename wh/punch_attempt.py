@@ -342,13 +342,14 @@ class Attempt:
 
     def _open_sockets(self, now: Instant) -> bool:
         vouched = self._around.observed(self.peer)
-        reachable = [each.address for each in self._candidates if each.address[:16] in vouched]
-        if not reachable or not self._may_search(now):
+        known = [each for each in self._candidates if each.address[:16] in vouched]
+        known.sort(key=lambda each: not each.flags & CandidateFlag.REFLEXIVE)
+        if not known or not self._may_search(now):
             return False
         self._many = ManySockets(
             self._engine,
             self._around.requests,
-            reachable[0],
+            known[0].address,
             self._around.reachability.witnesses(4),
             self._prober.probe_vouched,
             lambda then: self._end("our NAT suffers from so many connections", then),

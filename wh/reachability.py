@@ -173,9 +173,8 @@ class OwnReachability:
         """The candidates of an OFFER. lan: with private addresses, for the first round."""
         local = self._engine.addressing.offerable()
         proved = [*self._proofs, *(self.file_addresses if self.proved else ())]
-        return offered_candidates(
-            proved, reflexive, [address for address in local if lan or not is_private(address)]
-        )
+        near = [address for address in local if lan or not is_private(address)]
+        return offered_candidates(proved, self._mapped_addresses(), reflexive, near)
 
     def _port_use(self, family: int) -> PortUse:
         """A second socket's verdict holds where the first one's answers differ, and where they are too few: a

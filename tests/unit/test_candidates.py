@@ -48,10 +48,12 @@ def test_there_are_at_most_as_many_as_a_record_takes() -> None:
     assert found[0] == Candidate(many[-1], CONFIRMED)
 
 
-def test_an_offer_names_proved_reflexive_and_local_addresses_in_that_order() -> None:
+def test_an_offer_names_proved_mapped_reflexive_and_local_addresses_in_that_order() -> None:
     local = pack("192.168.1.2", 62096)
-    assert offered_candidates([OWN], [REFLEXIVE, OWN], [local, OWN]) == (
+    mapped = pack("203.0.113.9", 62096)
+    assert offered_candidates([OWN], [mapped, OWN], [REFLEXIVE, OWN], [local, OWN]) == (
         Candidate(OWN, CONFIRMED | CandidateFlag.REFLEXIVE),
+        Candidate(mapped, 0),
         Candidate(REFLEXIVE, CandidateFlag.REFLEXIVE),
         Candidate(local, 0),
     )
@@ -59,6 +61,6 @@ def test_an_offer_names_proved_reflexive_and_local_addresses_in_that_order() -> 
 
 def test_an_offer_names_at_most_eight() -> None:
     many = [pack("192.168.1.2", port) for port in range(1, 30)]
-    found = offered_candidates([], [REFLEXIVE], many)
+    found = offered_candidates([], [], [REFLEXIVE], many)
     assert len(found) == MAX_CANDIDATES
     assert found[0].address == REFLEXIVE

@@ -43,11 +43,17 @@ def own_candidates(
 
 
 def offered_candidates(
-    proved: Iterable[Address], reflexive: Iterable[Address], local: Iterable[Address]
+    proved: Iterable[Address],
+    mapped: Iterable[Address],
+    reflexive: Iterable[Address],
+    local: Iterable[Address],
 ) -> tuple[Candidate, ...]:
-    """For OFFER and ANSWER, at most 8, the most promising first. reflexive: where servers see the socket that
-    will be used. local: our interfaces' addresses, private ones too: a peer may be in the same network."""
+    """For OFFER and ANSWER, at most 8, the most promising first. mapped: what a gateway says it maps to us; a
+    peer that tries it proves it. reflexive: where servers see the socket that will be used. local: our
+    interfaces' addresses, private ones too: a peer may be in the same network."""
     flags: dict[Address, int] = {address: int(CandidateFlag.CONFIRMED) for address in proved}
+    for address in mapped:
+        flags.setdefault(address, 0)
     for address in reflexive:
         flags[address] = flags.get(address, 0) | CandidateFlag.REFLEXIVE
     for address in local:

@@ -13,6 +13,7 @@ from labnet import Lab, wait_until
 from nodes import UNLIMITED_RELAYS, Node, PublicNodes, wait_for_state
 from timed_ping import TimedPing
 from transfer import Transfer
+from wireguard_ends import send_file
 
 MEGABYTE = 1_000_000
 RECOVERY_S = 20.0
@@ -69,6 +70,15 @@ def make_pair(lab: Lab, *, largest: int = 0) -> Pair:
 def test_transfer_passes_where_large_packets_vanish(lab: Lab) -> None:
     """Full packets would have 1,468 bytes on the wire. Nobody says that they are too long."""
     make_pair(lab, largest=1300).transfer(4 * MEGABYTE).finish()
+
+
+def test_ipv6_passes_where_the_path_is_narrower_than_its_links_may_be(lab: Lab) -> None:
+    """1,280 bytes of outer packet: less than that is left for the inner one, and no host goes below."""
+    pair = make_pair(lab, largest=1300)
+    address = pair.b.inspect()["orchid"]
+    pings = pair.a.host.run(["ping", "-c5", "-i0.2", "-W2", "-s1350", address], check=False).stdout
+    assert pings.count("bytes from") >= 3, "all but the first, which finds out"
+    send_file(pair.a.host, pair.b.host, address, megabytes=2)
 
 
 @pytest.mark.slow

@@ -26,6 +26,7 @@ class Addressing:
         self._subnet: ipaddress.IPv4Network | ipaddress.IPv6Network | None = None
         self._configured: frozenset[Address] = frozenset()
         self._links: set[Address] = set()
+        self.udp_blocked = False
 
     def set_local(self, local: LocalAddresses) -> None:
         self._sockets = {}
@@ -71,11 +72,11 @@ class Addressing:
         self._links.discard(address)
 
     def path_to(self, address: Address) -> Path | None:
-        """None where we have no socket of its family, or may not send there. While there are links UDP does
-        not get out of our own network, so that nothing is sent in vain, and nobody waits for it."""
+        """None where we have no socket of its family, or may not send there; also where UDP does not get out
+        of our own network, so that nothing is sent in vain, and nobody waits for it."""
         if address in self._links:
             return Path(TCP, address)
-        if self._links and not is_private(address):
+        if self.udp_blocked and not is_private(address):
             return None
         return self.udp_path_to(address)
 

@@ -44,6 +44,9 @@ QUIET_S = 5.0
 """While a server answered this recently, what others leave unanswered is no reason for doubts."""
 
 RETRY_AFTER_S = (0.2, 2.0, 5.0, 15.0, 60.0)
+HEARD_S = 3.0
+"""So long after anybody public answered over UDP it counts as blocked, not as the trouble of some servers."""
+
 LIVED_S = 10.0
 """A link that lived this long is worth dialling again at once."""
 
@@ -125,6 +128,7 @@ class Fallback:
         self._connected_at = now.monotonic
         self._links[event.address] = key
         self._engine.addressing.add_link(event.address)
+        self._engine.addressing.udp_blocked = now.monotonic - self._heard_at > HEARD_S
         if self._udp_timer is None:
             self._schedule_try(now)
         self._ask_over_links(now)
@@ -136,6 +140,7 @@ class Fallback:
             return
         was_link = self._links.pop(event.address, None) is not None
         self._engine.addressing.remove_link(event.address)
+        self._engine.addressing.udp_blocked &= bool(self._links)
         if self._wanted.pop(event.address, None) is not None:
             self._refused.note(event.address, now.monotonic)
         elif self._transport is Transport.BLOCKED:
@@ -182,11 +187,13 @@ class Fallback:
         if is_private(answer.path.remote) and not addressing.private_network:
             return  # a node on our own network says nothing of what is beyond
         self._heard_at = now.monotonic
-        if self._transport is Transport.BLOCKED:
-            self._recover(now)
-        else:
+        if self._transport is not Transport.BLOCKED:
             self._transport = Transport.UDP
             self._cancel_timer()
+        elif key in self._kademlia.table or key in self._discovery.bootstraps:
+            self._recover(now)
+        else:
+            addressing.udp_blocked = False  # servers stay silent, yet not everybody is out of reach
 
     def _unanswered(self, key: Key, now: Instant) -> None:
         if self._transport is Transport.UDP and self._timer is None:
@@ -198,7 +205,9 @@ class Fallback:
         self._set_timer(now.monotonic + VERDICT_S, self._judge)
         if not self._kademlia.joined:
             return  # then the bootstraps are asked anyway
-        for key, address in self._servers()[:ASKED_MAX]:
+        alive = [(contact.key, contact.address) for contact in self._kademlia.table if not contact.dead]
+        some = self._engine.rng.sample(alive, min(ASKED_MAX, len(alive)))
+        for key, address in {**dict(some), **dict(self._servers()[:ASKED_MAX])}.items():
             path = self._engine.addressing.udp_path_to(address)
             if path is not None:
                 self._requests.start(key, [path], self._ping(), now, schedule=ASK)
@@ -230,6 +239,7 @@ class Fallback:
     def _recover(self, now: Instant) -> None:
         """UDP works: paths lead there at once, and what is under way over TCP may end."""
         self._transport = Transport.UDP
+        self._engine.addressing.udp_blocked = False
         self._cancel_timer()
         if self._udp_timer is not None:
             self._udp_timer.cancel()

@@ -82,6 +82,7 @@ def describe(facts: Facts, now: Snapshot) -> schema.Status:
         data=now.data,
         control=now.control,
         tcp_links=[to_text(address) for address in node.tcp_links],
+        listen_tcp=network.listen_tcp,
     )
 
 

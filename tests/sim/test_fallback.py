@@ -8,8 +8,8 @@ import pytest
 
 from simnat import Nat
 from simnet import SimNetwork
-from simnode import SimNode, network_file
-from wh.config.model import Network, Peer
+from simnode import SimNode, network_file, peer_line
+from wh.config.model import Network, Peer, PeerKind
 from wh.events import TCP, LookupRequested, NetworkLoaded, Path, PathWanted, PingRequested
 from wh.wire.address import pack
 
@@ -189,6 +189,27 @@ def test_a_user_can_ping_over_tcp() -> None:
     world.network.run(2)
     assert world.member.notifications[-1].final
     assert "error" not in world.member.notifications[-1].body
+
+
+def test_peers_that_udp_reaches_stay_where_they_are_when_servers_fall_silent() -> None:
+    world = World(12)
+    world.blocking = False
+    peer = SimNode(world.network, pack("198.51.100.20", 62096), mode="nat")  # no server either
+    line = peer_line(PeerKind.TRUST, peer, endpoint=True)
+    config = replace(world.config, peers=(*world.config.peers, line))
+    for node in (peer, world.member):
+        node.start(config)
+    world.network.run_until(lambda: world.member.has_path(peer), 10)
+    servers = {boot.address for boot in world.boots}
+    world.network.dropped_if = lambda source, target: bool(servers.intersection((source, target)))
+    world.network.run_until(world.linked, 60)
+    began = len(world.member.path_changes)
+    world.network.run(200)
+    assert world.linked()
+    path = world.member.data_paths[peer.key]
+    assert path is not None and path.socket != TCP
+    moves = [key for _, key, _ in world.member.path_changes[began:]]
+    assert moves.count(peer.key) == 0
 
 
 # With relays

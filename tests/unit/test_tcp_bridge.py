@@ -127,7 +127,8 @@ def run(test: Callable[[Pair], Awaitable[None]]) -> None:
         async with pair() as it:
             await test(it)
 
-    uvloop.run(in_loop())
+    uvloop.run(in_loop())  # the daemon's loop
+    asyncio.run(in_loop())  # that of a node in another program
 
 
 # Paths
@@ -381,6 +382,7 @@ def test_who_proves_nothing_or_falls_silent_is_ended(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(tcp_listener, "PROOF_TIMEOUT_S", 0.1)
 
     async def test(it: Pair) -> None:
+        monkeypatch.setattr(tcp_listener, "IDLE_S", DEADLINE_S)
         async with Client(it) as unproved, Client(it) as proved:
             for client in (unproved, proved):
                 client.writer.write(PREFACE + frame([KNOCK]))

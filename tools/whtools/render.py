@@ -74,7 +74,8 @@ class Renderer:
 
     def _details(self, status: Status) -> Iterator[str]:
         yield f"  orchid: {printable(status.orchid)}"
-        yield f"  listen port: {status.listen_port}, namespace: {printable(status.namespace)}"
+        tcp = f" and TCP {status.listen_tcp}" if status.listen_tcp is not None else ""
+        yield f"  listen port: {status.listen_port}{tcp}, namespace: {printable(status.namespace)}"
         if status.nat:
             yield f"  nat: {printable(status.nat)}"
         if status.tcp_links:

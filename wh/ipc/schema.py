@@ -172,8 +172,8 @@ class Status(msgspec.Struct):
     has_interface: a node whose file has neither subnet nor member makes none, and only serves the DHT.
     address: our own in the overlay's subnet. mode: as `wh up` was told; reachability: as it turned out
     (blocked: UDP does not get through). data and control: counters by name. tcp_links: public nodes that are
-    reached over TCP, by their UDP addresses. namespace_pid: a process in the network namespace that the
-    interface is in; None: it is the host's.
+    reached over TCP, by their UDP addresses. listen_tcp: where we take others over TCP. namespace_pid: a
+    process in the network namespace that the interface is in; None: it is the host's.
     """
 
     interface: str
@@ -200,6 +200,7 @@ class Status(msgspec.Struct):
     data: dict[str, int] = {}
     control: dict[str, int] = {}
     tcp_links: list[str] = []
+    listen_tcp: int | None = None
     namespace_pid: int | None = None
 
 

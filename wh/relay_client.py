@@ -14,12 +14,16 @@ from wh.relay.client import Channel, way_rtt_s
 from wh.relay_link import RelayLink
 from wh.requests import Answer, Requests
 from wh.reservations import Reachability, Reservations
+from wh.wire.address import Address
 from wh.wire.messages import Capability, Close, CloseReason, Opened, Pong, RelayStatus
 from wh.wire.records import Relay
 
 OPEN_AGAIN_S = 5.0
 BARRED_S = 600.0
 """Where a channel to a peer was refused, or not wanted by the peer, no other is asked for."""
+
+LATELY_S = 60.0
+"""An address that a relay answered at this recently needs no proof."""
 
 OFFERS_BURST = 32
 OFFERS_INTERVAL_S = 0.5
@@ -55,6 +59,7 @@ class RelayClient:
     ) -> None:
         self._engine = engine
         self._requests = requests
+        self._kademlia = kademlia
         self._opened = opened
         self._closed = closed
         self._failed = failed
@@ -96,7 +101,7 @@ class RelayClient:
         """Open one more channel to a peer, at the nearest of the relays of its record where there is none and
         none is being opened; where that refuses, at the next. opened or failed follows, later."""
         for relay in relays:
-            if relay.key != self._engine.key and self._path_to(relay) is None:
+            if relay.key != self._engine.key and not self._paths_to(relay, now):
                 self._out_of_reach(relay, now)
         usable = [relay for relay in relays if self._may_open(peer, relay, now)]
         self._open_at(peer, sorted(usable, key=self._way_rtt_s), now)
@@ -223,11 +228,26 @@ class RelayClient:
         name, monotonic = (peer, relay.key), now.monotonic
         if self._refused.seen(name, monotonic) or self._barred.seen(name, monotonic):
             return False
-        return link is not None or self._path_to(relay) is not None
+        return link is not None or bool(self._paths_to(relay, now))
 
-    def _path_to(self, relay: Relay) -> Path | None:
+    def _paths_to(self, relay: Relay, now: Instant) -> list[Path]:
+        """Where we talked with it lately; else where the peer reaches it and where we know it as a server:
+        the peer may have another address family than we."""
         addressing = self._engine.addressing
-        return addressing.path_to(relay.address) if addressing.is_acceptable(relay.address) else None
+        contact, lately = self._kademlia.table.get(relay.key), self._lately_at(relay.key, now)
+        if lately is not None and (path := addressing.path_to(lately)) is not None:
+            return [path]
+        addresses = [relay.address] if addressing.is_acceptable(relay.address) else []
+        addresses += [contact.address] if contact is not None else []
+        paths = map(addressing.path_to, dict.fromkeys(addresses))
+        return [path for path in paths if path is not None]
+
+    def _lately_at(self, relay: Key, now: Instant) -> Address | None:
+        known = self._engine.peers.get(relay)
+        path = known.last_direct_path if known is not None and known.session else None
+        if known is None or path is None or not known.is_validated(path, now, LATELY_S):
+            return None
+        return path.remote
 
     def _way_rtt_s(self, relay: Relay) -> float:
         known = self._engine.peers.get(relay.key)
@@ -246,10 +266,8 @@ class RelayClient:
         self._engine.timers.call_at(now.monotonic, lambda then: self._failed(peer, then))
 
     def _link_to(self, relay: Relay, now: Instant) -> RelayLink | None:
-        path = self._path_to(relay)
-        return self._links.get(relay.key) or (
-            self.add_link(relay.key, path, now) if path is not None else None
-        )
+        known, paths = self._links.get(relay.key), self._paths_to(relay, now)
+        return known or (self.add_link(relay.key, paths, now) if paths else None)
 
     def channel_answered(self, link: RelayLink, peer: Key, opened: Opened | None, now: Instant) -> None:
         """See LinkOwner."""
@@ -316,8 +334,8 @@ class RelayClient:
         """Somebody may want to reach us: a member, or who claims an alias."""
         return bool(self._members - {self._engine.key}) or self._welcome(now)
 
-    def add_link(self, key: Key, path: Path, now: Instant) -> RelayLink:
-        link = RelayLink(key, path, self._engine, self._requests, self)
+    def add_link(self, key: Key, paths: Sequence[Path], now: Instant) -> RelayLink:
+        link = RelayLink(key, paths, self._engine, self._requests, self)
         self._links[key] = link
         link.watch(now)
         return link

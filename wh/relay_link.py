@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from wh.commands import Send
@@ -56,11 +56,15 @@ class LinkOwner(Protocol):
 
 
 class RelayLink:
-    """path: ours to the relay. What is asked for waits for a session, which a PING begins."""
+    """paths: ours to the relay, at least one; the first that answers is taken. What is asked for waits for
+    that, and for a session, which a PING begins."""
 
-    def __init__(self, key: Key, path: Path, engine: Engine, requests: Requests, owner: LinkOwner) -> None:
+    def __init__(
+        self, key: Key, paths: Sequence[Path], engine: Engine, requests: Requests, owner: LinkOwner
+    ) -> None:
         self.key = key
-        self.path = path
+        self.path, *untried = paths
+        self._untried = tuple(untried)  # as long as none has answered
         self.reserved_until: float | None = None  # monotonic
         self.reserved_until_unix = 0
         self.rtt_ms = 0  # when the reservation was made or renewed last
@@ -142,7 +146,7 @@ class RelayLink:
             self.open(channel.peer, now)
 
     def _go_on(self, now: Instant) -> None:
-        if not self._engine.peers.obtain(self.key).session:
+        if self._untried or not self._engine.peers.obtain(self.key).session:
             self.probe(now)
             return
         if self._to_reserve and self._reserving is None:
@@ -217,7 +221,7 @@ class RelayLink:
         session = self._engine.peers.obtain(self.key).session
         self._probe = self._requests.start(
             self.key,
-            [self.path],
+            [self.path, *self._untried],
             Ping(0, PingWant.ECHO, 0, self._engine.rng.randbytes(NONCE_LEN)),
             now,
             on_answer=self._probe_answered,
@@ -233,8 +237,13 @@ class RelayLink:
 
     def heard(self, answer: Answer, now: Instant) -> None:
         """An answer of the relay, to whoever asked: a PONG says that it lives, and where it sees us."""
-        if answer.path != self.path or not isinstance(answer.message, Pong):
+        if not isinstance(answer.message, Pong):
             return
+        if answer.path in self._untried:
+            self.path = answer.path
+        if answer.path != self.path:
+            return
+        self._untried = ()
         self._heard_at = now.monotonic
         before, self._observed = self._observed, answer.message.observed
         moved = before is not None and before != self._observed
@@ -258,6 +267,7 @@ class RelayLink:
 
     def _probe_answered(self, answer: Answer, now: Instant) -> None:
         self._probe = None
+        self._untried = ()
         self.watch(now)
         self._go_on(now)
 
@@ -272,7 +282,7 @@ class RelayLink:
         again = list(self._opening)
         reserving = self._reserving is not None
         self.cancel()
-        self.path = path
+        self.path, self._untried = path, ()
         before = list(self.channels.values())
         for channel in before:
             self.channels[channel.path.channel] = channel.at(path)

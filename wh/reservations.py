@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from wh.engine import Engine
@@ -48,7 +48,7 @@ class Links(Protocol):
 
     def link(self, key: Key) -> RelayLink | None: ...
 
-    def add_link(self, key: Key, path: Path, now: Instant) -> RelayLink: ...
+    def add_link(self, key: Key, paths: Sequence[Path], now: Instant) -> RelayLink: ...
 
     def discard_if_unused(self, link: RelayLink) -> None: ...
 
@@ -160,7 +160,7 @@ class Reservations:
             addresses = [link.path.remote for link in held]
             missing = RESERVATIONS_MAX - len(held)
             for offer in choose_relays(self._available(now), addresses, missing, self._engine.rng):
-                link = self._links.link(offer.key) or self._links.add_link(offer.key, offer.path, now)
+                link = self._links.link(offer.key) or self._links.add_link(offer.key, [offer.path], now)
                 link.reserve(now)
             if len(self._held()) < RESERVATIONS_MAX:
                 self._short(now)

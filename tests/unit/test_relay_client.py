@@ -487,6 +487,26 @@ def test_a_relay_that_we_have_no_session_with_gets_a_ping_first() -> None:
     assert len(scene.opened()) == 1
 
 
+def test_a_relay_is_reached_where_we_know_it_if_not_where_the_peer_does(scene: Scene) -> None:
+    """The peer may have IPv6, which gets us nowhere."""
+    relay = Relay(relay_key(4), pack("2001:db8::4", 62096), 10)
+    scene.do(lambda now: scene.client.open(PEER, [relay], now))
+    (channel,) = scene.opened()
+    assert channel.path[:2] == (0, relay_address(4))
+
+
+def test_a_session_that_lives_on_another_address_shows_where_the_relay_is() -> None:
+    scene = Scene(relays=0)
+    key, path = relay_key(7), Path(0, relay_address(7))
+    scene.servers[key] = FakeServer(relay_address(7))
+    known = scene.engine.peers.obtain(key)
+    known.session = True
+    known.validate(path, at(0))
+    scene.do(lambda now: scene.client.open(PEER, [Relay(key, pack("20.200.0.1", 9))], now))
+    (channel,) = scene.opened()
+    assert channel.path[:2] == path[:2]
+
+
 def test_a_refusing_relay_is_passed_over_for_the_next(scene: Scene) -> None:
     scene.server(0).open_status = RelayStatus.UNKNOWN
     scene.open(0, 1)

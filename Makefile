@@ -94,6 +94,10 @@ bench-data: $(VENV)/bench-installed
 bench-nat: $(VENV)/bench-installed
 	PYTHONPATH=$(BENCH_PATH) $(BIN)/python tests/bench/bench_nat.py $(NAT)
 
+# BENCH="--rounds 1 --gigabytes 0.5" for a first look. magic-wormhole is fetched into .bench for comparison.
+bench-znc: build
+	PYTHONPATH=$(BENCH_PATH):tests/lab $(BIN)/python tests/bench/bench_znc.py $(BENCH)
+
 # Where the time goes; PROFILE="--udp 1200" for other traffic. Needs perf (Debian: linux-perf).
 profile-data: build
 	PYTHONPATH=$(BENCH_PATH) $(BIN)/python tests/bench/profile_data.py $(PROFILE)

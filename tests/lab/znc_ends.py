@@ -55,11 +55,11 @@ class End:
         def found() -> dict[str, Any] | None:
             return next((event for event in self.events() if event["event"] == kind), None)
 
-        def found_or_ended() -> dict[str, Any] | None:
+        def found_or_ended() -> dict[str, Any]:
             ended = self.process.poll() is not None
             event = found()
             assert event is not None or not ended, f"0nc ended: {self.log.read_text()}"
-            return event
+            return event or {}
 
         return wait_until(found_or_ended, patience_s, f"0nc says {kind}")
 

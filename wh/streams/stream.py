@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from enum import Enum
 
 from wh.streams import frames
-from wh.streams.endpoints import Sink, Source, Wakeup
+from wh.streams.endpoints import Conduit, Sink, Source, Wakeup
 from wh.streams.frames import HEADER_LEN, BadFrame, Kind, Reason, Terms
 
 BUFFER_LEN = 1 << 20
@@ -202,6 +202,17 @@ class Stream:
         self._moved_at = time.monotonic()
         return read
 
+    def _fill(self, conduit: Conduit, source: Source) -> int:
+        """As _read(), from a pipe."""
+        if not source.wait(self._wakeup):
+            return 0
+        try:
+            read = conduit.fill_from(source.fd)
+        except OSError as error:
+            raise StreamFailure(End.LOCAL_ERROR, f"cannot read: {error.strerror}") from error
+        self._moved_at = time.monotonic()
+        return read
+
     def _write(self, data: memoryview) -> None:
         if self._sink is not None:
             try:
@@ -307,6 +318,31 @@ class FramedStream(Stream):
             self._put(frames.hello(0 if self._sink is not None else Terms.TAKES_NOTHING, self._target))
 
     def _send(self) -> None:
+        if self._source is not None and self._source.is_pipe:
+            self._send_pipe(self._source)
+        else:
+            self._send_copies()
+        if self._failure is None:
+            self._put(frames.count(Kind.EOF, self.sent))
+
+    def _send_pipe(self, source: Source) -> None:
+        conduit = Conduit()
+        try:
+            while read := self._fill(conduit, source):
+                with self._sending:
+                    self._send_frame(frames.header(Kind.DATA, read), conduit, read)
+                self.sent += read
+        finally:
+            conduit.close()
+
+    def _send_frame(self, header: bytes, conduit: Conduit, length: int) -> None:
+        try:
+            self._connection.sendall(header, socket.MSG_MORE)
+            conduit.empty_into(self._connection, length)
+        except OSError as error:
+            raise _lost(error) from error
+
+    def _send_copies(self) -> None:
         room = bytearray(HEADER_LEN + BUFFER_LEN)
         view = memoryview(room)
         payload = view[HEADER_LEN:]
@@ -314,8 +350,6 @@ class FramedStream(Stream):
             room[:HEADER_LEN] = frames.header(Kind.DATA, read)
             self._put(view[: HEADER_LEN + read])
             self.sent += read
-        if self._failure is None:
-            self._put(frames.count(Kind.EOF, self.sent))
 
     def _put(self, data: bytes | memoryview) -> None:
         with self._sending:
@@ -386,13 +420,28 @@ class PlainStream(Stream):
     """To any TCP program: FIN is the end of a direction."""
 
     def _send(self) -> None:
-        view = memoryview(bytearray(BUFFER_LEN))
-        while read := self._read(view):
-            self._put(view[:read])
-            self.sent += read
+        if self._source is not None and self._source.is_pipe:
+            self._send_pipe(self._source)
+        else:
+            view = memoryview(bytearray(BUFFER_LEN))
+            while read := self._read(view):
+                self._put(view[:read])
+                self.sent += read
         if self._failure is None:
             with contextlib.suppress(OSError):
                 self._connection.shutdown(socket.SHUT_WR)
+
+    def _send_pipe(self, source: Source) -> None:
+        conduit = Conduit()
+        try:
+            while read := self._fill(conduit, source):
+                try:
+                    conduit.empty_into(self._connection, read)
+                except OSError as error:
+                    raise _lost(error) from error
+                self.sent += read
+        finally:
+            conduit.close()
 
     def _receive(self) -> None:
         view = memoryview(bytearray(BUFFER_LEN))

@@ -16,7 +16,8 @@ from wh.timers import Timer
 from wh.trust.alias import Aliases, CheckClaim, Verdict
 from wh.wire.address import to_text
 from wh.wire.codec import encode
-from wh.wire.messages import Auth, Authed, AuthStatus, Subnet
+from wh.wire.fields import NONCE_LEN
+from wh.wire.messages import Auth, Authed, AuthStatus, Ping, PingWant, Subnet
 
 CLAIM = Schedule((0.5, 1.5, 3.0), 5.0)
 """The first answer may take a while: it is on the server's disk before it is sent."""
@@ -174,7 +175,16 @@ class ClaimInquiry:
     def _claim(self, now: Instant) -> None:
         """Once there is a path, and with it a session: an AUTH goes nowhere else."""
         path = self._visit.path if self._visit is not None else None
-        if path is not None:
+        if path is not None and not self._engine.peers.obtain(self._server).session:
+            self._request = self._requests.start(
+                self._server,
+                [path],
+                Ping(0, PingWant.ECHO, 0, self._engine.rng.randbytes(NONCE_LEN)),
+                now,
+                on_answer=lambda _, then: self._claim(then),
+                on_failure=self._unanswered,
+            )
+        elif path is not None:
             self._request = self._requests.start(
                 self._server,
                 [path],

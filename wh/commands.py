@@ -18,8 +18,8 @@ class Send:
     While a handshake is in flight the runner keeps it (bounded, 1 s) and sends it once the session is up,
     except the very message that the INIT in flight carries: on a path where that INIT did not go yet the same
     INIT goes there too (the candidates of a peer are tried in parallel, and any may answer); on a path where
-    it did, a new INIT is made. pad_to: plaintext size of an INIT or a DATA with PING, so that the answer
-    has room, or of a DATA with a PROBE, to try a path's MTU. ttl: hop limit of the datagram; 0: the
+    it did, a new INIT is made. pad_to: plaintext size of an INIT or a DATA with PING or AUTH, so that the
+    answer has room, or of a DATA with a PROBE, to try a path's MTU. ttl: hop limit of the datagram; 0: the
     system's."""
 
     peer: Key

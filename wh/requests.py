@@ -17,6 +17,7 @@ from wh.rtt import MAX_TIMEOUT_S
 from wh.timers import Timer
 from wh.wire.messages import (
     ANSWERS,
+    Auth,
     Challenge,
     Find,
     FindWant,
@@ -37,6 +38,9 @@ FIND_RECORD_INIT_LEN = 1052
 PONG_ROOM = 64
 """Plaintext of a PONG, and so of every PING: on a path that is new to the peer it may answer with no more
 than it gets."""
+
+AUTHED_ROOM = 368
+"""Plaintext of an AUTH: that of the longest AUTHED, for the same reason."""
 
 UNVALIDATED_BURST = 4
 UNVALIDATED_INTERVAL_S = 2.0
@@ -281,6 +285,8 @@ def _pad_to(message: Message) -> int:
     """Room for the answer: a reply is never longer than its request, on a path that is not validated."""
     if isinstance(message, Ping):
         return PONG_ROOM
+    if isinstance(message, Auth):
+        return AUTHED_ROOM
     if not isinstance(message, Find):
         return 0
     return FIND_RECORD_INIT_LEN if message.want & FindWant.RECORD else FIND_INIT_LEN

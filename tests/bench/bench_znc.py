@@ -184,7 +184,7 @@ def connect_s(host: Host, guest: Host, arguments: list[str]) -> float:
     if json.loads(line)["event"] != "connected":
         raise RuntimeError(f"0nc did not connect: {line}")
     for each in (process, waiting.process):
-        each.kill()
+        each.terminate()  # so that relays hear of it
         each.wait()
     return seconds
 

@@ -30,6 +30,7 @@ from wh.events import (
 from wh.node import Node
 from wh.trust.alias import ALL_CHECKS_BURST, CHECKS_BURST, REMEMBERED_MAX, Aliases, Verdict
 from wh.wire.address import pack
+from wh.wire.codec import encode
 from wh.wire.messages import Auth, Authed, AuthStatus, Ping, Pong, Probe, ProbeAck, Subnet
 from whcore.keys import encode_key
 
@@ -312,6 +313,40 @@ def test_a_claim_is_sent_once_there_is_a_path_and_repeated_until_it_is_heard():
     assert (first.alias, first.proof) == (ALIAS, bytes(32))
     claiming.driver.run_to(2)
     assert claiming.sent() == [first, first]
+
+
+def test_a_claim_has_room_for_the_longest_answer():
+    """On a path that is not validated the answer may not be longer: through a channel that is often so."""
+    claiming = Claiming()
+    claiming.reach(0)
+    (pad_to,) = {
+        command.pad_to
+        for _, command in claiming.driver.log
+        if isinstance(command, Send) and isinstance(command.message, Auth)
+    }
+    addresses = tuple(bytes([number]) * 16 for number in range(1, 5))
+    longest = Authed(
+        (1 << 32) - 1, ALIAS, 0, "n" * 63, addresses, Subnet(bytes(16), 128), "s" * 63, addresses
+    )
+    assert 2 + len(encode(longest)) <= pad_to
+
+
+def test_a_claim_whose_session_was_lost_makes_a_new_one():
+    claiming = Claiming()
+    claiming.reach(0)
+    claiming.driver.engine.peers.obtain(PEER_KEY).session_lost()
+    claiming.driver.run_to(8)
+    pings = [
+        command.message
+        for _, command in claiming.driver.log
+        if isinstance(command, Send) and isinstance(command.message, Ping)
+    ]
+    assert pings
+    before = len(claiming.sent())
+    claiming.reach(8)
+    claiming.answer(Pong(pings[-1].request_id, OWN_ADDRESS, 0, 0, 0, pings[-1].nonce), 8)
+    claiming.driver.run_to(11)
+    assert len(claiming.sent()) > before
 
 
 @pytest.mark.parametrize("channel", [0, 7])

@@ -31,6 +31,7 @@ def run(arguments: list[str]) -> int:
     try:
         settings = parse(arguments)
         reporter.verbosity = settings.verbosity
+        _log_from(settings.verbosity)
         if settings.help or settings.version:
             sys.stdout.write(USAGE if settings.help else f"0nc {_version()}\n")
             return EXIT_DONE
@@ -91,6 +92,15 @@ def _ended_by_other(error: Exception) -> Ended:
         code="WH100",
         hint="WH_DEBUG=1 shows where; please report it",
     )
+
+
+def _log_from(verbosity: int) -> None:
+    """What the node in us logs: warnings with -v -v, everything with -v -v -v."""
+    if verbosity >= 3:
+        import logging
+
+        level = logging.DEBUG if verbosity >= 4 else logging.WARNING
+        logging.basicConfig(stream=sys.stderr, level=level, format="%(asctime)s %(name)s: %(message)s")
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -186,7 +186,7 @@ class ControlChannel:
                 return [_failed(command)]
             message = replace(message, proof=proof)
         payload = codec.encode(message)
-        padded = isinstance(command.message, Probe | Ping)
+        padded = isinstance(command.message, Probe | Ping | Auth)
         pad_to = max(command.pad_to if padded else 0, DATA_PLAINTEXT_MIN)
         datagram = self._sessions.seal(command.peer, payload, now_ns=_ns(now.monotonic), pad_to=pad_to)
         if datagram is None or not self._put(command.path, datagram, command.ttl):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import suppress
@@ -15,8 +16,12 @@ from internet import Internet
 from labnet import Lab, wait_until
 from nodes import Node, PublicNodes, members_file
 from pinging import RunningPing
+from wh.config.model import RelayPolicy
 
 DELAY_S = 0.01
+TRANSFER_S = 4
+RATE = RelayPolicy().rate
+BURST = 250_000
 
 
 @dataclass
@@ -27,6 +32,9 @@ class Pair:
 
     def relays_of(self, node: Node) -> list[str]:
         return [relay["public_key"] for relay in node.inspect()["relays"]]
+
+    def address(self, node: Node) -> str:
+        return str(node.inspect()["address"])
 
     def relay_in_use(self) -> Node | None:
         key = self.a.peer(self.b)["relay"]
@@ -66,6 +74,18 @@ def test_a_pair_is_relayed(pair: Pair) -> None:
     served = [node.inspect()["relayed"] for node in pair.publics.nodes]
     assert sum(each["reservations"] for each in served) >= 6
     assert sum(each["channels"] for each in served) >= 1
+
+
+def test_strangers_get_a_megabyte_a_second(pair: Pair) -> None:
+    """What the public nodes allow by default to who is not in their files."""
+    server = pair.b.host.popen(["iperf3", "-s", "-1", "-B", pair.address(pair.b)])
+    wait_until(lambda: ":5201" in pair.b.host.run(["ss", "-Hltn"]).stdout, 10, "iperf3 listens")
+    client = pair.a.host.run(["iperf3", "-J", "-t", str(TRANSFER_S), "-c", pair.address(pair.b)])
+    assert server.wait(10) == 0
+    received = json.loads(client.stdout)["end"]["sum_received"]
+    assert 0.3 * RATE < received["bytes"] / received["seconds"] < 1.1 * RATE + BURST / TRANSFER_S
+    dropped = sum(node.inspect()["data"]["drop_forward"] for node in pair.publics.nodes)
+    assert dropped > 0
 
 
 def test_a_relay_that_dies_costs_less_than_two_seconds(pair: Pair) -> None:

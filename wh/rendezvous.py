@@ -20,7 +20,7 @@ from wh.config.model import DEFAULT_NAMESPACE, DEFAULT_WORKBIT, Endpoint, Networ
 from wh.config.parser import parse
 from wh.config.writer import render
 from wh.embedded import EmbeddedNode
-from wh.errors import Code, InvitationError, IpcError, UsageError
+from wh.errors import Code, InvitationError, IpcError, SystemSetupError, UsageError
 from wh.events import Key
 from wh.net.private_namespace import PrivateNamespace
 from wh.paths import PathState
@@ -94,7 +94,7 @@ class Party:
 
     def listen(self) -> socket.socket:
         """Where the other side's connections arrive, non-inheritable and blocking."""
-        listener = self.namespace.socket(socket.AF_INET6, socket.SOCK_STREAM)
+        listener = self._socket()
         listener.bind((self.address_of(self.node.own_key), PORT))
         listener.listen(BACKLOG)
         return listener
@@ -102,7 +102,7 @@ class Party:
     def connect(self, key: Key, deadline: float) -> socket.socket:
         """To the other side. deadline: time.monotonic(). Raises OSError."""
         while True:
-            connection = self.namespace.socket(socket.AF_INET6, socket.SOCK_STREAM)
+            connection = self._socket()
             try:
                 connection.settimeout(max(POLL_S, deadline - time.monotonic()))
                 connection.connect((self.address_of(key), PORT))
@@ -113,6 +113,17 @@ class Party:
                 if time.monotonic() + CONNECT_RETRY_S >= deadline:
                     raise
             time.sleep(CONNECT_RETRY_S)  # it may not be listening yet
+
+    def _socket(self) -> socket.socket:
+        """Of TCP, in the overlay. Raises SystemSetupError."""
+        try:
+            return self.namespace.socket(socket.AF_INET6, socket.SOCK_STREAM)
+        except OSError as error:
+            raise SystemSetupError(
+                f"no IPv6 in the overlay: {error.strerror}",
+                code=Code.NO_IPV6,
+                hint="the kernel must not be started with ipv6.disable=1",
+            ) from None
 
     def path_text(self, key: Key) -> str:
         """`direct 192.0.2.1:4000`, for people."""

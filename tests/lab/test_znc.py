@@ -71,6 +71,20 @@ def with_tun(host: Host) -> tuple[str, ...]:
     return ("unshare", "--mount", "sh", "-c", script, "sh")
 
 
+def test_progress_tells_rate_total_and_path(lan: Lan, data: Path):
+    with data.open("rb") as source:
+        host = End(lan.a, ["--progress"], stdin=source.fileno())
+        guest = End(lan.b, ["--progress", host.invitation()])
+        assert (guest.wait(), host.wait()) == (0, 0)
+    (*_, sent), (*_, received) = (
+        [event for event in end.events() if event["event"] == "progress"] for end in (host, guest)
+    )
+    assert sent["sent"] == sent["total"] == received["received"] == data.stat().st_size
+    assert received["total"] is None
+    assert sent["rate"] > 0
+    assert sent["path"].startswith("direct ")
+
+
 def test_both_directions_at_once_and_one_ends_before_the_other(lan: Lan):
     host = End(lan.a, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     guest = End(lan.b, [host.invitation()], stdin=subprocess.PIPE, stdout=subprocess.PIPE)

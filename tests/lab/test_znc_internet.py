@@ -25,8 +25,8 @@ SIZE = 60 << 20
 
 
 class World:
-    def __init__(self, lab: Lab, kind: str) -> None:
-        internet = Internet(lab, delay_s=DELAY_S)
+    def __init__(self, lab: Lab, kind: str, *, delay_s: float = DELAY_S, publics: int = 3) -> None:
+        internet = Internet(lab, publics, delay_s=delay_s)
         self.publics = PublicNodes(internet)
         self.a, self.b = (internet.site(name, kind) for name in ("a", "b"))
         self.publics.up(*UNLIMITED_RELAYS)
@@ -50,7 +50,8 @@ def data(tmp_path: Path) -> Path:
 
 
 def digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @pytest.mark.parametrize("world", ["port-restricted"], indirect=True)
@@ -84,6 +85,37 @@ def test_a_stream_survives_the_loss_of_relays_and_mappings(world: World, data: P
 def forget_mappings(site: Site) -> None:
     for router in site.routers:
         flush_conntrack(router)
+
+
+@pytest.mark.slow
+def test_five_gigabytes_from_tar_to_tar(lab: Lab, tmp_path: Path):
+    """Behind two NATs with one bootstrap node; a relay is killed and the mappings are flushed meanwhile."""
+    world = World(lab, "port-restricted", delay_s=0.0, publics=2)
+    block = os.urandom(1 << 20)
+    tree, copy = tmp_path / "tree", tmp_path / "copy"
+    tree.mkdir()
+    copy.mkdir()
+    for number in range(5):
+        with (tree / f"file{number}").open("wb") as file:
+            for _ in range(1000):
+                file.write(block)
+    with subprocess.Popen(["tar", "c", "-C", str(tree), "."], stdout=subprocess.PIPE) as source:
+        with subprocess.Popen(["tar", "x", "-C", str(copy)], stdin=subprocess.PIPE) as sink:
+            assert source.stdout is not None and sink.stdin is not None
+            host = End(world.a.host, world.bootstraps[:1], stdin=source.stdout.fileno())
+            source.stdout.close()
+            guest = End(world.b.host, [host.invitation()], stdout=sink.stdin.fileno())
+            sink.stdin.close()
+            guest.event("connected")
+            wait_until(lambda: (copy / "file1").exists(), 300, "a fifth is there")
+            kill(world.publics.nodes[0].host)
+            wait_until(lambda: (copy / "file2").exists(), 300, "two fifths are there")
+            for site in (world.a, world.b):
+                forget_mappings(site)
+            assert (guest.wait(900), host.wait(900)) == (0, 0), guest.log.read_text()[-2000:]
+        assert sink.returncode == 0
+    for number in range(5):
+        assert digest(copy / f"file{number}") == digest(tree / f"file{number}")
 
 
 @pytest.mark.parametrize("world", ["random"], indirect=True)

@@ -207,3 +207,16 @@ def test_an_invitation_is_read_from_a_file_and_from_standard_input_up_to_its_lin
         os.dup2(saved, 0)
         for fd in (saved, reader, writer):
             os.close(fd)
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_standard_streams_that_are_closed_are_nobody_elses_files(closed: str):
+    """What is opened next would get their numbers, and the data."""
+    script = f'exec "$0" -P -m whtools.zero_netcat -w 1 -l 39871 {closed}'
+    answer = subprocess.run(
+        ["sh", "-c", script, sys.executable],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        capture_output=True,
+        timeout=60,
+    )
+    assert answer.returncode == 5

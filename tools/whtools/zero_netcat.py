@@ -14,13 +14,24 @@ from whtools.znc.settings import USAGE, Settings, parse
 
 def main() -> None:
     """Ends the process at once: threads that wait for a terminal or a pipe have nothing more to say."""
+    _open_standard_streams()
     code = run(sys.argv[1:])
-    try:
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except OSError:
-        code = code or EXIT_IO
+    for stream in (sys.stdout, sys.stderr):  # None where it was closed by who started us
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:
+            code = code or EXIT_IO
     os._exit(code)
+
+
+def _open_standard_streams() -> None:
+    """Where one was closed by who started us, another file would get its number."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
 
 
 def run(arguments: list[str]) -> int:

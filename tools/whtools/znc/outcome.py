@@ -91,7 +91,7 @@ class Reporter:
         """A line that the next one replaces, on a terminal."""
         if self.as_json:
             self._write(json.dumps({"event": "progress", **facts}) + "\n")
-        elif sys.stderr.isatty():
+        elif sys.stderr is not None and sys.stderr.isatty():
             with self._lock:
                 self._unfinished_line = True
                 self._put(f"\r\x1b[K{text}")
@@ -103,7 +103,9 @@ class Reporter:
             facts = {"exit": ended.exit_code, "code": ended.code, "message": str(ended), "hint": ended.hint}
             self._write(json.dumps({"event": "error", **facts}) + "\n")
             return
-        label = paint(f"error {ended.code}".rstrip(), f"{BOLD};{RED}", has_colour(sys.stderr))
+        label = paint(
+            f"error {ended.code}".rstrip(), f"{BOLD};{RED}", sys.stderr is not None and has_colour(sys.stderr)
+        )
         lines = [f"0nc: {label}: {printable(str(ended))}"]
         if ended.hint:
             lines.append(f"  fix: {printable(ended.hint)}")
@@ -117,6 +119,8 @@ class Reporter:
             self._put(text)
 
     def _put(self, text: str) -> None:
+        if sys.stderr is None:
+            return
         try:
             sys.stderr.write(text)
             sys.stderr.flush()

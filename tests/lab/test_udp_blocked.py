@@ -104,6 +104,7 @@ def goes_back_to_udp(network: Network, unblock: Callable[[Host], None], limit_s:
     assert peer["state"] == "direct"
 
 
+@pytest.mark.slow
 def test_a_node_in_another_network_tries_udp_again_at_once(lab_with_logs: Lab) -> None:
     network = Network(lab_with_logs, "port-restricted")
     goes_back_to_udp(network, lambda host: host.assign("eth0", "192.168.1.77/24"), 15)
@@ -141,6 +142,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_connections_that_say_nothing_keep_nobody_out(lab_with_logs: Lab) -> None:
     network = Network(lab_with_logs, "udp-blocked")
     attacker = network.internet.site("attacker", "open").host

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -108,7 +109,8 @@ def write_docs(
     inner = "\n\n".join(
         [
             f"Measured on {machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']}, commit"
-            f" {result['commit']}; wires of {DELAY_S * 1e3:g} ms from each site to the ISP, one way.",
+            f" {result['commit']}; wires of {DELAY_S * 1e3:g} ms from each site to the ISP, one way. Load"
+            f" average of the machine: up to {result['load']:.1f}; one busy core makes 1.",
             as_markdown(figure_rows(all_figures)),
             "### The matrix\n\nSeconds from the first packet until the path is direct. Where it stays"
             " relayed: `relay`, and seconds until the first data.",
@@ -128,8 +130,14 @@ def main() -> int:
         print(f"bench-nat: {reason}", file=sys.stderr)
         return 1
     outcomes, samples = kept(arguments.results)
+    loads = [os.getloadavg()[1]]
     measure(arguments, outcomes, samples)
-    body: dict[str, object] = {"matrix": [asdict(each) for each in outcomes], "samples": samples}
+    loads.append(os.getloadavg()[1])
+    body: dict[str, object] = {
+        "matrix": [asdict(each) for each in outcomes],
+        "samples": samples,
+        "load": max(loads),
+    }
     result = json.loads(write_result("nat", body).read_text())
     all_figures = figures(samples, outcomes)
     show(all_figures, outcomes)

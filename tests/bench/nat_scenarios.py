@@ -65,11 +65,16 @@ class Stage:
         self.wait_until_ready()
 
     def wait_until_ready(self) -> None:
-        """Both nodes know all public nodes."""
+        """Both nodes hold reservations at all public nodes, and these hold the nodes' records."""
         wait_until(lambda: all(map(self._is_ready, self.cell.nodes)), READY_S, "both nodes are ready")
+        wait_until(lambda: all(map(_has_records, self.publics.nodes)), READY_S, "both are published")
 
     def _is_ready(self, node: Node) -> bool:
-        return int(node.inspect()["dht"]["servers"]) >= len(self.publics.nodes)
+        return len(node.inspect()["relays"]) >= len(self.publics.nodes)
+
+    def channels(self) -> int:
+        """That the pair has, at all public nodes."""
+        return sum(int(node.inspect()["relayed"]["channels"]) for node in self.publics.nodes)
 
     def relay_in_use(self) -> Node:
         """The public node that the first one's data goes through. Raises LabError where there is none."""
@@ -78,6 +83,10 @@ class Stage:
             if node.key == key:
                 return node
         raise LabError(f"no relay in use: {self.a.peer(self.b)}")
+
+
+def _has_records(public: Node) -> bool:
+    return int(public.inspect()["dht"]["stored_records"]) >= 2
 
 
 @contextmanager
@@ -135,10 +144,12 @@ def time_to_direct(deadline_s: float, key: str) -> Callable[[Stage], dict[str, S
 
 
 def relay_killed(stage: Stage) -> dict[str, Sample]:
+    """The one in use, while another channel is open."""
     if not stage.running:
         stage.restart()
     ping = TimedPing(stage.a.host, stage.b.name, interval_s=FAST_PING_S)
     ping.wait_for_replies(SETTLED_REPLIES, RELAYED_S)
+    wait_until(lambda: stage.channels() >= 2, READY_S, "both channels are open")
     relay = stage.relay_in_use()
     faults.kill(relay.host)
     ping.wait_for_replies(2 * SETTLED_REPLIES, 30)

@@ -89,6 +89,13 @@ def test_without_traffic_no_channel_is_opened(scene: Scene) -> None:
     assert scene.relays.opened == []
 
 
+def test_traffic_just_after_a_round_opens_a_channel_at_once(scene: Scene) -> None:
+    scene.do(scene.peer.start)
+    publish_relays(scene)
+    scene.do(scene.peer.path_wanted)
+    assert scene.relays.opened == [RELAYS]
+
+
 def test_a_channel_that_the_peer_opened_carries_our_answers(scene: Scene) -> None:
     commands = open_channel(scene, by_us=False)
     assert told(commands) == [(CHANNEL,)]

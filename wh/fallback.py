@@ -14,7 +14,7 @@ from wh.commands import ConnectTcp, DisconnectTcp
 from wh.discovery import Discovery
 from wh.endpoints import FileEndpoints
 from wh.engine import Engine
-from wh.events import TCP, Instant, Key, Path, TcpConnected, TcpLost
+from wh.events import TCP, Instant, Key, MessageReceived, Path, TcpConnected, TcpLost
 from wh.kademlia import Kademlia
 from wh.limits import RecentlySeen
 from wh.randomness import jittered
@@ -102,7 +102,7 @@ class Fallback:
     @property
     def blocked(self) -> bool:
         """UDP does not get through, and TCP does: it is not the whole network that is down."""
-        return bool(self._links)
+        return self._engine.addressing.udp_blocked
 
     @property
     def links(self) -> tuple[Address, ...]:
@@ -178,22 +178,34 @@ class Fallback:
 
     # Whether UDP works
 
+    def heard(self, event: MessageReceived, now: Instant) -> None:
+        """Who asks something in a session has got what we sent there, not long ago."""
+        if not event.first_contact and self._is_far_udp(event.path):
+            self._came_over_udp(now)
+
     def _answered(self, key: Key, answer: Answer, now: Instant) -> None:
         if isinstance(answer.message, Pong):
             self._engine.peers.obtain(key).tcp_port = answer.message.tcp_port
-        addressing = self._engine.addressing
-        if not addressing.is_plain(answer.path):
+        if not self._is_far_udp(answer.path):
             return
-        if is_private(answer.path.remote) and not addressing.private_network:
-            return  # a node on our own network says nothing of what is beyond
+        self._came_over_udp(now)
+        is_server = key in self._kademlia.table or key in self._discovery.bootstraps
+        if self._transport is Transport.BLOCKED and is_server:
+            self._recover(now)
+
+    def _is_far_udp(self, path: Path) -> bool:
+        """A node on our own network says nothing of what is beyond."""
+        addressing = self._engine.addressing
+        far = addressing.private_network or not is_private(path.remote)
+        return far and addressing.is_plain(path)
+
+    def _came_over_udp(self, now: Instant) -> None:
+        """Where servers stay silent, yet not everybody is out of reach."""
         self._heard_at = now.monotonic
+        self._engine.addressing.udp_blocked = False
         if self._transport is not Transport.BLOCKED:
             self._transport = Transport.UDP
             self._cancel_timer()
-        elif key in self._kademlia.table or key in self._discovery.bootstraps:
-            self._recover(now)
-        else:
-            addressing.udp_blocked = False  # servers stay silent, yet not everybody is out of reach
 
     def _unanswered(self, key: Key, now: Instant) -> None:
         if self._transport is Transport.UDP and self._timer is None:

@@ -309,6 +309,7 @@ class Node:
         if not event.first_contact:
             peer.session = True
         if not self._requests.take_answer(event, now):
+            self._fallback.heard(event, now)
             self._unasked(event, peer, now)
 
     def _unasked(self, event: MessageReceived, peer: Peer, now: Instant) -> None:

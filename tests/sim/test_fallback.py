@@ -212,6 +212,18 @@ def test_peers_that_udp_reaches_stay_where_they_are_when_servers_fall_silent() -
     assert moves.count(peer.key) == 0
 
 
+def test_a_public_node_with_clients_goes_on_without_the_other_public_node() -> None:
+    world = World(13, boots=2)
+    world.blocking = False
+    world.member.start(world.config)
+    world.network.run_until(world.over_udp, 10)
+    first, second = world.boots
+    world.network.dropped_if = lambda source, target: second.address in (source, target)
+    world.network.run(300)
+    assert first.node.snapshot().candidates
+    assert world.over_udp()
+
+
 # With relays
 
 

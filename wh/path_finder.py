@@ -112,11 +112,14 @@ class PathFinder:
         self._schedule_round(now)
 
     def wanted(self, now: Instant) -> None:
-        """Traffic waits. A round that is just over asked no relay if it was before the traffic."""
+        """Traffic waits. A round that is just over asked no relay if it was before the traffic, and the record
+        that it did not find may be there by now."""
         if now.monotonic - self._round_at >= ATTEMPT_INTERVAL_S:
             self.start(now)
-        else:
-            self._seeker.relays_known(self.relays, now)
+            return
+        if self._record is None:
+            self.look_again(now)
+        self._seeker.relays_known(self.relays, now)
 
     def look_again(self, now: Instant) -> None:
         """Somebody new may know the record, or the peer may have said something new."""

@@ -96,6 +96,15 @@ def test_traffic_just_after_a_round_opens_a_channel_at_once(scene: Scene) -> Non
     assert scene.relays.opened == [RELAYS]
 
 
+def test_traffic_just_after_a_round_that_found_no_record_looks_again(scene: Scene) -> None:
+    scene.do(scene.peer.start)
+    scene.do(scene.searches[-1][1].done)
+    scene.do(scene.peer.path_wanted)
+    assert len(scene.searches) == 2
+    publish_relays(scene)
+    assert scene.relays.opened == [RELAYS]
+
+
 def test_a_channel_that_the_peer_opened_carries_our_answers(scene: Scene) -> None:
     commands = open_channel(scene, by_us=False)
     assert told(commands) == [(CHANNEL,)]

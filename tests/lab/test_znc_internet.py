@@ -25,11 +25,12 @@ SIZE = 60 << 20
 
 
 class World:
-    def __init__(self, lab: Lab, kind: str, *, delay_s: float = DELAY_S, publics: int = 3) -> None:
+    def __init__(self, lab: Lab, *kinds: str, delay_s: float = DELAY_S, publics: int = 3) -> None:
+        """kinds: of both sites, or of each."""
         internet = Internet(lab, publics, delay_s=delay_s)
         self.publics = PublicNodes(internet)
-        self.a, self.b = (internet.site(name, kind) for name in ("a", "b"))
-        self.publics.up(*UNLIMITED_RELAYS)
+        self.a, self.b = internet.site("a", kinds[0]), internet.site("b", kinds[-1])
+        self.publics.up("listen-tcp 443", *UNLIMITED_RELAYS)
 
     @property
     def bootstraps(self) -> list[str]:
@@ -64,6 +65,19 @@ def test_two_port_restricted_nats_are_punched(world: World):
     host.process.stdin.close()  # type: ignore[union-attr]
     guest.process.stdin.close()  # type: ignore[union-attr]
     assert (guest.wait(), host.wait()) == (0, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kinds", [("udp-blocked", "port-restricted"), ("port-restricted", "udp-blocked")])
+def test_the_side_whose_udp_is_blocked_is_reached_over_tcp(lab: Lab, data: Path, kinds: tuple[str, str]):
+    world = World(lab, *kinds)
+    copy = data.with_name("copy")
+    with data.open("rb") as source, copy.open("wb") as sink:
+        host = End(world.a.host, world.bootstraps, stdin=source.fileno())
+        guest = End(world.b.host, [host.invitation()], stdout=sink.fileno())
+        assert guest.event("connected")["seconds"] < 2 * CONNECTED_LIMIT_S
+        assert (guest.wait(120), host.wait(120)) == (0, 0), guest.log.read_text()[-2000:]
+    assert digest(copy) == digest(data)
 
 
 @pytest.mark.parametrize("world", ["port-restricted", "random"], indirect=True)

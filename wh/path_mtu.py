@@ -15,6 +15,9 @@ IP_TOTALS = (1280, 1368, 1400, 1496)
 """Bytes of an IP datagram: IPv6's minimum, two tunnels' inside of 1,500, and our largest packet."""
 
 TRIES = Schedule((0.25, 0.6), 1.2)
+PROVISIONAL_S = 0.3
+"""What has passed by then counts until the rest is known: larger datagrams may be vanishing meanwhile."""
+
 CHECK_S = 60.0
 """A router on the way may have changed its mind without telling."""
 
@@ -39,6 +42,7 @@ class PathMtu:
         self._passed = 0
         self._known = 0
         self._timer: Timer | None = None
+        self._provisional: Timer | None = None
 
     @property
     def path(self) -> Path | None:
@@ -55,15 +59,22 @@ class PathMtu:
             self._requests.cancel(request)
         self._waiting.clear()
         self._path = None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        for timer in (self._timer, self._provisional):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._provisional = None
 
     def _try_all(self, now: Instant) -> None:
         self._passed = self._known = 0
         if self._path is not None:
             for total in IP_TOTALS:
                 self._try(self._path, total, now)
+            when = now.monotonic + PROVISIONAL_S
+            self._provisional = self._engine.timers.call_at(when, self._tell_what_passed)
+
+    def _tell_what_passed(self, now: Instant) -> None:
+        if self._path is not None and self._waiting and self._passed:
+            self._found(self._path, self._passed, now)
 
     def _check_again(self, now: Instant) -> None:
         """Only what passed before; where that does not any more, everything."""

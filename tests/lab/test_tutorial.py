@@ -1,6 +1,7 @@
 """The README's tutorial: three daemons, a NAT, and names that answer to ping."""
 
 import time
+from typing import Any
 
 import pytest
 
@@ -83,11 +84,14 @@ def test_show_tells_who_is_behind_a_nat(running: Tutorial) -> None:
 
 def test_inspect_tells_the_direct_path_to_the_peer_behind_the_nat(running: Tutorial) -> None:
     running.node_a.run(["ping", "-c1", "-w5", "node_b"])
-    status = running.inspect(running.node_a)
-    peer = next(peer for peer in status["peers"] if peer["hostname"] == "node_b")
-    assert peer["state"] == "direct"
-    assert peer["endpoint"].startswith("203.0.113.2:")
-    assert status["public_key"] == running.keys["node_a"]
+
+    def node_b() -> dict[str, Any]:
+        peers: list[dict[str, Any]] = running.inspect(running.node_a)["peers"]
+        return next(peer for peer in peers if peer["hostname"] == "node_b")
+
+    wait_until(lambda: node_b()["state"] == "direct", 10, "the path is direct")
+    assert node_b()["endpoint"].startswith("203.0.113.2:")
+    assert running.inspect(running.node_a)["public_key"] == running.keys["node_a"]
 
 
 def test_down_removes_interface_names_and_socket(running: Tutorial) -> None:

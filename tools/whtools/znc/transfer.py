@@ -73,12 +73,13 @@ class Transfer:
             self._done.set()
 
         worker = threading.Thread(target=work, daemon=True)
-        worker.start()
-        try:
+        try:  # the start of the worker too: an interrupt in it finds the stream running
+            worker.start()
             self._wait(started)
         except BaseException:
             self.stream.cancel(End.CANCELLED, "was interrupted")
-            self._done.wait(CANCELLING_S)
+            if worker.is_alive():
+                self._done.wait(CANCELLING_S)
             raise
         if self._progress:
             self._show(started)

@@ -112,8 +112,8 @@ class PathFinder:
         self._schedule_round(now)
 
     def wanted(self, now: Instant) -> None:
-        """Traffic waits. A round that is just over asked no relay if it was before the traffic, and the record
-        that it did not find may be there by now."""
+        """Traffic waits. A round that is just over asked no relay if it was before the traffic, and the
+        record that it did not find may be there by now."""
         if now.monotonic - self._round_at >= ATTEMPT_INTERVAL_S:
             self.start(now)
             return

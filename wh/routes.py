@@ -96,9 +96,13 @@ class Routes:
 
     def remove_channel(self, path: Path, now: Instant) -> None:
         if path in self._channels:
+            before = self.first
             self._channels.remove(path)
             self._forget(path)
-            self._tell()
+            if self.first != before:
+                self._switched(before, now)
+            else:
+                self._tell()
 
     def prefer_channel(self, path: Path, now: Instant) -> None:
         """Use this one before the others."""
@@ -164,6 +168,10 @@ class Routes:
             when = now.monotonic + min(for_s, OVERLAP_MAX_S)
             self._overlap = self._engine.timers.call_at(when, self._overlap_over)
         self._tell()
+        if before is not None and self.first is not None:
+            self._engine.emit(
+                ClearSilence(self._key)
+            )  # what the former one did not answer says nothing of it
 
     def _overlap_over(self, now: Instant) -> None:
         self._overlap = None

@@ -135,3 +135,17 @@ def test_without_any_path_the_data_plane_is_told_so_once(scene: Scene) -> None:
     assert scene.told() == [SetDataPaths(PEER_KEY)]
     scene.routes.clear()
     assert scene.told() == []
+
+
+def test_the_silence_of_a_path_that_is_gone_is_not_that_of_the_next(scene: Scene) -> None:
+    scene.routes.add_channel(CHANNEL, at(0))
+    scene.routes.add_channel(SECOND_CHANNEL, at(0))
+    for path in (CHANNEL, SECOND_CHANNEL):
+        scene.routes.add_round_trip(path, 0.1)
+    patient = scene.routes.silence_s
+    scene.routes.heard_on_first()
+    scene.take(0)
+    scene.routes.remove_channel(CHANNEL, at(0))
+    assert ClearSilence(PEER_KEY) in scene.take(0)
+    assert scene.routes.first == SECOND_CHANNEL
+    assert scene.routes.silence_s == patient

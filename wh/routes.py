@@ -169,9 +169,7 @@ class Routes:
             self._overlap = self._engine.timers.call_at(when, self._overlap_over)
         self._tell()
         if before is not None and self.first is not None:
-            self._engine.emit(
-                ClearSilence(self._key)
-            )  # what the former one did not answer says nothing of it
+            self._engine.emit(ClearSilence(self._key))  # that of the former one says nothing of it
 
     def _overlap_over(self, now: Instant) -> None:
         self._overlap = None

@@ -143,7 +143,7 @@ def test_the_silence_of_a_path_that_is_gone_is_not_that_of_the_next(scene: Scene
     for path in (CHANNEL, SECOND_CHANNEL):
         scene.routes.add_round_trip(path, 0.1)
     patient = scene.routes.silence_s
-    scene.routes.heard_on_first()
+    scene.routes.heard_on_first(at_once=True)
     scene.take(0)
     scene.routes.remove_channel(CHANNEL, at(0))
     assert ClearSilence(PEER_KEY) in scene.take(0)

@@ -45,7 +45,8 @@ def resident_kb(pid: int) -> int:
 
 
 def capture_of_a_live_exchange(tutorial: Tutorial) -> list[str]:
-    """Real datagrams of node_a, control and WireGuard, as hexadecimal."""
+    """Real datagrams of node_a, control and WireGuard, as hexadecimal. No relay hides those of WireGuard."""
+    (tutorial.bootstrap.directory / "public").write_text(f"{tutorial.public_file()}relay off\n")
     capture = tutorial.node_a.popen(
         [sys.executable, FUZZ / "capture.py", str(PORT)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )

@@ -57,6 +57,7 @@ class Transfer:
         )
         self._total = ends.total
         self._progress = settings.progress
+        self._path = ""
         self._reporter = reporter
         self._way = way
         self._way_at = time.monotonic()  # when there was one last
@@ -66,6 +67,7 @@ class Transfer:
         """Raises Ended where it did not end well. An interrupt is told to the other end, and goes on."""
         outcome: list[Ended | None] = []
         started = time.monotonic()
+        self._path_text()
 
         def work() -> None:
             failure = self.stream.run()
@@ -109,6 +111,12 @@ class Transfer:
             self._way_at = now
         return now - self._way_at >= NO_WAY_S
 
+    def _path_text(self) -> str:
+        """The last that there was: when all is over the other end may have left already."""
+        if self._way is not None and self._way.exists():
+            self._path = self._way.text()
+        return self._path
+
     def _show(self, started: float) -> None:
         sent, received = self.stream.sent, self.stream.received
         seconds = max(time.monotonic() - started, 1e-3)
@@ -118,7 +126,7 @@ class Transfer:
         words.append(f"{sized(rate)}/s")
         if self._total:
             words.append(f"{100 * sent / self._total:.0f}% of {sized(self._total)}")
-        path = self._way.text() if self._way is not None else ""
+        path = self._path_text()
         self._reporter.progress(
             ", ".join([*words, path] if path else words),
             sent=sent,

@@ -200,9 +200,7 @@ class TrustedPeer:
             other_way = (usual.socket == TCP) != (path.socket == TCP)
             if other_way and self._check is None:
                 self._begin_check(usual, now)
-        if self.state in HAVING_PATH and self._keepalive is None:
-            self._send_keepalive(now)
-        self._channels.check_relays(now)
+        self.verify_path(now)
         self.start(now)
 
     def left(self, now: Instant) -> None:

@@ -159,9 +159,10 @@ class DataTraffic:
 @dataclass(frozen=True, slots=True)
 class PathSilent:
     """Data went out on the peer's first path and nothing came back on it for the time set with the paths: the
-    second one is used too."""
+    second one is used too. received: packets of the user that came from the peer so far, on whatever path."""
 
     peer: Key
+    received: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -427,8 +427,8 @@ class Node:
                 trusted.verify_path(now)
             case DataTraffic(received=received):
                 trusted.traffic(received, now)
-            case PathSilent():
-                trusted.silent(now)
+            case PathSilent(received=received):
+                trusted.silent(received, now)
 
     def _inquire(self, event: LookupRequested | PingRequested | ClaimRequested, now: Instant) -> None:
         def make(progress: Progress, finish: Finish) -> Inquiry:

@@ -23,6 +23,10 @@ KEEPALIVE_S = 45.0
 
 PING = Schedule((0.5, 1.2, 2.5), 4.0)
 
+MEASURED_AFTER_S = (0.5, 0.5, 1.0)
+"""Pauses between the PINGs with which both ends measure a channel when it has opened: how long it may be
+silent follows from that, and who has not measured it waits longest (wh.routes)."""
+
 
 class Relays(Protocol):
     """Channels to peers, at relays (wh.relay_client)."""
@@ -41,7 +45,8 @@ class Relays(Protocol):
 
 class PeerChannels:
     """Those that are open, kept alive by PINGs. answered(path, rtt, now): a PING through that channel came
-    back. spare(now): the channels that are needed no more; each is closed, and closed(path, now) called."""
+    back, rtt seconds after it was sent; None where it waited for a session to begin. spare(now): the channels
+    that are needed no more; each is closed, and closed(path, now) called."""
 
     def __init__(
         self,
@@ -50,7 +55,7 @@ class PeerChannels:
         requests: Requests,
         relays: Relays,
         *,
-        answered: Callable[[Path, float, Instant], None],
+        answered: Callable[[Path, float | None, Instant], None],
         spare: Callable[[Instant], Sequence[Path]],
         closed: Callable[[Path, Instant], None],
     ) -> None:
@@ -63,6 +68,7 @@ class PeerChannels:
         self._closed = closed
         self._channels: dict[Path, Channel] = {}
         self._pings: dict[Path, Request] = {}
+        self._measuring: dict[Path, Timer] = {}
         self._timer: Timer | None = None
 
     def __bool__(self) -> bool:
@@ -74,6 +80,7 @@ class PeerChannels:
             self._relays.close(channel.path, now)
             return False
         self._channels[channel.path] = channel
+        self._measure_after(MEASURED_AFTER_S, channel.path, now)
         self._schedule(now)
         return True
 
@@ -81,6 +88,9 @@ class PeerChannels:
         """It has ended."""
         self._channels.pop(path, None)
         self._requests.cancel(self._pings.pop(path, None))
+        measuring = self._measuring.pop(path, None)
+        if measuring is not None:
+            measuring.cancel()
 
     def close_all(self, now: Instant) -> None:
         for path in list(self._channels):
@@ -104,21 +114,39 @@ class PeerChannels:
             self._relays.check(channel.relay, now)
 
     def ping(self, path: Path, now: Instant) -> None:
-        """Makes the session, measures the way, and keeps the channel open."""
+        """Makes the session, measures the way, and keeps the channel open. One at a time."""
+        if path in self._pings:
+            return
+
+        in_session = self._engine.peers.obtain(self._key).session
 
         def answered(answer: Answer, then: Instant) -> None:
-            self._answered(path, answer.rtt, then)
+            del self._pings[path]
+            self._answered(path, answer.rtt if in_session else None, then)
 
-        self._requests.cancel(self._pings.get(path))
+        def failed(then: Instant) -> None:
+            del self._pings[path]
+
         self._pings[path] = self._requests.start(
             self._key,
             [path],
             Ping(0, PingWant.ECHO, 0, self._engine.rng.randbytes(NONCE_LEN)),
             now,
             on_answer=answered,
+            on_failure=failed,
             schedule=PING,
             speculative=True,
         )
+
+    def _measure_after(self, pauses: tuple[float, ...], path: Path, now: Instant) -> None:
+        def measure(then: Instant) -> None:
+            del self._measuring[path]
+            self.ping(path, then)
+            self._measure_after(pauses[1:], path, then)
+
+        if pauses:
+            when = now.monotonic + jittered(self._engine.rng, pauses[0])
+            self._measuring[path] = self._engine.timers.call_at(when, measure)
 
     def _schedule(self, now: Instant) -> None:
         if self._timer is None or not self._timer.pending:

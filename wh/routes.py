@@ -15,8 +15,11 @@ SILENCE_MAX_S = 2.0
 SILENCE_UNKNOWN_S = 0.5
 """Before the first round trip on a path was measured."""
 
-SILENCE_CHANGE = 0.25
+SILENCE_CHANGE = 0.1
 """A change by less than this share is not worth telling the data plane."""
+
+UNKNOWN_VARIATION = 1 / 16
+"""Of a path that was measured once, as a share of its round trip."""
 
 OVERLAP_MIN_S = 0.2
 OVERLAP_MAX_S = 2.0
@@ -69,7 +72,8 @@ class Routes:
     @property
     def silence_s(self) -> float:
         """How long the first path may be silent while data waits for an answer: max(100 ms, 1.5 srtt + 4
-        var), doubled each time that this proved too impatient (traffic in one direction has no answers)."""
+        var), doubled each time that this proved too impatient for traffic in one direction, which has no
+        answers."""
         estimator = self._round_trips.get(self.first) if self.first is not None else None
         if estimator is None or estimator.srtt is None:
             return SILENCE_UNKNOWN_S * self._patience
@@ -139,10 +143,13 @@ class Routes:
         self._mtus[path] = mtu
         self._tell()
 
-    def heard_on_first(self, *, at_once: bool) -> None:
-        """The first path answers after all; at_once: already the first PROBE, so the silence was none, and we
-        are more patient from now on."""
-        if at_once:
+    def heard_on_first(self, *, at_once: bool, one_way: bool) -> None:
+        """The first path answers after all; at_once: already the first PROBE, so the silence was none.
+        one_way: the peer has sent no data since the silence before, so it may just have none to send, and we
+        are more patient from now on. Where it has, a conversation paused: who spoke last heard nothing."""
+        if not one_way:
+            self._patience = 1
+        elif at_once:
             self._patience = min(2 * self._patience, 16)
         self._engine.emit(ClearSilence(self._key))
         self._tell()
@@ -187,7 +194,7 @@ class Routes:
             return
         self._round_trips[path] = estimator = RttEstimator()
         estimator.add_sample(rtt)
-        estimator.rttvar = rtt / 8
+        estimator.rttvar = rtt * UNKNOWN_VARIATION
 
     def _forget(self, path: Path) -> None:
         self._round_trips.pop(path, None)

@@ -98,6 +98,7 @@ class TrustedPeer:
         self._upgrades = 0
         self._adopting: Path | None = None  # found through a punch socket, which the data plane is to get
         self._measured: Path | None = None  # a direct path that waits for its MTU while another carries data
+        self._received = -1  # packets, when the first path last fell silent
         self._probe: Request | None = None  # a PROBE on the path that fell silent
         self._check: Request | None = None  # a CHALLENGE on a path that the peer seems to have moved to
         self._keepalive: Request | None = None
@@ -268,6 +269,8 @@ class TrustedPeer:
         if self._traffic_waits(now):
             self._open_channel(self._finder.relays, now)
         if self._routes.channels:
+            if self.state in ON_CHANNELS:
+                self._finder.start_later(now)  # the peer's record will name other relays
             return
         if self.state in ON_CHANNELS:
             self._puncher.cancel(self.key)
@@ -281,9 +284,10 @@ class TrustedPeer:
         if relays and len(self._routes.channels) < wanted:
             self._relays.open(self.key, relays, now)
 
-    def _channel_answered(self, path: Path, rtt: float, now: Instant) -> None:
-        self._routes.add_round_trip(path, rtt)
-        if self._upgrades == 0:
+    def _channel_answered(self, path: Path, rtt: float | None, now: Instant) -> None:
+        if rtt is not None:
+            self._routes.add_round_trip(path, rtt)
+        if self._upgrades == 0 and self._channels.opened_by_us(path):
             self._upgrade(now)
 
     def _spare_channels(self, now: Instant) -> tuple[Path, ...]:
@@ -469,13 +473,14 @@ class TrustedPeer:
 
     # Silence
 
-    def silent(self, now: Instant) -> None:
+    def silent(self, received: int, now: Instant) -> None:
         """Data went out on the first path and nothing came back there. It goes on both now; find out which
-        one works, and let relays and NATs learn where we are."""
+        one works, and let relays and NATs learn where we are. received: packets that the peer sent so far."""
         first = self._routes.first
         if first is None or self._probe is not None:
             return
         self._machine.step(PathInput.SILENT)
+        one_way, self._received = received == self._received, received
         self._channels.check_relays(now)
         number = int.from_bytes(self._engine.rng.randbytes(4), "little")
         self._probe = self._requests.start(
@@ -483,18 +488,18 @@ class TrustedPeer:
             [first],
             Probe(0, number, number),
             now,
-            on_answer=self._silence_answered,
+            on_answer=lambda answer, then: self._silence_answered(answer, one_way, then),
             on_failure=lambda then: self._silence_confirmed(first, then),
             schedule=_suspect_schedule(self._routes.silence_s),
             speculative=bool(self._routes.second),
         )
 
-    def _silence_answered(self, answer: Answer, now: Instant) -> None:
+    def _silence_answered(self, answer: Answer, one_way: bool, now: Instant) -> None:
         at_once = self._probe is not None and self._probe.sends == 1
         self._probe = None
         self._machine.step(PathInput.HEARD)
         self._routes.add_round_trip(answer.path, answer.rtt)
-        self._routes.heard_on_first(at_once=at_once)
+        self._routes.heard_on_first(at_once=at_once, one_way=one_way)
 
     def _silence_confirmed(self, path: Path, now: Instant) -> None:
         self._probe = None

@@ -82,11 +82,13 @@ class Datapath:
         self, public_key: bytes, paths: Sequence[Path], *, mode: int = 0, silence_ns: int = 0
     ) -> None:
         """At most two paths. PATHS_PRIMARY: the first; the second too once silence_ns passed since the first
-        packet that nothing was heard after on the first path (0: never), which EVENT_PATH_SILENT tells once.
-        PATHS_DUPLICATE: both. PATHS_SPLIT: each inner flow on one. Raises ValueError where a socket does not
-        exist or is of the other address family."""
+        packet that nothing was heard after on the first path (0: never), which EVENT_PATH_SILENT tells;
+        silence goes on where the first path stays. PATHS_DUPLICATE: both. PATHS_SPLIT: each inner flow on one.
+        Raises ValueError where a socket does not exist or is of the other address family."""
     def clear_silence(self, public_key: bytes) -> None:
         """The first path was found to work by other means: silence starts anew."""
+    def packets_received(self, public_key: bytes) -> int:
+        """From the peer so far, of the user's: handshakes and keepalives are none. Raises KeyError."""
     def forget_sources(self) -> None:
         """Addresses or routes of this host changed: let the kernel choose source addresses again."""
     def set_mtu(self, mtu: int) -> None:

@@ -340,8 +340,8 @@ cdef class Datapath:
         """At most two of (socket id, remote 18 bytes[, channel[, MTU in bytes[, link]]]). Staged packets go out at once.
 
         mode: PATHS_PRIMARY (the first; with silence_ns also the second, from that long after the first packet that
-        nothing was heard on the first path for, until something is, or clear_silence()), PATHS_DUPLICATE (both) or
-        PATHS_SPLIT (each inner flow on one). Handshakes begin on both. Raises ValueError where a socket does not exist
+        nothing was heard on the first path for, until something is, or clear_silence(); silence goes on where the first
+        path stays), PATHS_DUPLICATE (both) or PATHS_SPLIT (each inner flow on one). Handshakes begin on both. Raises ValueError where a socket does not exist
         or is of the other address family.
         """
         cdef wh_device* dev = self.device()
@@ -374,6 +374,20 @@ cdef class Datapath:
                 peer_heard(peer)
                 pthread_mutex_unlock(&dev.control_lock)
         require(peer, public_key)
+
+    def packets_received(self, bytes public_key):
+        """From the peer, of the user's."""
+        cdef wh_device* dev = self.device()
+        cdef const uint8_t* key = key_bytes(public_key)
+        cdef wh_peer* peer
+        cdef uint64_t packets = 0
+        with nogil:
+            peer = lock_peer(dev, key)
+            if peer != NULL:
+                packets = peer.rx_packets
+                pthread_mutex_unlock(&dev.control_lock)
+        require(peer, public_key)
+        return packets
 
     def forget_sources(self):
         """Addresses or routes of this host changed: let the kernel choose source addresses again."""

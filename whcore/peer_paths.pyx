@@ -71,11 +71,19 @@ cdef bint path_is(const wh_path* path, const wh_path* other) noexcept nogil:
 
 cdef void peer_set_paths(wh_device* dev, wh_peer* peer, wh_paths* paths) noexcept nogil:
     cdef wh_paths* old
+    cdef bint goes_on
+    cdef int64_t since
     wh_spin_lock(&peer.seen_lock)
     old = peer.paths
+    goes_on = old != NULL and paths != NULL and path_is(&old.at[0], &paths.at[0])
     wh_store_ptr(&peer.paths, paths)
     wh_spin_unlock(&peer.seen_lock)
-    wh_store_i64(&peer.unanswered_at, 0)
+    if not goes_on:
+        wh_store_i64(&peer.unanswered_at, 0)
+    elif watches_silence(paths):
+        since = wh_load_i64(&peer.unanswered_at)
+        if since:
+            watch_silence(dev, peer, since + paths.silence_ns)
     if old != NULL:
         retire_later(dev, RETIRED_MEMORY, old, -1)
 
@@ -181,7 +189,9 @@ cdef bint peer_sends_twice(wh_device* dev, wh_peer* peer, const wh_paths* paths,
 cdef void watch_silence(wh_device* dev, wh_peer* peer, int64_t at) noexcept nogil:
     """One look is armed at a time, however often silence begins and ends before it: the timer thread, which finds out
     then whether to look again, is woken no more often than silence takes."""
+    cdef int64_t armed
     wh_fence()          # who takes the look away reads unanswered_at after that
-    if wh_load_i64(&peer.silence_at) == 0:
+    armed = wh_load_i64(&peer.silence_at)
+    if armed == 0 or armed > at:
         wh_store_i64(&peer.silence_at, at)
         peer_check_at(dev, peer, at)

@@ -112,6 +112,21 @@ def test_in_a_network_with_one_server_that_is_the_relay() -> None:
     pair.network.run_until(pair.relayed, 5.0)
 
 
+def test_both_ends_have_measured_both_channels_after_two_seconds(pair: Pair) -> None:
+    pair.want()
+    pair.network.run_until(pair.relayed, 5.0)
+    pair.network.run(3)
+    round_trip = 4 * pair.network.latency_s
+    for node, peer in ((pair.a, pair.b), (pair.b, pair.a)):
+        trusted = node.node._trusted.get(peer.key)
+        assert trusted is not None
+        routes = trusted.routes
+        assert len(routes.channels) == 2
+        measured = [routes.round_trip_s(channel) for channel in routes.channels]
+        assert measured == pytest.approx([round_trip, round_trip], rel=0.2)
+        assert routes.silence_s < 2.25 * round_trip  # the simulated wires have jitter
+
+
 def test_traffic_brings_up_a_channel_within_five_relayed_round_trips(pair: Pair) -> None:
     pair.network.run(5)
     pair.want()

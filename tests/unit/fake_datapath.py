@@ -93,6 +93,9 @@ class FakeDatapath:
     ) -> None:
         self.paths[public_key] = (list(paths), mode, silence_ns)
 
+    def packets_received(self, public_key: bytes) -> int:
+        return 0
+
     def clear_silence(self, public_key: bytes) -> None:
         self.cleared.append(public_key)
 

@@ -133,6 +133,31 @@ def test_silence_is_told_once_and_without_another_packet(nodes: tuple[Node, Node
         a.plane.clear_silence(b.key)
 
 
+def test_silence_goes_on_where_a_second_path_comes_to_the_first(
+    nodes: tuple[Node, Node, Node], dead: bytes
+) -> None:
+    a, b, _ = nodes
+    a.plane.set_paths(b.key, [(a.socket, dead)], silence_ns=10**12)
+    assert not emitted(a, b)
+    a.plane.set_paths(b.key, [(a.socket, dead), (a.socket, b.remote)], silence_ns=SILENCE_NS)
+    assert a.event(core.EVENT_PATH_SILENT) == (core.EVENT_PATH_SILENT, b.key)
+    assert emitted(a, b)
+    a.plane.set_paths(b.key, [(a.socket, b.remote), (a.socket, dead)], silence_ns=SILENCE_NS)
+    assert not emitted(a, b), "another first path"
+
+
+def test_the_packets_of_the_user_are_counted_by_peer(nodes: tuple[Node, Node, Node]) -> None:
+    a, b, relay = nodes
+    assert b.plane.packets_received(a.key) == 1
+    for _ in range(3):
+        a.emit(b, b"more")
+        b.tun.recv(2000)
+    assert b.plane.packets_received(a.key) == 4
+    assert a.plane.packets_received(b.key) == 0
+    with pytest.raises(KeyError):
+        a.plane.packets_received(relay.key)
+
+
 def test_the_silence_of_an_only_path_is_told_too(nodes: tuple[Node, Node, Node], dead: bytes) -> None:
     a, b, _ = nodes
     a.plane.set_paths(b.key, [(a.socket, dead)], silence_ns=SILENCE_NS)

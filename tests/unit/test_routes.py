@@ -74,7 +74,7 @@ def test_silence_is_one_and_a_half_round_trips_and_four_deviations_within_bounds
     scene.routes.set_direct(PATH, at(0), rtt=0.001)
     assert scene.routes.silence_s == SILENCE_MIN_S
     scene.routes.set_direct(OTHER_PATH, at(0), rtt=0.2)
-    assert scene.routes.silence_s == pytest.approx(1.5 * 0.2 + 4 * 0.025)
+    assert scene.routes.silence_s == pytest.approx(1.5 * 0.2 + 4 * 0.0125)
     for _ in range(50):
         scene.routes.add_round_trip(OTHER_PATH, 0.2)
     assert scene.routes.silence_s == pytest.approx(0.3, abs=0.01)
@@ -83,17 +83,28 @@ def test_silence_is_one_and_a_half_round_trips_and_four_deviations_within_bounds
 def test_silence_that_was_none_makes_us_more_patient_up_to_a_limit(scene: Scene) -> None:
     scene.routes.set_direct(PATH, at(0), rtt=0.1)
     before = scene.routes.silence_s
-    scene.routes.heard_on_first(at_once=False)
+    scene.routes.heard_on_first(at_once=False, one_way=True)
     assert scene.routes.silence_s == before
-    scene.routes.heard_on_first(at_once=True)
+    scene.routes.heard_on_first(at_once=True, one_way=True)
     assert scene.routes.silence_s == 2 * before
     assert ClearSilence(PEER_KEY) in scene.take(0)
     for _ in range(10):
-        scene.routes.heard_on_first(at_once=True)
+        scene.routes.heard_on_first(at_once=True, one_way=True)
     assert scene.routes.silence_s == SILENCE_MAX_S
     scene.routes.add_channel(CHANNEL, at(0))
     scene.routes.set_direct(None, at(0))
     assert scene.routes.silence_s == 0.5  # another path, nothing is known of it
+
+
+def test_the_silence_after_a_conversation_makes_nobody_more_patient(scene: Scene) -> None:
+    scene.routes.set_direct(PATH, at(0), rtt=0.1)
+    before = scene.routes.silence_s
+    scene.routes.heard_on_first(at_once=True, one_way=False)
+    assert scene.routes.silence_s == before
+    scene.routes.heard_on_first(at_once=True, one_way=True)
+    scene.routes.heard_on_first(at_once=True, one_way=False)
+    assert scene.routes.silence_s == before
+    assert scene.told()[-1].silence_s == before
 
 
 def test_small_changes_of_the_round_trip_are_not_told(scene: Scene) -> None:
@@ -143,7 +154,7 @@ def test_the_silence_of_a_path_that_is_gone_is_not_that_of_the_next(scene: Scene
     for path in (CHANNEL, SECOND_CHANNEL):
         scene.routes.add_round_trip(path, 0.1)
     patient = scene.routes.silence_s
-    scene.routes.heard_on_first(at_once=True)
+    scene.routes.heard_on_first(at_once=True, one_way=True)
     scene.take(0)
     scene.routes.remove_channel(CHANNEL, at(0))
     assert ClearSilence(PEER_KEY) in scene.take(0)

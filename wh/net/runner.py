@@ -255,7 +255,10 @@ class Runner:
                 path = self._tcp.from_data_plane(Path(socket, remote, channel))
                 return [] if path is None else [DataOnNewPath(peer, path)]
             case (core.EVENT_PATH_SILENT, peer):
-                return [PathSilent(peer)]
+                try:
+                    return [PathSilent(peer, self._datapath.packets_received(peer))]
+                except KeyError:  # it has been removed
+                    return []
             case (core.EVENT_HANDSHAKE, peer):
                 return [DataSession(peer, up=True)]
             case (core.EVENT_HANDSHAKE_FAILED, peer):

@@ -83,7 +83,7 @@ class Datapath:
     ) -> None:
         """At most two paths. PATHS_PRIMARY: the first; the second too once silence_ns passed since the first
         packet that nothing was heard after on the first path (0: never), which EVENT_PATH_SILENT tells;
-        silence goes on where the first path stays. PATHS_DUPLICATE: both. PATHS_SPLIT: each inner flow on one.
+        it goes on where the first path stays. PATHS_DUPLICATE: both. PATHS_SPLIT: each inner flow on one.
         Raises ValueError where a socket does not exist or is of the other address family."""
     def clear_silence(self, public_key: bytes) -> None:
         """The first path was found to work by other means: silence starts anew."""

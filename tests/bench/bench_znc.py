@@ -1,5 +1,6 @@
 """`make bench-znc`: 0nc beside iperf3 over the same tunnel, ncat on plain TCP, and magic-wormhole with
-servers of its own, alternating, as a user without privileges. Exit code 1 where a goal was missed.
+servers of its own, alternating, as a user without privileges; then 0nc and ncat over a wire that loses
+packets. Exit code 1 where a goal was missed.
 """
 
 from __future__ import annotations
@@ -16,10 +17,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from figures import REPOSITORY, Figure, report
+from figures import REPOSITORY, Figure, commit, machine, report
 from internet import Internet
 from labnet import Host, Lab, missing_requirements, wait_until
 from nodes import PORT, PublicNodes
+from performance_docs import replace_between
+from tables import as_markdown
+from wires import End as WireEnd
+from wires import Wires
 from znc_ends import NOBODY, End
 
 ROUNDS = 5
@@ -29,13 +34,22 @@ MEGABIT = 1e6
 WORMHOLE = REPOSITORY / ".bench" / "wormhole" / "bin"
 MAILBOX, TRANSIT = 4000, 4001
 NAT_DELAY_S = 0.02
+LOSSY_DELAY_S, LOSS, LOSSY_BIT_S = 0.05, 0.01, 100e6
+"""Each way."""
+LOSSY_MEGABYTES = {"cubic": 4, "bbr": 40}
+"""What ncat's kernel does about lost packets: the usual, and the best of what Linux has."""
 PATIENCE_S = 600.0
 
 CONNECT_GOAL_S = 0.5
 NAT_CONNECT_GOAL_S = 3.0
 THROUGHPUT_GOAL = 0.8
 MEMORY_GOAL_MB = 80.0
+LOSSY_GOAL = 1.0
 KILOBYTE = 1024
+
+DOCUMENT = REPOSITORY / "docs" / "netcat.md"
+BEGIN = "<!-- figures: written by bench-znc, not by hand -->"
+END = "<!-- end of figures -->"
 
 
 class Lan:
@@ -46,6 +60,17 @@ class Lan:
         self.a, self.b, self.c = (lab.host(name) for name in "abc")
         for number, host in enumerate((self.a, self.b, self.c), 1):
             host.attach(network, f"192.0.2.{number}/24")
+
+
+class LossyLan(Lan):
+    """Two hosts on a long wire."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.a, self.b = lab.host("a"), lab.host("b")
+        ends = WireEnd(self.a, "eth0"), WireEnd(self.b, "eth0")
+        Wires(lab).connect(*ends, delay_s=LOSSY_DELAY_S, loss=LOSS, rate_bit_s=LOSSY_BIT_S)
+        for number, host in enumerate((self.a, self.b), 1):
+            host.assign("eth0", f"192.0.2.{number}/24")
 
 
 @contextmanager
@@ -239,6 +264,27 @@ def on_a_lan(rounds: int, count: int) -> tuple[list[Figure], dict[str, list[floa
     return figures, rates
 
 
+def on_a_lossy_wire(rounds: int) -> Iterator[Figure]:
+    """0nc does as it is, whatever the kernel's own TCP is told."""
+    with Lab("znclossy") as lab:
+        lan = LossyLan(lab)
+        for control, megabytes in LOSSY_MEGABYTES.items():
+            told = [
+                host.run(["sysctl", "-qw", f"net.ipv4.tcp_congestion_control={control}"], check=False)
+                for host in (lan.a, lan.b)
+            ]
+            if any(answer.returncode for answer in told):
+                print(f"this kernel has no {control}")
+                continue
+            ratios = []
+            for _ in range(rounds):
+                ours, theirs = znc(lan, megabytes * 10**6)[0], ncat(lan, megabytes * 10**6)
+                ratios.append(ours / theirs)
+                print(f"50 ms, 1% lost, Mbit/s: 0nc {ours:.1f}, ncat over {control} {theirs:.1f}", flush=True)
+            name = f"50 ms and 1% loss: 0nc / ncat over {control}"
+            yield Figure(name, statistics.median(ratios), "times", LOSSY_GOAL, at_least=True)
+
+
 def across_nats(rounds: int) -> Figure:
     """Both ends behind port-restricted NATs on wires of 20 ms."""
     times = []
@@ -260,10 +306,36 @@ def across_nats(rounds: int) -> Figure:
     )
 
 
+def goal_rows(figures: list[Figure]) -> Iterator[list[str]]:
+    yield ["", "measured", "goal", ""]
+    for figure in figures:
+        goal = f"at {'least' if figure.at_least else 'most'} {figure.goal:g} {figure.unit}"
+        value = f"{figure.value:.3g} {figure.unit}"
+        yield [figure.name, value, goal, "met" if figure.passed else "missed"]
+
+
+def rate_rows(rates: dict[str, list[float]]) -> Iterator[list[str]]:
+    yield ["on a LAN", "Mbit/s"]
+    for name, values in rates.items():
+        if values:
+            yield [name, f"{statistics.median(values):,.0f}"]
+
+
+def write_docs(options: argparse.Namespace, figures: list[Figure], rates: dict[str, list[float]]) -> None:
+    here = machine()
+    circumstances = (
+        f"Measured on {here['cpu']}, {here['cores']} cores, Linux {here['kernel']}, commit {commit()};"
+        f" medians of {options.rounds} rounds of {options.gigabytes:g} GB; memory: the highest."
+    )
+    inner = "\n\n".join([circumstances, as_markdown(goal_rows(figures)), as_markdown(rate_rows(rates))])
+    DOCUMENT.write_text(replace_between(DOCUMENT.read_text(), BEGIN, END, inner))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--gigabytes", type=float, default=GIGABYTES)
+    parser.add_argument("--write-docs", action="store_true", help=f"put the tables into {DOCUMENT.name}")
     options = parser.parse_args()
     if reason := missing_requirements():
         print(f"bench-znc: {reason}", file=sys.stderr)
@@ -271,10 +343,13 @@ def main() -> int:
     os.umask(0o022)
     figures, rates = on_a_lan(options.rounds, int(options.gigabytes * 1e9))
     figures.append(across_nats(options.rounds))
+    figures += on_a_lossy_wire(options.rounds)
     print(
         "\nMbit/s, medians: "
         + ", ".join(f"{name} {statistics.median(v):,.0f}" for name, v in rates.items() if v)
     )
+    if options.write_docs:
+        write_docs(options, figures, rates)
     return 0 if report("bench-znc", figures) else 1
 
 

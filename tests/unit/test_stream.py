@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from wh.streams import frames
 from wh.streams.endpoints import Sink, Source
 from wh.streams.frames import BadFrame, Kind, Reason
-from wh.streams.stream import End, FramedStream, PlainStream, Stream
+from wh.streams.stream import CONGESTION_CONTROL, End, FramedStream, PlainStream, Stream, prepare
 
 PATIENCE_S = 20
 POOL = ThreadPoolExecutor(16)
@@ -28,6 +29,24 @@ def connected() -> tuple[socket.socket, socket.socket]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         client = socket.create_connection(listener.getsockname())
         return client, listener.accept()[0]
+
+
+def congestion_control_of(connection: socket.socket) -> bytes:
+    return connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0")
+
+
+def test_a_connection_is_prepared_for_lossy_wires_where_the_kernel_can() -> None:
+    known = Path("/proc/sys/net/ipv4/tcp_allowed_congestion_control").read_bytes().split()
+    with contextlib.ExitStack() as stack:
+        client, server = map(stack.enter_context, connected())
+        usual = congestion_control_of(client)
+        prepare(client)
+        if CONGESTION_CONTROL in known:
+            assert congestion_control_of(client) == CONGESTION_CONTROL
+        else:
+            assert congestion_control_of(client) in (usual, CONGESTION_CONTROL)
+        client.sendall(b"as before")
+        assert server.recv(100) == b"as before"
 
 
 class Side:

@@ -158,10 +158,12 @@ class DataTraffic:
 
 @dataclass(frozen=True, slots=True)
 class PathSilent:
-    """Data went out on the peer's first path and nothing came back on it for the time set with the paths: the
-    second one is used too. received: packets of the user that came from the peer so far, on whatever path."""
+    """Data went out on one of the peer's paths and nothing came back on it for the time set with the paths:
+    the other one is used too. received: packets of the user that came from the peer so far, on whatever
+    path."""
 
     peer: Key
+    path: Path
     received: int = 0
 
 

@@ -425,10 +425,10 @@ class Node:
                 trusted.data_arrived(path, now)
             case DataSession(up=False):
                 trusted.verify_path(now)
-            case DataTraffic(received=received):
-                trusted.traffic(received, now)
-            case PathSilent(received=received):
-                trusted.silent(received, now)
+            case DataTraffic(received=received, sent=sent):
+                trusted.traffic(received, sent, now)
+            case PathSilent(path=path, received=received):
+                trusted.silent(path, received, now)
 
     def _inquire(self, event: LookupRequested | PingRequested | ClaimRequested, now: Instant) -> None:
         def make(progress: Progress, finish: Finish) -> Inquiry:

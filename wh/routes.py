@@ -21,6 +21,10 @@ SILENCE_CHANGE = 0.1
 UNKNOWN_VARIATION = 1 / 16
 """Of a path that was measured once, as a share of its round trip."""
 
+ALIKE_S = 0.01
+ALIKE_SHARE = 0.25
+"""Flows are split over channels whose round trips differ by no more than that."""
+
 OVERLAP_MIN_S = 0.2
 OVERLAP_MAX_S = 2.0
 
@@ -39,6 +43,7 @@ class Routes:
         self._mtus: dict[Path, int] = {}
         self._round_trips: dict[Path, RttEstimator] = {}
         self._patience = 1
+        self._split = False
         self._overlap: Timer | None = None
         self._told = SetDataPaths(key)
 
@@ -60,6 +65,11 @@ class Routes:
     def second(self) -> Path | None:
         return next(iter(self._ordered()[1:]), None)
 
+    @property
+    def in_use(self) -> tuple[Path, ...]:
+        """What the peer's data is expected on."""
+        return tuple(self._ordered()[: 2 if self._mode is PathMode.SPLIT else 1])
+
     def mtu(self, path: Path) -> int:
         """Bytes of an IP datagram; 0: not known."""
         return self._mtus.get(path, 0)
@@ -71,14 +81,17 @@ class Routes:
 
     @property
     def silence_s(self) -> float:
-        """How long the first path may be silent while data waits for an answer: max(100 ms, 1.5 srtt + 4
+        """How long a path in use may be silent while data waits for an answer: max(100 ms, 1.5 srtt + 4
         var), doubled each time that this proved too impatient for traffic in one direction, which has no
         answers."""
-        estimator = self._round_trips.get(self.first) if self.first is not None else None
-        if estimator is None or estimator.srtt is None:
-            return SILENCE_UNKNOWN_S * self._patience
-        expected = max(SILENCE_MIN_S, 1.5 * estimator.srtt + 4 * estimator.rttvar)
+        expected = max(map(self._answer_expected_s, self.in_use), default=SILENCE_UNKNOWN_S)
         return min(SILENCE_MAX_S, expected * self._patience)
+
+    def _answer_expected_s(self, path: Path) -> float:
+        estimator = self._round_trips.get(path)
+        if estimator is None or estimator.srtt is None:
+            return SILENCE_UNKNOWN_S
+        return max(SILENCE_MIN_S, 1.5 * estimator.srtt + 4 * estimator.rttvar)
 
     # What changes
 
@@ -124,6 +137,12 @@ class Routes:
             self._channels.append(path)
             self._switched(before, now)
 
+    def split(self, wanted: bool) -> None:
+        """Flows may use two channels that are alike, where there is no direct path."""
+        if wanted != self._split:
+            self._split = wanted
+            self._tell()
+
     def clear(self) -> None:
         """There is no way to the peer."""
         self._round_trips.clear()
@@ -164,6 +183,17 @@ class Routes:
     def _ordered(self) -> list[Path]:
         direct = [self._direct] if self._direct is not None else []
         return direct + self._channels
+
+    @property
+    def _mode(self) -> PathMode:
+        if self._overlap is not None and len(self._ordered()) > 1:
+            return PathMode.DUPLICATE
+        return PathMode.SPLIT if self._split and self._has_two_alike() else PathMode.PRIMARY
+
+    def _has_two_alike(self) -> bool:
+        times = [self.round_trip_s(path) for path in self._channels[:2] if self._direct is None]
+        known = [each for each in times if each is not None]
+        return len(known) == 2 and max(known) - min(known) <= max(ALIKE_S, ALIKE_SHARE * min(known))
 
     def _switched(self, before: Path | None, now: Instant) -> None:
         """The first path is another. The peer may still be on the former one, and the new one may not carry
@@ -214,7 +244,7 @@ class Routes:
         return SetDataPaths(
             self._key,
             routes,
-            PathMode.DUPLICATE if self._overlap is not None and len(routes) > 1 else PathMode.PRIMARY,
+            self._mode,
             self.silence_s if routes else 0.0,
             self._keepalive_s() if self._direct is not None else 0,
         )

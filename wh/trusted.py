@@ -11,6 +11,7 @@ from typing import Protocol
 from wh.commands import AdoptSocket, CloseSocket, ResetSession
 from wh.engine import Engine
 from wh.events import PUNCH_SOCKETS_FROM, TCP, Instant, Key, MessageReceived, Path
+from wh.flow_splitting import FlowSplitting
 from wh.nomination import Nomination
 from wh.path_finder import PathFinder, Reachability, RecordFinder
 from wh.path_mtu import PathMtu
@@ -93,6 +94,7 @@ class TrustedPeer:
             spare=self._spare_channels,
             closed=self.channel_closed,
         )
+        self._splitting = FlowSplitting()
         self._nomination = Nomination(key, engine, lambda: self._routes.first)
         self._wanted_until = float("-inf")
         self._upgrades = 0
@@ -151,8 +153,10 @@ class TrustedPeer:
         else:
             self._finder.wanted(now)
 
-    def traffic(self, received: int, now: Instant) -> None:
+    def traffic(self, received: int, sent: int, now: Instant) -> None:
         """Bytes of WireGuard since the last report. On a channel nothing moves that no user has sent."""
+        self._splitting.traffic(received + sent, now)
+        self._routes.split(self._splitting.wanted(now))
         if received:
             self._wanted_until = now.monotonic + WANTED_FOR_S
 
@@ -473,23 +477,24 @@ class TrustedPeer:
 
     # Silence
 
-    def silent(self, received: int, now: Instant) -> None:
-        """Data went out on the first path and nothing came back there. It goes on both now; find out which
-        one works, and let relays and NATs learn where we are. received: packets that the peer sent so far."""
-        first = self._routes.first
-        if first is None or self._probe is not None:
+    def silent(self, path: Path, received: int, now: Instant) -> None:
+        """Data went out on a path and nothing came back there. It goes on both now; find out which one works,
+        and let relays and NATs learn where we are. received: packets that the peer sent so far."""
+        if path not in self._routes.in_use or self._probe is not None:
             return
+        self._splitting.pause(now)
+        self._routes.split(False)
         self._machine.step(PathInput.SILENT)
         one_way, self._received = received == self._received, received
         self._channels.check_relays(now)
         number = int.from_bytes(self._engine.rng.randbytes(4), "little")
         self._probe = self._requests.start(
             self.key,
-            [first],
+            [path],
             Probe(0, number, number),
             now,
             on_answer=lambda answer, then: self._silence_answered(answer, one_way, then),
-            on_failure=lambda then: self._silence_confirmed(first, then),
+            on_failure=lambda then: self._silence_confirmed(path, then),
             schedule=_suspect_schedule(self._routes.silence_s),
             speculative=bool(self._routes.second),
         )

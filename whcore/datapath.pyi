@@ -8,7 +8,7 @@ EVENT_NEW_PATH: Final = 2  # (kind, peer key, socket id, remote 18 bytes, channe
 EVENT_HANDSHAKE: Final = 3  # (kind, peer key): a WireGuard session is up
 EVENT_HANDSHAKE_FAILED: Final = 4  # (kind, peer key): REKEY_ATTEMPT_TIME passed
 EVENT_TUN_GONE: Final = 5  # (kind,): the interface was deleted
-EVENT_PATH_SILENT: Final = 6  # (kind, peer key): nothing is heard on the first path; the second is used too
+EVENT_PATH_SILENT: Final = 6  # the same fields: nothing is heard on that path, and the other one is used too
 
 PATHS_PRIMARY: Final = 0
 PATHS_DUPLICATE: Final = 1
@@ -81,12 +81,13 @@ class Datapath:
     def set_paths(
         self, public_key: bytes, paths: Sequence[Path], *, mode: int = 0, silence_ns: int = 0
     ) -> None:
-        """At most two paths. PATHS_PRIMARY: the first; the second too once silence_ns passed since the first
-        packet that nothing was heard after on the first path (0: never), which EVENT_PATH_SILENT tells;
-        it goes on where the first path stays. PATHS_DUPLICATE: both. PATHS_SPLIT: each inner flow on one.
-        Raises ValueError where a socket does not exist or is of the other address family."""
+        """At most two paths. PATHS_PRIMARY: the first; PATHS_DUPLICATE: both; PATHS_SPLIT: each inner flow on
+        one. Once silence_ns passed since the first packet on a path that nothing was heard after there (0:
+        never), the other one is used too, which EVENT_PATH_SILENT tells; it goes on where the path stays. The
+        second path is silent only where flows are split, and the peer's came on it as well. Raises ValueError
+        where a socket does not exist or is of the other address family."""
     def clear_silence(self, public_key: bytes) -> None:
-        """The first path was found to work by other means: silence starts anew."""
+        """A path was found to work by other means: silence starts anew, on both."""
     def packets_received(self, public_key: bytes) -> int:
         """From the peer so far, of the user's: handshakes and keepalives are none. Raises KeyError."""
     def forget_sources(self) -> None:

@@ -339,10 +339,11 @@ cdef class Datapath:
     def set_paths(self, bytes public_key, paths, *, int mode=0, int64_t silence_ns=0):
         """At most two of (socket id, remote 18 bytes[, channel[, MTU in bytes[, link]]]). Staged packets go out at once.
 
-        mode: PATHS_PRIMARY (the first; with silence_ns also the second, from that long after the first packet that
-        nothing was heard on the first path for, until something is, or clear_silence(); silence goes on where the first
-        path stays), PATHS_DUPLICATE (both) or PATHS_SPLIT (each inner flow on one). Handshakes begin on both. Raises ValueError where a socket does not exist
-        or is of the other address family.
+        mode: PATHS_PRIMARY (the first), PATHS_DUPLICATE (both) or PATHS_SPLIT (each inner flow on one of them). With
+        silence_ns, from that long after the first packet that nothing was heard on its path for, the other path is used
+        too, until something is heard there, or clear_silence(). Silence goes on where the path stays. The second is
+        silent only where flows are split, and the peer's came on it as well. Handshakes begin on both. Raises
+        ValueError where a socket does not exist or is of the other address family.
         """
         cdef wh_device* dev = self.device()
         cdef const uint8_t* key = key_bytes(public_key)
@@ -591,7 +592,7 @@ cdef object take_events(ring* r, list found):
     cdef record* waiting = ring_front(r)
     while waiting != NULL:
         kind = <int>waiting.kind
-        if kind == EVENT_NEW_PATH:
+        if kind == EVENT_NEW_PATH or kind == EVENT_PATH_SILENT:
             found.append((kind, PyBytes_FromStringAndSize(<char*>waiting.key, 32), waiting.socket,
                           PyBytes_FromStringAndSize(<char*>waiting.remote, 18), waiting.channel))
         else:

@@ -86,7 +86,7 @@ cdef enum:                         # the same numbers as whcore.datapath.EVENT_*
 cdef enum:                          # how a peer's two paths are used
     PATHS_PRIMARY = 0               # the first; the second too after silence_ns without an answer
     PATHS_DUPLICATE = 1             # every packet on both
-    PATHS_SPLIT = 2                 # each inner flow on one of them
+    PATHS_SPLIT = 2                 # each inner flow on one of them; the other too after silence_ns without an answer
 
 cdef struct wh_path:
     int socket
@@ -118,8 +118,10 @@ cdef struct wh_peer:
     uint32_t managed
     uint32_t handshake_wanted
     wh_paths* paths                 # atomic; NULL: none
-    int64_t unanswered_at           # when the first packet was sent since silence last ended; 0: none; atomic
+    int64_t unanswered_at[2]        # by path: when the first packet was sent since silence last ended; 0: none; atomic
+    int64_t silence_told[2]         # the unanswered_at that the engine was last told of
     int64_t silence_at              # when the timer thread looks whether that was too long ago; 0: never; atomic
+    uint32_t second_answers         # the peer splits flows too, so the second path is expected not to be silent; atomic
     wh_peer* next_in_bucket
     uint32_t stage_lock
     uint32_t staged

@@ -152,25 +152,32 @@ cdef void check_peer(wh_device* dev, wh_peer* peer, uint32_t slot, int64_t now) 
 
 
 cdef int64_t check_silence(wh_device* dev, wh_peer* peer, int64_t now) noexcept nogil:
-    """Tell the engine once that what was sent on the first path has been unanswered for as long as the paths allow.
-    Returns when to look again."""
-    cdef int64_t at = wh_load_i64(&peer.silence_at), since
+    """Tell the engine once that what was sent on a path has been unanswered for as long as the paths allow. Returns when
+    to look again."""
+    cdef int64_t at = wh_load_i64(&peer.silence_at), since, next_at = INT64_MAX
     cdef const wh_paths* paths = peer.paths
+    cdef int i
     if at == 0:
         return INT64_MAX
     if at > now:
         return at
     wh_store_i64(&peer.silence_at, 0)
     wh_fence()          # who begins a silence sets unanswered_at before it finds that a look is armed
-    since = wh_load_i64(&peer.unanswered_at)
-    if since == 0 or paths == NULL or not watches_silence(paths):
+    if paths == NULL or not watches_silence(paths):
         return INT64_MAX
-    at = since + paths.silence_ns
-    if at > now:
-        wh_store_i64(&peer.silence_at, at)
-        return at
-    raise_event(&dev.timer, EVENT_PATH_SILENT, peer.tunnel.remote_static, &paths.at[0])
-    return INT64_MAX
+    for i in range(paths.n):
+        since = wh_load_i64(&peer.unanswered_at[i])
+        if since == 0 or since == peer.silence_told[i]:
+            continue
+        at = since + paths.silence_ns
+        if at > now:
+            next_at = min(next_at, at)
+        else:
+            peer.silence_told[i] = since
+            raise_event(&dev.timer, EVENT_PATH_SILENT, peer.tunnel.remote_static, &paths.at[i])
+    if next_at != INT64_MAX:
+        wh_store_i64(&peer.silence_at, next_at)
+    return next_at
 
 
 cdef void zero_peer(wh_device* dev, wh_peer* peer) noexcept nogil:

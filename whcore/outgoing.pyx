@@ -146,8 +146,8 @@ cdef void add_segments(wh_worker* w, scratch* s, burst* b, wh_peer* peer, wh_pat
     if kp == NULL:
         stage_segments(w, s, peer, plan, segments, b)
         return
-    both = peer_sends_twice(w.device, peer, paths, True, b.now)
     second = paths.n == 2 and paths.mode == PATHS_SPLIT and flow_hash(s.tun_frame) & 1
+    both = peer_sends_twice(w.device, peer, paths, second, True, b.now)
     for i in range(segments):
         packet = s.room + b.used + HEADROOM
         split_write(plan, i, packet)
@@ -214,10 +214,10 @@ cdef inline void finish_frame(wh_worker* w, scratch* s, burst* b, uint8_t* packe
 # --- runs and sends -------------------------------------------------------------------------------------------------
 
 cdef inline const wh_path* path_of(const frame* f, bint copies) noexcept nogil:
-    """The path a frame takes in this pass: originals first, then copies for the second path. NULL: none."""
-    if copies:
-        return &f.paths.at[1] if f.both else NULL
-    return &f.paths.at[1] if f.second else &f.paths.at[0]
+    """The path a frame takes in this pass: originals first, then copies for the other path. NULL: none."""
+    if copies and not f.both:
+        return NULL
+    return &f.paths.at[f.second ^ copies]
 
 
 cdef void send_frames(wh_worker* w, scratch* s, int n, bint copies) noexcept nogil:

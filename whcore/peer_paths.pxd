@@ -5,7 +5,7 @@ Workers read a peer's paths without a lock; they are replaced as a whole, and fr
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 
-from whcore.device cimport PATHS_PRIMARY, wh_device, wh_path, wh_paths, wh_peer, wh_worker
+from whcore.device cimport PATHS_DUPLICATE, wh_device, wh_path, wh_paths, wh_peer, wh_worker
 
 # Paths. path_fill: WH_OK, or WH_E_STATE where there is no such socket or it is of the other family. link: where a
 # link-local address is meant, else ignored.
@@ -20,15 +20,16 @@ cdef void peer_set_paths(wh_device* dev, wh_peer* peer, wh_paths* paths) noexcep
 cdef void peer_amend_paths(wh_device* dev, wh_peer* peer, const wh_paths* before, wh_paths* after) noexcept nogil
 # The kernel refused our source address: send from wherever it likes from now on.
 cdef void peer_forget_source(wh_device* dev, wh_peer* peer) noexcept nogil
-# Silence is over.
+# Silence is over, on both paths.
 cdef void peer_heard(wh_peer* peer) noexcept nogil
-# Something authenticated came on this path: it ends silence unless it is the second of two that are watched; a plain
+# Something authenticated came on this path: it ends silence there, a second one counts where flows are split; a plain
 # peer's becomes the one to send on, a managed peer's is reported where it is none of the peer's.
 cdef void peer_seen_on(wh_worker* w, wh_peer* peer, const wh_path* path, int64_t now) noexcept nogil
-# Whether something sent now goes out on the second path too (docs/protocol.md section 7, silence). wants_answer: from
-# now on the peer is expected to be heard.
-cdef bint peer_sends_twice(wh_device* dev, wh_peer* peer, const wh_paths* paths, bint wants_answer, int64_t now) noexcept nogil
+# Whether something sent now on one of the paths goes out on the other too (docs/protocol.md section 7, silence).
+# wants_answer: from now on the peer is expected to be heard there.
+cdef bint peer_sends_twice(wh_device* dev, wh_peer* peer, const wh_paths* paths, int at, bint wants_answer,
+                           int64_t now) noexcept nogil
 
-# Whether silence on the first path matters: the second one, if there is one, is kept for that.
+# Whether silence matters: a second path, if there is one, is there for that.
 cdef inline bint watches_silence(const wh_paths* paths) noexcept nogil:
-    return paths.mode == PATHS_PRIMARY and paths.silence_ns != 0
+    return paths.mode != PATHS_DUPLICATE and paths.silence_ns != 0

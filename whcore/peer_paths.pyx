@@ -5,15 +5,15 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy, memset
 
 from whcore.device cimport (
-    EVENT_NEW_PATH, MAX_PACKET, MAX_SOCKETS, PATHS_DUPLICATE, RETIRED_MEMORY, peer_check_at, raise_event, retire_later,
-    wh_device, wh_path, wh_paths, wh_peer, wh_worker,
+    EVENT_NEW_PATH, MAX_PACKET, MAX_SOCKETS, PATHS_DUPLICATE, PATHS_SPLIT, RETIRED_MEMORY, peer_check_at, raise_event,
+    retire_later, wh_device, wh_path, wh_paths, wh_peer, wh_worker,
 )
 from whcore.errors cimport WH_E_STATE, WH_OK
 from whcore.forwarder cimport CHANNEL_HEADER_LEN
 from whcore.ip_packet cimport IPV4_HEADER_LEN, IPV6_HEADER_LEN, UDP_HEADER_LEN
 from whcore.kernel cimport (
-    AF_INET, wh_fence, wh_link_local, wh_load_i64, wh_load_ptr, wh_set_link, wh_sockaddr, wh_spin_lock, wh_spin_unlock,
-    wh_store_i64, wh_store_ptr,
+    AF_INET, wh_fence, wh_link_local, wh_load_i64, wh_load_ptr, wh_load_u32, wh_set_link, wh_sockaddr, wh_spin_lock,
+    wh_spin_unlock, wh_store_i64, wh_store_ptr, wh_store_u32,
 )
 from whcore.tunnel cimport DATA_OVERHEAD
 from whcore.udp cimport wh_source
@@ -71,21 +71,32 @@ cdef bint path_is(const wh_path* path, const wh_path* other) noexcept nogil:
 
 cdef void peer_set_paths(wh_device* dev, wh_peer* peer, wh_paths* paths) noexcept nogil:
     cdef wh_paths* old
-    cdef bint goes_on
     cdef int64_t since
+    cdef int i, same
     wh_spin_lock(&peer.seen_lock)
     old = peer.paths
-    goes_on = old != NULL and paths != NULL and path_is(&old.at[0], &paths.at[0])
+    same = paths_that_stay(old, paths)
     wh_store_ptr(&peer.paths, paths)
     wh_spin_unlock(&peer.seen_lock)
-    if not goes_on:
-        wh_store_i64(&peer.unanswered_at, 0)
-    elif watches_silence(paths):
-        since = wh_load_i64(&peer.unanswered_at)
-        if since:
+    for i in range(2):
+        since = wh_load_i64(&peer.unanswered_at[i])
+        if i >= same:
+            path_heard(peer, i)
+        elif since and watches_silence(paths):
             watch_silence(dev, peer, since + paths.silence_ns)
+    if same < 2:
+        wh_store_u32(&peer.second_answers, 0)
     if old != NULL:
         retire_later(dev, RETIRED_MEMORY, old, -1)
+
+
+cdef int paths_that_stay(const wh_paths* before, const wh_paths* after) noexcept nogil:
+    """Whose silence goes on: the first, or both where flows are split over them as before."""
+    if before == NULL or after == NULL or not path_is(&before.at[0], &after.at[0]):
+        return 0
+    if before.n < 2 or after.n < 2 or before.mode != PATHS_SPLIT or after.mode != PATHS_SPLIT:
+        return 1
+    return 2 if path_is(&before.at[1], &after.at[1]) else 1
 
 
 cdef void peer_amend_paths(wh_device* dev, wh_peer* peer, const wh_paths* before, wh_paths* after) noexcept nogil:
@@ -116,8 +127,13 @@ cdef void peer_forget_source(wh_device* dev, wh_peer* peer) noexcept nogil:
 
 
 cdef void peer_heard(wh_peer* peer) noexcept nogil:
-    if wh_load_i64(&peer.unanswered_at):
-        wh_store_i64(&peer.unanswered_at, 0)
+    path_heard(peer, 0)
+    path_heard(peer, 1)
+
+
+cdef inline void path_heard(wh_peer* peer, int i) noexcept nogil:
+    if wh_load_i64(&peer.unanswered_at[i]):
+        wh_store_i64(&peer.unanswered_at[i], 0)
 
 
 cdef void peer_seen_on(wh_worker* w, wh_peer* peer, const wh_path* path, int64_t now) noexcept nogil:
@@ -128,8 +144,14 @@ cdef void peer_seen_on(wh_worker* w, wh_peer* peer, const wh_path* path, int64_t
         for i in range(paths.n):
             if path_is(&paths.at[i], path):
                 at = i
-    if paths == NULL or not watches_silence(paths) or at == 0:
+    if paths == NULL or not watches_silence(paths):
         peer_heard(peer)
+    elif at == 0:
+        path_heard(peer, 0)
+    elif at == 1 and paths.mode == PATHS_SPLIT:
+        path_heard(peer, 1)
+        if not wh_load_u32(&peer.second_answers):
+            wh_store_u32(&peer.second_answers, 1)
     if at >= 0:
         if not same_source(&paths.at[at].source, &path.source):
             note_source(w.device, peer, paths, at, &path.source)
@@ -173,12 +195,13 @@ cdef inline bint same_source(const wh_source* a, const wh_source* b) noexcept no
     return a.known == b.known and a.ifindex == b.ifindex and memcmp(a.address, b.address, 16) == 0
 
 
-cdef bint peer_sends_twice(wh_device* dev, wh_peer* peer, const wh_paths* paths, bint wants_answer, int64_t now) noexcept nogil:
-    cdef int64_t since = wh_load_i64(&peer.unanswered_at)
+cdef bint peer_sends_twice(wh_device* dev, wh_peer* peer, const wh_paths* paths, int at, bint wants_answer,
+                           int64_t now) noexcept nogil:
+    cdef int64_t since = wh_load_i64(&peer.unanswered_at[at])
     if since == 0:
         since = now
-        if wants_answer:
-            wh_store_i64(&peer.unanswered_at, now)
+        if wants_answer and (at == 0 or wh_load_u32(&peer.second_answers)):
+            wh_store_i64(&peer.unanswered_at[at], now)
             if watches_silence(paths):
                 watch_silence(dev, peer, now + paths.silence_ns)
     if watches_silence(paths):

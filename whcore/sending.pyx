@@ -100,7 +100,7 @@ cdef bint seal_and_send(wh_worker* w, wh_peer* peer, keypair* kp, uint64_t count
     cdef size_t padded = data_frame(dev, kp, counter, plaintext, n)
     cdef size_t total = DATA_HEADER_LEN + padded + TAG_LEN
     cdef wh_paths* paths = <wh_paths*>wh_load_ptr(&peer.paths)
-    cdef bint twice = paths != NULL and peer_sends_twice(dev, peer, paths, n > 0, now)
+    cdef bint twice = paths != NULL and peer_sends_twice(dev, peer, paths, 0, n > 0, now)
     cdef int copies
     aead_seal(plaintext, plaintext, padded, NULL, 0, counter, kp.send_key)
     peer_check_at(dev, peer, tunnel_sent(&peer.tunnel, TRAFFIC_DATA if n else TRAFFIC_KEEPALIVE, now))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -76,16 +77,55 @@ def test_a_pair_is_relayed(pair: Pair) -> None:
     assert sum(each["channels"] for each in served) >= 1
 
 
-def test_strangers_get_a_megabyte_a_second(pair: Pair) -> None:
-    """What the public nodes allow by default to who is not in their files."""
+def bytes_per_second(pair: Pair, *options: str) -> float:
+    """From a to b over TCP."""
     server = pair.b.host.popen(["iperf3", "-s", "-1", "-B", pair.address(pair.b)])
     wait_until(lambda: ":5201" in pair.b.host.run(["ss", "-Hltn"]).stdout, 10, "iperf3 listens")
-    client = pair.a.host.run(["iperf3", "-J", "-t", str(TRANSFER_S), "-c", pair.address(pair.b)])
+    client = pair.a.host.run(["iperf3", "-J", *options, "-c", pair.address(pair.b)])
     assert server.wait(10) == 0
     received = json.loads(client.stdout)["end"]["sum_received"]
-    assert 0.3 * RATE < received["bytes"] / received["seconds"] < 1.1 * RATE + BURST / TRANSFER_S
+    return float(received["bytes"] / received["seconds"])
+
+
+def test_strangers_get_a_megabyte_a_second(pair: Pair) -> None:
+    """What the public nodes allow by default to who is not in their files."""
+    assert 0.3 * RATE < bytes_per_second(pair, "-t", str(TRANSFER_S)) < 1.1 * RATE + BURST / TRANSFER_S
     dropped = sum(node.inspect()["data"]["drop_forward"] for node in pair.publics.nodes)
     assert dropped > 0
+
+
+def test_several_flows_use_both_relays(pair: Pair) -> None:
+    """From when both ends know that there is much to carry."""
+    wait_until(lambda: pair.channels() >= 2, 10, "two channels are open")
+    assert bytes_per_second(pair, "-P", "8", "-O", "6", "-t", "6") > 1.3 * RATE
+
+
+def forwarded(pair: Pair) -> list[int]:
+    """Datagrams, by each public node."""
+    return [node.inspect()["data"]["forwarded"] for node in pair.publics.nodes]
+
+
+def test_a_relay_that_dies_stops_none_of_several_flows(pair: Pair) -> None:
+    wait_until(lambda: pair.channels() >= 2, 10, "two channels are open")
+    server = pair.b.host.popen(["iperf3", "-s", "-1", "-B", pair.address(pair.b)])
+    wait_until(lambda: ":5201" in pair.b.host.run(["ss", "-Hltn"]).stdout, 10, "iperf3 listens")
+    command = ["iperf3", "-J", "-P", "8", "-t", "14", "-c", pair.address(pair.b)]
+    client = pair.a.host.popen(command, stdout=subprocess.PIPE)
+    before = forwarded(pair)
+
+    def both_carry_flows() -> bool:
+        return sum(now - then > 500 for now, then in zip(forwarded(pair), before, strict=True)) >= 2
+
+    wait_until(both_carry_flows, 12, "flows are split")
+    dead = wait_until(pair.relay_in_use, 10, "data is relayed")
+    kill(dead.host)
+    output, _ = client.communicate(timeout=60)
+    assert (client.returncode, server.wait(10)) == (0, 0), output
+    last = json.loads(output)["intervals"][-3:]
+    for number in range(8):
+        assert sum(interval["streams"][number]["bytes"] for interval in last) > 0, "every flow goes on"
+    pair.publics.up_again(dead)
+    wait_until(lambda: pair.reserved(3), 60, "there are three relays again")
 
 
 def test_a_relay_that_dies_costs_less_than_two_seconds(pair: Pair) -> None:

@@ -253,8 +253,10 @@ def test_one_bad_relay_of_two_keeps_nobody_apart(mischief: Callable[[SimNode], N
     pair.network.run(3)
     for _ in range(10):
         if not (pair.relayed() and pair.passes()):  # what the data plane would notice
-            pair.a.handle(PathSilent(pair.b.key))
-            pair.b.handle(PathSilent(pair.a.key))
+            for node, peer in ((pair.a, pair.b), (pair.b, pair.a)):
+                path = node.data_paths.get(peer.key)
+                if path is not None:
+                    node.handle(PathSilent(peer.key, path))
         pair.network.run(1)
     pair.a.handle(PingRequested(1, pair.b.key))
     pair.network.run_until(lambda: bool(pair.a.notifications), 10.0)

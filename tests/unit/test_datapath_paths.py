@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import socket
 import struct
+import time
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 from test_datapath import DEADLINE_S, Node, bound, ipv4, wire
@@ -69,8 +71,8 @@ def test_flows_are_split_over_two_paths_and_each_stays_on_its_own(nodes: tuple[N
     a, b, _ = nodes
     paths = [(a.socket, b.remote), (second_socket(a), b.remote)]
     a.plane.set_paths(b.key, paths, mode=core.PATHS_SPLIT)
-    for port in range(32):
-        a.emit(b, struct.pack("!HHHH", port, 53, 8, 0))
+    for flow in FLOWS:
+        a.emit(b, flow)
         b.tun.recv(2000)
     reported = {event[3] for event in b.plane.drain_events() if event[0] == core.EVENT_NEW_PATH}
     assert len(reported) == 1, "some flows came from the second socket, which b was not told of"
@@ -103,7 +105,7 @@ def test_after_silence_the_second_path_is_used_too(nodes: tuple[Node, Node, Node
 
     a.until(got_through, "a packet arrives over the second path")
     assert arrived in sent[1:], "the first ones went to the dead path alone"
-    assert a.event(core.EVENT_PATH_SILENT) == (core.EVENT_PATH_SILENT, b.key)
+    assert a.event(core.EVENT_PATH_SILENT)[3] == dead
     a.until(lambda: accounted(a) == before + len(sent), "every packet and copy is accounted for")
     duplicated = a.plane.counters()["duplicated"]
     a.plane.clear_silence(b.key)
@@ -112,10 +114,18 @@ def test_after_silence_the_second_path_is_used_too(nodes: tuple[Node, Node, Node
     assert a.plane.counters()["duplicated"] == duplicated
 
 
-def emitted(a: Node, b: Node) -> bool:
+def udp_header(port: int) -> bytes:
+    return struct.pack("!HHHH", port, 53, 8, 0)
+
+
+FLOWS = [udp_header(port) for port in range(32)]
+"""As many as it takes for some to be on each of two paths."""
+
+
+def emitted(a: Node, b: Node, payload: bytes = b"") -> bool:
     """Emit a packet. Returns whether it went out twice."""
     before, duplicated = accounted(a), a.plane.counters()["duplicated"]
-    a.emit(b, os.urandom(8))
+    a.emit(b, payload or os.urandom(8))
     a.until(lambda: accounted(a) == before + 1, "the packet is accounted for")
     return a.plane.counters()["duplicated"] > duplicated
 
@@ -125,7 +135,7 @@ def test_silence_is_told_once_and_without_another_packet(nodes: tuple[Node, Node
     a.plane.set_paths(b.key, [(a.socket, dead), (a.socket, b.remote)], silence_ns=SILENCE_NS)
     for _ in range(2):
         assert not emitted(a, b)
-        assert a.event(core.EVENT_PATH_SILENT) == (core.EVENT_PATH_SILENT, b.key)
+        assert a.event(core.EVENT_PATH_SILENT)[3] == dead
         for _ in range(5):
             assert emitted(a, b)
             b.tun.recv(2000)
@@ -140,7 +150,7 @@ def test_silence_goes_on_where_a_second_path_comes_to_the_first(
     a.plane.set_paths(b.key, [(a.socket, dead)], silence_ns=10**12)
     assert not emitted(a, b)
     a.plane.set_paths(b.key, [(a.socket, dead), (a.socket, b.remote)], silence_ns=SILENCE_NS)
-    assert a.event(core.EVENT_PATH_SILENT) == (core.EVENT_PATH_SILENT, b.key)
+    assert a.event(core.EVENT_PATH_SILENT)[3] == dead
     assert emitted(a, b)
     a.plane.set_paths(b.key, [(a.socket, b.remote), (a.socket, dead)], silence_ns=SILENCE_NS)
     assert not emitted(a, b), "another first path"
@@ -162,7 +172,7 @@ def test_the_silence_of_an_only_path_is_told_too(nodes: tuple[Node, Node, Node],
     a, b, _ = nodes
     a.plane.set_paths(b.key, [(a.socket, dead)], silence_ns=SILENCE_NS)
     assert not emitted(a, b)
-    assert a.event(core.EVENT_PATH_SILENT) == (core.EVENT_PATH_SILENT, b.key)
+    assert a.event(core.EVENT_PATH_SILENT)[3] == dead
     assert not emitted(a, b)
 
 
@@ -176,7 +186,7 @@ def test_who_is_answered_in_time_is_not_silent(nodes: tuple[Node, Node, Node]) -
         assert a.tun.recv(2000) == answer
     a.plane.set_paths(b.key, [(a.socket, b.remote), (second_socket(a), b.remote)], silence_ns=1)
     assert not emitted(a, b), "the first packet on new paths"
-    assert a.event(core.EVENT_PATH_SILENT) == (core.EVENT_PATH_SILENT, b.key)
+    assert a.event(core.EVENT_PATH_SILENT)[2] == a.socket
 
 
 def test_only_what_comes_on_the_first_path_ends_silence(nodes: tuple[Node, Node, Node]) -> None:
@@ -196,6 +206,63 @@ def test_only_what_comes_on_the_first_path_ends_silence(nodes: tuple[Node, Node,
     assert [event for event in a.plane.drain_events() if event[0] == core.EVENT_NEW_PATH] == [], (
         "both are the peer's paths"
     )
+
+
+Split = tuple[Node, Node, list[tuple[int, bytes]], list[tuple[int, bytes]]]
+
+
+@pytest.fixture
+def split(nodes: tuple[Node, Node, Node]) -> Split:
+    """a splits flows over two paths to b; and their paths."""
+    a, b, _ = nodes
+    second, remote_of_second = second_place(a)
+    paths = [(a.socket, b.remote), (second, b.remote)]
+    back = [(b.socket, a.remote), (b.socket, remote_of_second)]
+    a.plane.set_paths(b.key, paths, mode=core.PATHS_SPLIT, silence_ns=SILENCE_NS)
+    return a, b, paths, back
+
+
+def converse(a: Node, b: Node) -> None:
+    for flow in FLOWS:
+        for one, other in ((a, b), (b, a)):
+            packet = one.emit(other, flow)
+            assert other.tun.recv(2000) == packet
+
+
+def passed(ns: int, since: float) -> bool:
+    return time.monotonic() > since + ns / 1e9
+
+
+def silent_paths(node: Node) -> set[int]:
+    """Sockets of those told of."""
+    return {event[2] for event in node.plane.drain_events() if event[0] == core.EVENT_PATH_SILENT}
+
+
+def test_a_second_path_that_the_peer_does_not_split_to_is_not_silent(split: Split) -> None:
+    a, b, paths, _ = split
+    for _ in range(3):
+        converse(a, b)
+        answered_at = time.monotonic()
+        a.until(partial(passed, 2 * SILENCE_NS, answered_at), "silence would have been told")
+        assert paths[1][0] not in silent_paths(a)
+
+
+def test_each_of_two_paths_with_flows_can_fall_silent(split: Split) -> None:
+    a, b, paths, back = split
+    b.plane.set_paths(a.key, back, mode=core.PATHS_SPLIT)
+    converse(a, b)
+    told: set[int] = set()
+    assert not any(emitted(a, b, flow) for flow in FLOWS)
+    received(b, len(FLOWS))
+    a.until(lambda: told.update(silent_paths(a)) or told == {paths[0][0], paths[1][0]}, "both are silent")
+    assert all(emitted(a, b, flow) for flow in FLOWS)
+    received(b, len(FLOWS))
+    b.plane.set_path(a.key, back[0])
+    answer = b.emit(a, b"on the first")
+    assert a.tun.recv(2000) == answer
+    twice = [emitted(a, b, flow) for flow in FLOWS]
+    assert True in twice, "those of the second, which is silent still"
+    assert False in twice, "those of the first"
 
 
 def test_a_handshake_begins_on_both_paths(nodes: tuple[Node, Node, Node], dead: bytes) -> None:

@@ -139,6 +139,40 @@ def test_channels_change_places(scene: Scene) -> None:
     assert scene.told() == []
 
 
+def two_channels(scene: Scene, *round_trips: float) -> None:
+    for channel, round_trip in zip((CHANNEL, SECOND_CHANNEL), round_trips, strict=True):
+        scene.routes.add_channel(channel, at(0))
+        scene.routes.add_round_trip(channel, round_trip)
+    scene.take(0)
+
+
+def test_flows_are_split_over_two_channels_that_are_alike(scene: Scene) -> None:
+    two_channels(scene, 0.1, 0.12)
+    scene.routes.split(True)
+    (command,) = scene.told()
+    assert command.mode is PathMode.SPLIT
+    assert command.silence_s == pytest.approx(1.75 * 0.12), "that of the slower one"
+    assert scene.routes.in_use == (CHANNEL, SECOND_CHANNEL)
+    scene.routes.split(True)
+    assert scene.told() == []
+    scene.routes.split(False)
+    assert [command.mode for command in scene.told()] == [PathMode.PRIMARY]
+    assert scene.routes.in_use == (CHANNEL,)
+
+
+def test_flows_are_not_split_where_one_way_is_longer_or_direct(scene: Scene) -> None:
+    two_channels(scene, 0.1, 0.13)
+    scene.routes.split(True)
+    assert scene.told() == []
+    for _ in range(10):
+        scene.routes.add_round_trip(SECOND_CHANNEL, 0.1)
+    assert scene.told()[-1].mode is PathMode.SPLIT
+    scene.routes.set_direct(PATH, at(0))
+    assert scene.told()[-1].mode is PathMode.DUPLICATE
+    modes = [command.mode for command in scene.told(scene.run_to(5))]
+    assert modes == [PathMode.PRIMARY]
+
+
 def test_without_any_path_the_data_plane_is_told_so_once(scene: Scene) -> None:
     scene.routes.set_direct(PATH, at(0))
     scene.take(0)

@@ -6,8 +6,9 @@ import pytest
 from engine_parts import OTHER_ADDRESS, OTHER_PATH, PATH, PEER_ADDRESS, PEER_KEY
 from test_trusted import Scene, acknowledge, is_mtu_probe, pong_to, respond, sends, told
 
-from wh.commands import AdoptSocket, CloseSocket, Command, Send, SetDataPaths
+from wh.commands import AdoptSocket, CloseSocket, Command, PathMode, Send, SetDataPaths
 from wh.events import PUNCH_SOCKETS_FROM, Path
+from wh.flow_splitting import BUSY_BYTES_S, PAUSE_S
 from wh.paths import PathState
 from wh.relay.client import Channel
 from wh.trusted import SUSPECT_FOR_S, UPGRADE_AFTER_S, WANTED_FOR_S
@@ -49,6 +50,10 @@ def relayed(scene: Scene) -> Scene:
     open_channel(scene)
     open_channel(scene, OTHER_CHANNEL)
     return scene
+
+
+def fall_silent(scene: Scene, path: Path, received: int = 0) -> list[Command]:
+    return scene.do(lambda now: scene.peer.silent(path, received, now))
 
 
 def answer_mtu_probes(scene: Scene, commands: list[Command]) -> list[Command]:
@@ -130,7 +135,7 @@ def test_attempts_come_again_after_5_15_and_then_each_60_seconds(scene: Scene) -
     for _ in range(4 * 200):
         before = len(scene.puncher.begun)
         scene.wait(0.25)
-        scene.do(lambda now: scene.peer.traffic(1, now))
+        scene.do(lambda now: scene.peer.traffic(1, 0, now))
         if len(scene.puncher.begun) > before:
             begun_at.append(scene.now)
             scene.do(scene.peer.punch_ended)
@@ -188,7 +193,7 @@ def test_one_channel_stays_behind_a_direct_path(scene: Scene) -> None:
 
 def test_silence_on_the_direct_path_is_probed_and_forgiven_when_answered(scene: Scene) -> None:
     direct(scene)
-    commands = scene.do(scene.peer.silent)
+    commands = fall_silent(scene, PATH)
     assert scene.peer.state is PathState.SUSPECT
     assert scene.relays.checked == [RELAY_KEY, OTHER_RELAY_KEY]
     (probe,) = sends(commands)
@@ -199,7 +204,7 @@ def test_silence_on_the_direct_path_is_probed_and_forgiven_when_answered(scene: 
 
 def test_a_direct_path_that_stays_silent_gives_way_to_the_channel(scene: Scene) -> None:
     direct(scene)
-    scene.do(scene.peer.silent)
+    fall_silent(scene, PATH)
     commands = scene.wait(SUSPECT_FOR_S + 0.1)
     assert told(commands)[-1] == (CHANNEL, OTHER_CHANNEL)
     assert scene.peer.state in (PathState.RELAYED, PathState.PUNCHING)
@@ -209,9 +214,51 @@ def test_a_direct_path_that_stays_silent_gives_way_to_the_channel(scene: Scene) 
 
 def test_a_channel_that_stays_silent_comes_last(scene: Scene) -> None:
     relayed(scene)
-    scene.do(scene.peer.silent)
+    fall_silent(scene, CHANNEL)
     commands = scene.wait(SUSPECT_FOR_S + 0.1)
     assert told(commands)[-1] == (OTHER_CHANNEL, CHANNEL)
+
+
+def measured(scene: Scene) -> Scene:
+    """As relayed(), and both channels are measured."""
+    relayed(scene)
+    for _ in range(10):
+        for send in sends(scene.wait(0.25)):
+            if isinstance(send.message, Ping) and send.path.channel:
+                scene.now += 0.1
+                scene.hear(pong_to(send), send.path)
+    return scene
+
+
+def be_busy(scene: Scene) -> list[Command]:
+    commands: list[Command] = []
+    for _ in range(2):
+        commands += scene.wait(2)
+        commands += scene.do(lambda now: scene.peer.traffic(100, 10 * BUSY_BYTES_S, now))
+    return commands
+
+
+def modes(commands: list[Command]) -> list[PathMode]:
+    return [command.mode for command in commands if isinstance(command, SetDataPaths)]
+
+
+def test_a_busy_peer_has_its_flows_on_both_channels_until_one_falls_silent(scene: Scene) -> None:
+    measured(scene)
+    assert modes(be_busy(scene)) == [PathMode.SPLIT]
+    commands = fall_silent(scene, OTHER_CHANNEL)
+    assert modes(commands) == [PathMode.PRIMARY]
+    (probe,) = sends(commands)
+    assert probe.path == OTHER_CHANNEL
+    commands = scene.wait(SUSPECT_FOR_S + 0.1)
+    assert told(commands) == [], "the first one goes on"
+    assert PathMode.SPLIT not in modes(be_busy(scene)), "not so soon"
+    scene.wait(PAUSE_S)
+    assert modes(be_busy(scene)) == [PathMode.SPLIT]
+
+
+def test_the_silence_of_a_path_that_carries_nothing_is_none(scene: Scene) -> None:
+    relayed(scene)
+    assert fall_silent(scene, OTHER_CHANNEL) == []
 
 
 def test_the_loss_of_one_relay_costs_nothing_and_another_channel_is_opened(scene: Scene) -> None:
@@ -235,7 +282,7 @@ def test_without_any_channel_the_search_starts_over(scene: Scene) -> None:
 def test_channels_end_180_seconds_after_the_last_traffic(scene: Scene) -> None:
     relayed(scene)
     scene.wait(WANTED_FOR_S - 50)
-    scene.do(lambda now: scene.peer.traffic(128, now))
+    scene.do(lambda now: scene.peer.traffic(128, 0, now))
     scene.wait(WANTED_FOR_S - 50)
     assert scene.relays.closed == []
     scene.wait(150)

@@ -67,7 +67,7 @@ WAVES = (
     Wave(0.0, 64, OPENER_TTL),
     Wave(1.0, 64, 2),
     Wave(2.0, 128, 3),
-    *(Wave(SEARCH_PROBES * SEARCH_INTERVAL_S + after_s, 256, 0, renew=True) for after_s in (0.2, 0.9, 1.6)),
+    *(Wave(SEARCH_PROBES * SEARCH_INTERVAL_S + after_s, 256, 0, renew=True) for after_s in (0.2, 1.2, 2.2)),
 )
 """The first three wait for a PROBE of the peer to hit one of their ports; the others come when the peer's NAT
 is open to all ports that it probed, and may have one of those. The former together, and each of the latter,

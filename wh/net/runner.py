@@ -254,11 +254,10 @@ class Runner:
             case (core.EVENT_NEW_PATH, peer, socket, remote, channel):
                 path = self._tcp.from_data_plane(Path(socket, remote, channel))
                 return [] if path is None else [DataOnNewPath(peer, path)]
-            case (core.EVENT_PATH_SILENT, peer):
-                try:
-                    return [PathSilent(peer, self._datapath.packets_received(peer))]
-                except KeyError:  # it has been removed
-                    return []
+            case (core.EVENT_PATH_SILENT, peer, socket, remote, channel):
+                path = self._tcp.from_data_plane(Path(socket, remote, channel))
+                if path is not None and self._datapath.has_peer(peer):
+                    return [PathSilent(peer, path, self._datapath.packets_received(peer))]
             case (core.EVENT_HANDSHAKE, peer):
                 return [DataSession(peer, up=True)]
             case (core.EVENT_HANDSHAKE_FAILED, peer):

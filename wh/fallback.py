@@ -35,10 +35,10 @@ WANTED_AGAIN_S = 15.0
 DEFAULT_TCP_PORT = 443
 """Of bootstraps, besides the number of their UDP port: what gets through where little does."""
 
-VERDICT_S = 3.0
+VERDICT_S = 1.5
 """Silence of all servers, while they were asked, before TCP is tried."""
 
-ASK = Schedule((0.5, 1.5), 2.5)
+ASK = Schedule((0.4, 0.9), 1.4)
 ASKED_MAX = 3
 QUIET_S = 5.0
 """While a server answered this recently, what others leave unanswered is no reason for doubts."""

@@ -11,6 +11,7 @@ from simnet import SimNetwork
 from simnode import SimNode, network_file, peer_line
 from wh.config.model import Network, Peer, PeerKind
 from wh.events import TCP, LookupRequested, NetworkLoaded, Path, PathWanted, PingRequested
+from wh.fallback import VERDICT_S
 from wh.wire.address import pack
 
 TCP_PORT = 8443
@@ -63,8 +64,8 @@ class World:
 def test_a_node_without_udp_joins_over_tcp_and_reaches_a_member_there(seed: int) -> None:
     world = World(seed)
     world.member.start(world.config)
-    seconds = world.network.run_until(world.over_tcp, 6)
-    assert seconds > 2.9  # UDP was given its time
+    seconds = world.network.run_until(world.over_tcp, 2 * VERDICT_S)
+    assert seconds > VERDICT_S  # UDP was given its time
     snapshot = world.member.node.snapshot()
     assert snapshot.joined
     assert snapshot.tcp_links == (world.boot.address,)

@@ -8,7 +8,7 @@ BUSY_BYTES_S = 250_000
 """Both directions together, before encryption; below that one relay is always enough."""
 
 PAUSE_S = 10.0
-"""After one of the two fell silent: by then its relay is known to be lost, or it was a false alarm."""
+"""After one of the two fell silent for good: by then its relay is known to be lost."""
 
 
 class FlowSplitting:

@@ -268,6 +268,9 @@ class TrustedPeer:
                 self._open_channel(self._finder.relays, now)
 
     def channel_closed(self, path: Path, now: Instant) -> None:
+        if self._probe is not None and self._probe.paths == [path]:
+            self._requests.cancel(self._probe)
+            self._probe = None
         self._channels.remove(path)
         self._routes.remove_channel(path, now)
         if self._traffic_waits(now):
@@ -482,8 +485,6 @@ class TrustedPeer:
         and let relays and NATs learn where we are. received: packets that the peer sent so far."""
         if path not in self._routes.in_use or self._probe is not None:
             return
-        self._splitting.pause(now)
-        self._routes.split(False)
         self._machine.step(PathInput.SILENT)
         one_way, self._received = received == self._received, received
         self._channels.check_relays(now)
@@ -508,6 +509,8 @@ class TrustedPeer:
 
     def _silence_confirmed(self, path: Path, now: Instant) -> None:
         self._probe = None
+        self._splitting.pause(now)
+        self._routes.split(False)
         if path == self.path:
             self._drop_direct(now)
         elif path.channel:

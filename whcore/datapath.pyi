@@ -87,7 +87,8 @@ class Datapath:
         second path is silent only where flows are split, and the peer's came on it as well. Raises ValueError
         where a socket does not exist or is of the other address family."""
     def clear_silence(self, public_key: bytes) -> None:
-        """A path was found to work by other means: silence starts anew, on both."""
+        """A path was found to work by other means: silence starts anew, on both; the second one's when the
+        peer's packets come there again."""
     def packets_received(self, public_key: bytes) -> int:
         """From the peer so far, of the user's: handshakes and keepalives are none. Raises KeyError."""
     def forget_sources(self) -> None:

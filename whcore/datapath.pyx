@@ -365,7 +365,8 @@ cdef class Datapath:
         require(peer, public_key)
 
     def clear_silence(self, bytes public_key):
-        """The first path was found to work by other means (a PROBE was answered): silence starts anew."""
+        """A path was found to work by other means (a PROBE was answered): silence starts anew, on both; the second
+        one's when the peer's packets come there again."""
         cdef wh_device* dev = self.device()
         cdef const uint8_t* key = key_bytes(public_key)
         cdef wh_peer* peer

@@ -20,7 +20,7 @@ cdef void peer_set_paths(wh_device* dev, wh_peer* peer, wh_paths* paths) noexcep
 cdef void peer_amend_paths(wh_device* dev, wh_peer* peer, const wh_paths* before, wh_paths* after) noexcept nogil
 # The kernel refused our source address: send from wherever it likes from now on.
 cdef void peer_forget_source(wh_device* dev, wh_peer* peer) noexcept nogil
-# Silence is over, on both paths.
+# Silence is over, on both paths; the second one's counts again when the peer's comes there.
 cdef void peer_heard(wh_peer* peer) noexcept nogil
 # Something authenticated came on this path: it ends silence there, a second one counts where flows are split; a plain
 # peer's becomes the one to send on, a managed peer's is reported where it is none of the peer's.

@@ -129,6 +129,8 @@ cdef void peer_forget_source(wh_device* dev, wh_peer* peer) noexcept nogil:
 cdef void peer_heard(wh_peer* peer) noexcept nogil:
     path_heard(peer, 0)
     path_heard(peer, 1)
+    if wh_load_u32(&peer.second_answers):
+        wh_store_u32(&peer.second_answers, 0)
 
 
 cdef inline void path_heard(wh_peer* peer, int i) noexcept nogil:

@@ -263,6 +263,13 @@ def test_each_of_two_paths_with_flows_can_fall_silent(split: Split) -> None:
     twice = [emitted(a, b, flow) for flow in FLOWS]
     assert True in twice, "those of the second, which is silent still"
     assert False in twice, "those of the first"
+    received(b, len(FLOWS))
+    a.plane.clear_silence(b.key)
+    a.plane.drain_events()
+    answer = b.emit(a, b"on the first")
+    assert a.tun.recv(2000) == answer
+    assert not any(emitted(a, b, flow) for flow in FLOWS)
+    a.until(lambda: silent_paths(a) == {paths[0][0]}, "the first one alone is silent")
 
 
 def test_a_handshake_begins_on_both_paths(nodes: tuple[Node, Node, Node], dead: bytes) -> None:

@@ -6,7 +6,7 @@ import pytest
 from engine_parts import OTHER_ADDRESS, OTHER_PATH, PATH, PEER_ADDRESS, PEER_KEY
 from test_trusted import Scene, acknowledge, is_mtu_probe, pong_to, respond, sends, told
 
-from wh.commands import AdoptSocket, CloseSocket, Command, PathMode, Send, SetDataPaths
+from wh.commands import AdoptSocket, ClearSilence, CloseSocket, Command, PathMode, Send, SetDataPaths
 from wh.events import PUNCH_SOCKETS_FROM, Path
 from wh.flow_splitting import BUSY_BYTES_S, PAUSE_S
 from wh.paths import PathState
@@ -222,11 +222,8 @@ def test_a_channel_that_stays_silent_comes_last(scene: Scene) -> None:
 def measured(scene: Scene) -> Scene:
     """As relayed(), and both channels are measured."""
     relayed(scene)
-    for _ in range(10):
-        for send in sends(scene.wait(0.25)):
-            if isinstance(send.message, Ping) and send.path.channel:
-                scene.now += 0.1
-                scene.hear(pong_to(send), send.path)
+    for channel in (CHANNEL, OTHER_CHANNEL):
+        scene.peer.routes.add_round_trip(channel, 0.1)
     return scene
 
 
@@ -244,16 +241,27 @@ def modes(commands: list[Command]) -> list[PathMode]:
 
 def test_a_busy_peer_has_its_flows_on_both_channels_until_one_falls_silent(scene: Scene) -> None:
     measured(scene)
-    assert modes(be_busy(scene)) == [PathMode.SPLIT]
-    commands = fall_silent(scene, OTHER_CHANNEL)
-    assert modes(commands) == [PathMode.PRIMARY]
-    (probe,) = sends(commands)
+    assert modes(be_busy(scene))[-1] is PathMode.SPLIT
+    (probe,) = sends(fall_silent(scene, OTHER_CHANNEL))
     assert probe.path == OTHER_CHANNEL
+    scene.now += 0.1
+    assert ClearSilence(PEER_KEY) in scene.hear(acknowledge(probe), OTHER_CHANNEL)
+    assert modes(be_busy(scene)) == [], "it only paused"
+    fall_silent(scene, OTHER_CHANNEL)
     commands = scene.wait(SUSPECT_FOR_S + 0.1)
-    assert told(commands) == [], "the first one goes on"
+    assert told(commands) == [(CHANNEL, OTHER_CHANNEL)], "the first one goes on"
+    assert modes(commands) == [PathMode.PRIMARY]
     assert PathMode.SPLIT not in modes(be_busy(scene)), "not so soon"
     scene.wait(PAUSE_S)
-    assert modes(be_busy(scene)) == [PathMode.SPLIT]
+    assert modes(be_busy(scene))[-1] is PathMode.SPLIT
+
+
+def test_the_end_of_a_silent_channel_is_no_reason_to_overlook_the_next_silence(scene: Scene) -> None:
+    relayed(scene)
+    fall_silent(scene, CHANNEL)
+    scene.do(lambda now: scene.peer.channel_closed(CHANNEL, now))
+    (probe,) = sends(fall_silent(scene, OTHER_CHANNEL))
+    assert probe.path == OTHER_CHANNEL
 
 
 def test_the_silence_of_a_path_that_carries_nothing_is_none(scene: Scene) -> None:

@@ -116,14 +116,14 @@ def test_a_relay_that_dies_stops_none_of_several_flows(pair: Pair) -> None:
     def both_carry_flows() -> bool:
         return sum(now - then > 500 for now, then in zip(forwarded(pair), before, strict=True)) >= 2
 
-    wait_until(both_carry_flows, 20, "flows are split")
+    wait_until(both_carry_flows, 16, "flows are split")
     dead = wait_until(pair.relay_in_use, 10, "data is relayed")
     kill(dead.host)
     output, _ = client.communicate(timeout=60)
     assert (client.returncode, server.wait(10)) == (0, 0), output
-    last = json.loads(output)["intervals"][-3:]
+    seconds = json.loads(output)["intervals"][-10:]  # one that lost much to the relay's limit may pause for some
     for number in range(8):
-        assert sum(interval["streams"][number]["bytes"] for interval in last) > 0, "every flow goes on"
+        assert sum(second["streams"][number]["bytes"] for second in seconds) > 0, "every flow goes on"
     pair.publics.up_again(dead)
     wait_until(lambda: pair.reserved(3), 60, "there are three relays again")
 

@@ -121,7 +121,7 @@ def test_a_relay_that_dies_stops_none_of_several_flows(pair: Pair) -> None:
     kill(dead.host)
     output, _ = client.communicate(timeout=60)
     assert (client.returncode, server.wait(10)) == (0, 0), output
-    seconds = json.loads(output)["intervals"][-10:]  # one that lost much to the relay's limit may pause for some
+    seconds = json.loads(output)["intervals"][-10:]  # a flow that lost much to a relay's limit may pause
     for number in range(8):
         assert sum(second["streams"][number]["bytes"] for second in seconds) > 0, "every flow goes on"
     pair.publics.up_again(dead)

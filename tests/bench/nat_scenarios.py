@@ -57,9 +57,14 @@ class Stage:
         return self.cell.nodes[1]
 
     def restart(self) -> None:
-        """Both nodes anew, until they know all public nodes."""
+        """Both nodes anew, until they know all public nodes. Their NATs know nothing of the round before, or
+        its path would still be open."""
         if self.running:
             in_parallel(Node.down, self.cell.nodes)
+            self.seeds += 1
+            for router in (router for site in self.cell.sites for router in site.routers):
+                router.load_nat(seed=self.seeds)
+                faults.flush_conntrack(router)
         self.cell.up()
         self.running = True
         self.wait_until_ready()

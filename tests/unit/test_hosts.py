@@ -279,6 +279,17 @@ def test_a_rewrite_that_a_crash_cut_off_is_put_back(file, monkeypatch):
     assert sorted(path.name for path in file.path.parent.iterdir()) == ["hosts", "run"]
 
 
+def test_of_files_mounted_at_one_place_each_gets_its_own_back(file, tmp_path, monkeypatch):
+    crash_while_overwriting(file, monkeypatch)
+    unmounted = file.path.rename(tmp_path / "unmounted")
+    file.path.write_bytes(b"another\n")
+    file.write(NODE_A)
+    assert file.content.startswith(b"another\n")
+    unmounted.replace(file.path)
+    file.remove()
+    assert file.content == SAMPLE
+
+
 def test_what_was_edited_since_a_crash_is_not_put_back(file, monkeypatch):
     crash_while_overwriting(file, monkeypatch)
     file.path.write_bytes(b"edited\n")

@@ -34,7 +34,7 @@ def update_file(path: Path, edit: Callable[[bytes], bytes], *, max_size: int) ->
 
     The new content appears at once, by rename. A file that cannot be renamed over (a mount point, a second
     hard link, a directory we may not write) is rewritten in place from its first changed byte, with a copy
-    PATH.wirehub-backup beside it until that is done; a copy that a crash left is put back first. edit may
+    PATH.wirehub-backup-* beside it until that is done; a copy that a crash left is put back first. edit may
     run several times: again when another program changed the file meanwhile. A missing file has empty
     content and is made only if edit adds some. Raises OSError; the file is unchanged then.
     """
@@ -159,7 +159,10 @@ def _sync_directory(directory: Path) -> None:
 
 
 def _backup_of(target: Path) -> Path:
-    return target.with_name(f"{target.name}.wirehub-backup")
+    """Named after the file itself: several are mounted at one place of a shared directory where network
+    namespaces have hosts files of their own (ip-netns(8))."""
+    status = target.stat()
+    return target.with_name(f"{target.name}.wirehub-backup-{status.st_dev:x}-{status.st_ino:x}")
 
 
 def _write_in_place(target: Path, before: _Snapshot, content: bytes) -> None:
@@ -202,8 +205,8 @@ def _overwrite(target: Path, old: bytes, new: bytes) -> None:
 def _recover(target: Path) -> None:
     """Put the backup of an interrupted rewrite back, unless the rewrite had not begun, or somebody edited
     the file since."""
-    backup = _backup_of(target)
     try:
+        backup = _backup_of(target)
         saved = backup.read_bytes()
         age_ns = target.stat().st_mtime_ns - backup.stat().st_mtime_ns
     except FileNotFoundError:
@@ -211,4 +214,4 @@ def _recover(target: Path) -> None:
     if 0 <= age_ns <= _INTERRUPTED_WITHIN_NS and saved:
         _logger.warning("putting back %s from %s: its last change was interrupted", target, backup)
         _overwrite(target, b"", saved)
-    backup.unlink()
+    backup.unlink(missing_ok=True)

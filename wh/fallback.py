@@ -212,9 +212,11 @@ class Fallback:
             self._set_timer(max(now.monotonic, self._heard_at + QUIET_S), self._suspect)
 
     def _suspect(self, now: Instant) -> None:
-        """Ask some servers, and look in a moment whether any answered."""
-        self._transport = Transport.SUSPECT
-        self._set_timer(now.monotonic + VERDICT_S, self._judge)
+        """Ask some servers, and look in a moment whether any answered. Addresses come one after the other
+        when a host starts: that puts nothing off."""
+        if self._transport is not Transport.SUSPECT:
+            self._transport = Transport.SUSPECT
+            self._set_timer(now.monotonic + VERDICT_S, self._judge)
         if not self._kademlia.joined:
             return  # then the bootstraps are asked anyway
         alive = [(contact.key, contact.address) for contact in self._kademlia.table if not contact.dead]

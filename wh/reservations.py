@@ -17,7 +17,7 @@ from wh.wire.messages import Capability, RelayStatus
 from wh.wire.records import Relay
 
 SETTLE_S = 3.0
-"""How long after the start we may still turn out to be reachable, where no NAT is seen."""
+"""How long after the start we may still turn out to be reachable, where no NAT is seen and UDP works."""
 
 FILL_AGAIN_S = 10.0
 FILL_AGAIN_SHORT_S = 2.0
@@ -144,7 +144,8 @@ class Reservations:
         """Others must be able to reach us, and cannot by themselves."""
         if self._reachability.proved or not self._expected(now):
             return False
-        return bool(self._reachability.translated) or now.monotonic >= self._settled_at
+        hidden = bool(self._reachability.translated) or self._engine.addressing.udp_blocked
+        return hidden or now.monotonic >= self._settled_at
 
     def _fill_at(self, when: float) -> None:
         if self._fill_timer is not None:

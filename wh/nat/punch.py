@@ -64,14 +64,17 @@ class Wave(NamedTuple):
 
 
 WAVES = (
-    Wave(0.0, 64, OPENER_TTL),
-    Wave(1.0, 64, 2),
-    Wave(2.0, 128, 3),
+    Wave(0.0, 64, 2),
+    Wave(1.0, 64, 3),
+    Wave(2.0, 64, OPENER_TTL),
+    Wave(2.0, 64, 2),
     *(Wave(SEARCH_PROBES * SEARCH_INTERVAL_S + after_s, 256, 0, renew=True) for after_s in (0.2, 1.2, 2.2)),
 )
-"""The first three wait for a PROBE of the peer to hit one of their ports; the others come when the peer's NAT
-is open to all ports that it probed, and may have one of those. The former together, and each of the latter,
-have birthday_chance(256, 1024), which a pool of addresses divides."""
+"""The first four wait for a PROBE of the peer to hit one of their ports. Each hop limit suits some depth
+of our own NATs; what reaches the peer's after all may take a port there, and once the search meets such a
+one, the NAT maps all that follows elsewhere. The others come when the peer's NAT is open to all ports
+that it probed, and may have one of those. The former together, and each of the latter, have
+birthday_chance(256, 1024), which a pool of addresses divides."""
 
 SEARCH_S = 24.0
 

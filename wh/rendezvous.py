@@ -126,10 +126,11 @@ class Party:
             ) from None
 
     def path_text(self, key: Key) -> str:
-        """`direct 192.0.2.1:4000`, for people."""
+        """`direct 192.0.2.1:4000`, for people: a path that pauses is one, too."""
         for peer in self.node.call(lambda node: node.parts.node.snapshot()).peers:
             if peer.key == key:
-                return f"{peer.state} {to_text(peer.endpoint)}" if peer.endpoint else peer.state
+                state = PathState.DIRECT.value if peer.state in DIRECT_STATES else peer.state
+                return f"{state} {to_text(peer.endpoint)}" if peer.endpoint else state
         return ""
 
     def has_path(self, key: Key) -> bool:

@@ -84,7 +84,7 @@ def test_progress_tells_rate_total_and_path(lan: Lan, data: Path):
     assert received["total"] is None
     assert sent["rate"] > 0
     # The last is told when all is over: the other end may have left by then.
-    assert any(event["path"].startswith("direct ") for event in all_sent)
+    assert any(event["path"].startswith("direct ") for event in all_sent), all_sent
 
 
 def test_both_directions_at_once_and_one_ends_before_the_other(lan: Lan):

@@ -75,7 +75,7 @@ lint: $(VENV)/lint-installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict -p wh -p whtools
-	MYPYPATH=sandbox:tests/bench:tests/fuzz:tests/soak:tests/unit $(BIN)/mypy --strict sandbox tests/bench tests/fuzz tests/soak
+	MYPYPATH=sandbox:tests/bench:tests/fuzz:tests/lab:tests/soak:tests/unit $(BIN)/mypy --strict sandbox tests/bench tests/fuzz tests/soak
 	$(BIN)/python -I -m mypy.stubtest --ignore-disjoint-bases --ignore-unused-allowlist \
 		--allowlist tests/stubtest-allowlist $(subst /,.,$(basename $(wildcard whcore/*.pyi)))
 	$(BIN)/lint-imports

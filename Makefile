@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 
 BUILD_PACKAGES := build-essential pkg-config libsodium-dev python3-dev python3-venv
 RUN_PACKAGES := iproute2 iputils-ping nftables procps
-TEST_PACKAGES := wireguard-tools wireguard-go iperf3 ncat ethtool miniupnpd-nftables miniupnpc natpmpc tmux
+TEST_PACKAGES := netbase wireguard-tools wireguard-go iperf3 ncat ethtool miniupnpd-nftables miniupnpc natpmpc tmux
 
 BENCH_PATH := sandbox:tests/bench
 

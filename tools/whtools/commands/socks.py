@@ -27,11 +27,11 @@ def socks(interface: str, listen: str) -> None:
     reached. Everybody who reaches the address is let in. Runs until it is interrupted.
     """
     with listener_at(listen) as listener:
+        from wh import socks as proxy  # asyncio takes time to import; inside, our files may be out of reach
+
         go_inside(interface)
         host, port = listener.getsockname()[:2]
         click.echo(f"proxy on {host} port {port}, into {interface}")
-        from wh import socks as proxy  # asyncio takes time to import
-
         with contextlib.suppress(KeyboardInterrupt):
             proxy.run(listener, lambda name: resolve(interface, name))
 

@@ -77,10 +77,16 @@ def test_a_pair_is_relayed(pair: Pair) -> None:
     assert sum(each["channels"] for each in served) >= 1
 
 
-def bytes_per_second(pair: Pair, *options: str) -> float:
-    """From a to b over TCP."""
+def iperf_server(pair: Pair) -> subprocess.Popen[str]:
+    """On b, for one test."""
     server = pair.b.host.popen(["iperf3", "-s", "-1", "-B", pair.address(pair.b)])
     wait_until(lambda: ":5201" in pair.b.host.run(["ss", "-Hltn"]).stdout, 10, "iperf3 listens")
+    return server
+
+
+def bytes_per_second(pair: Pair, *options: str) -> float:
+    """From a to b over TCP."""
+    server = iperf_server(pair)
     client = pair.a.host.run(["iperf3", "-J", *options, "-c", pair.address(pair.b)])
     assert server.wait(10) == 0
     received = json.loads(client.stdout)["end"]["sum_received"]
@@ -107,8 +113,7 @@ def forwarded(pair: Pair) -> list[int]:
 
 def test_a_relay_that_dies_stops_none_of_several_flows(pair: Pair) -> None:
     wait_until(lambda: pair.channels() >= 2, 10, "two channels are open")
-    server = pair.b.host.popen(["iperf3", "-s", "-1", "-B", pair.address(pair.b)])
-    wait_until(lambda: ":5201" in pair.b.host.run(["ss", "-Hltn"]).stdout, 10, "iperf3 listens")
+    server = iperf_server(pair)
     command = ["iperf3", "-J", "-P", "8", "-t", "30", "-c", pair.address(pair.b)]
     client = pair.a.host.popen(command, stdout=subprocess.PIPE)
     before = forwarded(pair)

@@ -81,6 +81,13 @@ def test_flows_are_split_over_two_paths_and_each_stays_on_its_own(nodes: tuple[N
     assert a.plane.counters()["duplicated"] == 0
 
 
+def silent_path(node: Node, peer: Node) -> tuple[object, object]:
+    """Socket and remote of the path to the peer that the next event tells of."""
+    kind, key, socket_id, remote, channel = node.event(core.EVENT_PATH_SILENT)
+    assert (kind, key, channel) == (core.EVENT_PATH_SILENT, peer.key, 0)
+    return socket_id, remote
+
+
 def accounted(node: Node) -> int:
     """Data messages sent, copies apart, as counted after their send."""
     counters = node.plane.counters()
@@ -107,7 +114,7 @@ def test_after_silence_the_second_path_is_used_too(nodes: tuple[Node, Node, Node
 
     a.until(got_through, "a packet arrives over the second path")
     assert arrived in sent[1:], "the first ones went to the dead path alone"
-    assert a.event(core.EVENT_PATH_SILENT)[3] == dead
+    assert silent_path(a, b) == (a.socket, dead)
     a.until(lambda: accounted(a) == before + len(sent), "every packet and copy is accounted for")
     duplicated = a.plane.counters()["duplicated"]
     a.plane.clear_silence(b.key)
@@ -137,7 +144,7 @@ def test_silence_is_told_once_and_without_another_packet(nodes: tuple[Node, Node
     a.plane.set_paths(b.key, [(a.socket, dead), (a.socket, b.remote)], silence_ns=SILENCE_NS)
     for _ in range(2):
         assert not emitted(a, b)
-        assert a.event(core.EVENT_PATH_SILENT)[3] == dead
+        assert silent_path(a, b) == (a.socket, dead)
         for _ in range(5):
             assert emitted(a, b)
             b.tun.recv(2000)
@@ -152,7 +159,7 @@ def test_silence_goes_on_where_a_second_path_comes_to_the_first(
     a.plane.set_paths(b.key, [(a.socket, dead)], silence_ns=10**12)
     assert not emitted(a, b)
     a.plane.set_paths(b.key, [(a.socket, dead), (a.socket, b.remote)], silence_ns=SILENCE_NS)
-    assert a.event(core.EVENT_PATH_SILENT)[3] == dead
+    assert silent_path(a, b) == (a.socket, dead)
     assert emitted(a, b)
     a.plane.set_paths(b.key, [(a.socket, b.remote), (a.socket, dead)], silence_ns=SILENCE_NS)
     assert not emitted(a, b), "another first path"
@@ -174,7 +181,7 @@ def test_the_silence_of_an_only_path_is_told_too(nodes: tuple[Node, Node, Node],
     a, b, _ = nodes
     a.plane.set_paths(b.key, [(a.socket, dead)], silence_ns=SILENCE_NS)
     assert not emitted(a, b)
-    assert a.event(core.EVENT_PATH_SILENT)[3] == dead
+    assert silent_path(a, b) == (a.socket, dead)
     assert not emitted(a, b)
 
 
@@ -188,7 +195,7 @@ def test_who_is_answered_in_time_is_not_silent(nodes: tuple[Node, Node, Node]) -
         assert a.tun.recv(2000) == answer
     a.plane.set_paths(b.key, [(a.socket, b.remote), (second_socket(a), b.remote)], silence_ns=1)
     assert not emitted(a, b), "the first packet on new paths"
-    assert a.event(core.EVENT_PATH_SILENT)[2] == a.socket
+    assert silent_path(a, b) == (a.socket, b.remote)
 
 
 def test_only_what_comes_on_the_first_path_ends_silence(nodes: tuple[Node, Node, Node]) -> None:

@@ -1,5 +1,9 @@
 """A proxy into an overlay: SOCKS5 (RFC 1928, CONNECT, no authentication) and HTTP CONNECT (RFC 9110 9.3.6),
-told apart by their first byte."""
+told apart by their first byte.
+
+All that serving needs is imported with this module: where the process goes into a namespace in between, the
+program's own files may be out of its reach.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,8 @@ import re
 import socket
 from collections.abc import Callable
 from typing import NamedTuple
+
+import uvloop
 
 HANDSHAKE_S = 10.0
 CONNECT_S = 20.0
@@ -187,6 +193,4 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 def run(listener: socket.socket, resolve: Resolve) -> None:
     """Serve until interrupted."""
-    import uvloop
-
     uvloop.run(Proxy(resolve).serve(listener))

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import socket
 import struct
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -172,3 +174,45 @@ def test_whatever_comes_ends_its_own_connection_only(world: World):
 
     check()
     test_http_connects_and_carries_both_ways(world)
+
+
+def test_serving_imports_nothing():
+    """Once in a namespace, the program's own files may be out of reach."""
+    script = """
+import contextlib, os, signal, socket, sys, threading
+from wh import socks
+echo, listener = socket.create_server(("127.0.0.1", 0)), socket.create_server(("127.0.0.1", 0))
+port = echo.getsockname()[1]
+
+def answer():
+    for _ in range(2):
+        connection, _ = echo.accept()
+        with connection:
+            connection.sendall(connection.recv(100))
+
+def use():
+    for request, answer_len in (
+        (b"\\5\\1\\0" + b"\\5\\1\\0\\3\\6member" + port.to_bytes(2, "big") + b"socks", 2 + 10 + 5),
+        (f"CONNECT member:{port} HTTP/1.1\\r\\n\\r\\nhttp".encode(), 43),
+    ):
+        with socket.socket() as connection:
+            connection.connect(listener.getsockname())
+            connection.sendall(request)
+            answer = b""
+            while len(answer) < answer_len:
+                answer += connection.recv(100) or sys.exit("closed")
+            print(answer[-5:])
+    os.kill(os.getpid(), signal.SIGINT)
+
+threads = [threading.Thread(target=each, daemon=True) for each in (answer, use)]
+before = set(sys.modules)
+for thread in threads:
+    thread.start()
+with contextlib.suppress(KeyboardInterrupt):
+    socks.run(listener, {"member": ["127.0.0.1"]}.__getitem__)
+print(sorted(set(sys.modules) - before))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=PATIENCE_S * 3, check=False
+    )
+    assert done.stdout.splitlines() == ["b'socks'", "b'\\nhttp'", "[]"], done.stderr

@@ -43,6 +43,7 @@ PATIENCE_S = 30.0
 ENDPOINTS_TOLD = 6
 RELAYS_WITHIN_S = 3.0
 DIRECT_STATES = frozenset({PathState.DIRECT.value, PathState.SUSPECT.value})
+PATH_KNOWN_WITHIN_S = 1.0
 POLL_S = 0.01
 CONNECT_RETRY_S = 0.2
 
@@ -139,6 +140,12 @@ class Party:
             if peer.key == key:
                 return peer.endpoint is not None and (self._terms.relay or peer.state in DIRECT_STATES)
         return False
+
+    def await_path(self, key: Key) -> None:
+        """There is a connection, so there is a path: the engine hears of it a moment after the kernel."""
+        deadline = time.monotonic() + PATH_KNOWN_WITHIN_S
+        while not self.has_path(key) and time.monotonic() < deadline:
+            time.sleep(POLL_S)
 
     def _start(self, network: Network, secret_key: SecretKey) -> None:
         options = Options(

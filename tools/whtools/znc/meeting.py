@@ -102,6 +102,7 @@ class _Reception:
                 connection.close()
                 continue
             if guest not in self.known:
+                self._host.await_path(guest)
                 self._welcome(guest)
             return connection, address
 
@@ -148,6 +149,7 @@ def _visit(guest: Guest, settings: Settings, reporter: Reporter, streams: Standa
     guest.claim(patience_s)
     connection = _connect(guest, started + patience_s)
     try:
+        guest.await_path(guest.host)
         _tell_connected(guest, guest.host, guest.words, reporter, time.monotonic() - started)
         if settings.forwards or settings.allow_forward:
             Forwarding(guest, settings, reporter).visit(connection)

@@ -21,6 +21,9 @@ PROVISIONAL_S = 0.3
 CHECK_S = 60.0
 """A router on the way may have changed its mind without telling."""
 
+SUSPECTED_AFTER_S = 2.0
+"""From one check to the next where there is a reason."""
+
 _HEADERS = {True: 20 + 8, False: 40 + 8}  # of IP and UDP, by whether it is IPv4
 _DATA_OVERHEAD = 32
 _CHANNEL_HEADER = 8
@@ -41,18 +44,26 @@ class PathMtu:
         self._waiting: dict[int, Request] = {}  # by IP total
         self._passed = 0
         self._known = 0
-        self._timer: Timer | None = None
+        self._known_at = float("-inf")
+        self._timer: Timer | None = None  # of the next check
         self._provisional: Timer | None = None
 
     @property
     def path(self) -> Path | None:
-        """What is measured, now and each minute."""
+        """What is measured."""
         return self._path
 
     def start(self, path: Path, now: Instant) -> None:
         self.stop()
         self._path = path
         self._try_all(now)
+
+    def suspected(self, path: Path, now: Instant) -> None:
+        """Data is missed there that short messages are not: it may be too long for the path by now."""
+        if path != self._path or self._waiting or self._known <= IP_TOTALS[0]:
+            return
+        if now.monotonic >= self._known_at + SUSPECTED_AFTER_S:
+            self._check_again(now)
 
     def stop(self) -> None:
         for request in self._waiting.values():
@@ -79,6 +90,8 @@ class PathMtu:
     def _check_again(self, now: Instant) -> None:
         """Only what passed before; where that does not any more, everything."""
         self._passed = 0
+        if self._timer is not None:
+            self._timer.cancel()
         if self._path is not None:
             self._try(self._path, self._known or IP_TOTALS[0], now)
 
@@ -112,6 +125,7 @@ class PathMtu:
             self._try_all(now)
             return
         news, self._known = self._passed != self._known or not self._passed, self._passed
+        self._known_at = now.monotonic
         self._timer = self._engine.timers.call_at(now.monotonic + CHECK_S, self._check_again)
         if news:
             self._found(self._path, self._passed, now)

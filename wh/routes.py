@@ -162,8 +162,8 @@ class Routes:
         self._mtus[path] = mtu
         self._tell()
 
-    def heard_on_first(self, *, at_once: bool, one_way: bool) -> None:
-        """The first path answers after all; at_once: already the first PROBE, so the silence was none.
+    def heard_again(self, *, at_once: bool, one_way: bool) -> None:
+        """A path in use answers after all; at_once: already the first PROBE, so the silence was none.
         one_way: the peer has sent no data since the silence before, so it may just have none to send, and we
         are more patient from now on. Where it has, a conversation paused: who spoke last heard nothing."""
         if not one_way:

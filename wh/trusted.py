@@ -505,7 +505,8 @@ class TrustedPeer:
         self._probe = None
         self._machine.step(PathInput.HEARD)
         self._routes.add_round_trip(answer.path, answer.rtt)
-        self._routes.heard_on_first(at_once=at_once, one_way=one_way)
+        self._routes.heard_again(at_once=at_once, one_way=one_way)
+        self._mtu.suspected(answer.path, now)
 
     def _silence_confirmed(self, path: Path, now: Instant) -> None:
         self._probe = None

@@ -7,7 +7,7 @@ from engine_parts import OTHER_ADDRESS, PATH, PEER_KEY, Driver, at, received
 
 from wh.commands import Command, Send
 from wh.events import Instant, Path
-from wh.path_mtu import CHECK_S, PathMtu
+from wh.path_mtu import CHECK_S, SUSPECTED_AFTER_S, PathMtu
 from wh.wire.address import pack
 from wh.wire.messages import Probe, ProbeAck
 
@@ -95,6 +95,34 @@ def test_a_path_that_became_smaller_is_measured_anew() -> None:
     scene.limit = 1380
     scene.run(2 * CHECK_S)
     assert list(dict.fromkeys(scene.told)) == [(PATH, 1496), (PATH, 1368)]
+
+
+def suspect(scene: Scene, seconds: float) -> None:
+    scene.mtu.suspected(PATH, at(seconds))
+    scene.settle(seconds, scene.take(seconds))
+
+
+def test_where_data_is_missed_the_path_is_checked_at_once_but_not_all_the_time() -> None:
+    scene = measured(1450)
+    scene.tried.clear()
+    for seconds in (2.0, 2.5, 2 + SUSPECTED_AFTER_S, 3 + SUSPECTED_AFTER_S):
+        suspect(scene, seconds)
+    assert scene.tried == [1400]
+    scene.run(3.5 * CHECK_S)
+    assert scene.tried == [1400] * 4, "each minute goes on from there"
+    scene.limit = 1300
+    suspect(scene, 3.5 * CHECK_S)
+    scene.run(3.5 * CHECK_S + 2)
+    assert scene.told[-1] == (PATH, 1280)
+
+
+def test_what_is_suspected_of_another_path_or_of_the_smallest_size_is_not_tried() -> None:
+    scene = measured(1300)
+    scene.tried.clear()
+    suspect(scene, 3 * SUSPECTED_AFTER_S)
+    scene.mtu.suspected(Path(0, OTHER_ADDRESS), at(3 * SUSPECTED_AFTER_S))
+    assert scene.take(3 * SUSPECTED_AFTER_S) == []
+    assert scene.tried == []
 
 
 def test_padding_leaves_room_for_the_headers_of_the_path() -> None:

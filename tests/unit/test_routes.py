@@ -83,13 +83,13 @@ def test_silence_is_one_and_a_half_round_trips_and_four_deviations_within_bounds
 def test_silence_that_was_none_makes_us_more_patient_up_to_a_limit(scene: Scene) -> None:
     scene.routes.set_direct(PATH, at(0), rtt=0.1)
     before = scene.routes.silence_s
-    scene.routes.heard_on_first(at_once=False, one_way=True)
+    scene.routes.heard_again(at_once=False, one_way=True)
     assert scene.routes.silence_s == before
-    scene.routes.heard_on_first(at_once=True, one_way=True)
+    scene.routes.heard_again(at_once=True, one_way=True)
     assert scene.routes.silence_s == 2 * before
     assert ClearSilence(PEER_KEY) in scene.take(0)
     for _ in range(10):
-        scene.routes.heard_on_first(at_once=True, one_way=True)
+        scene.routes.heard_again(at_once=True, one_way=True)
     assert scene.routes.silence_s == SILENCE_MAX_S
     scene.routes.add_channel(CHANNEL, at(0))
     scene.routes.set_direct(None, at(0))
@@ -99,10 +99,10 @@ def test_silence_that_was_none_makes_us_more_patient_up_to_a_limit(scene: Scene)
 def test_the_silence_after_a_conversation_makes_nobody_more_patient(scene: Scene) -> None:
     scene.routes.set_direct(PATH, at(0), rtt=0.1)
     before = scene.routes.silence_s
-    scene.routes.heard_on_first(at_once=True, one_way=False)
+    scene.routes.heard_again(at_once=True, one_way=False)
     assert scene.routes.silence_s == before
-    scene.routes.heard_on_first(at_once=True, one_way=True)
-    scene.routes.heard_on_first(at_once=True, one_way=False)
+    scene.routes.heard_again(at_once=True, one_way=True)
+    scene.routes.heard_again(at_once=True, one_way=False)
     assert scene.routes.silence_s == before
     assert scene.told()[-1].silence_s == before
 
@@ -188,7 +188,7 @@ def test_the_silence_of_a_path_that_is_gone_is_not_that_of_the_next(scene: Scene
     for path in (CHANNEL, SECOND_CHANNEL):
         scene.routes.add_round_trip(path, 0.1)
     patient = scene.routes.silence_s
-    scene.routes.heard_on_first(at_once=True, one_way=True)
+    scene.routes.heard_again(at_once=True, one_way=True)
     scene.take(0)
     scene.routes.remove_channel(CHANNEL, at(0))
     assert ClearSilence(PEER_KEY) in scene.take(0)

@@ -9,6 +9,7 @@ from test_trusted import Scene, acknowledge, is_mtu_probe, pong_to, respond, sen
 from wh.commands import AdoptSocket, ClearSilence, CloseSocket, Command, PathMode, Send, SetDataPaths
 from wh.events import PUNCH_SOCKETS_FROM, Path
 from wh.flow_splitting import BUSY_BYTES_S, PAUSE_S
+from wh.path_mtu import SUSPECTED_AFTER_S
 from wh.paths import PathState
 from wh.relay.client import Channel
 from wh.trusted import SUSPECT_FOR_S, UPGRADE_AFTER_S, WANTED_FOR_S
@@ -200,6 +201,14 @@ def test_silence_on_the_direct_path_is_probed_and_forgiven_when_answered(scene: 
     assert probe.path == PATH
     scene.hear(acknowledge(probe))
     assert scene.peer.state is PathState.DIRECT
+
+
+def test_after_a_silence_that_was_none_long_data_is_tried(scene: Scene) -> None:
+    direct(scene)
+    scene.wait(2 * SUSPECTED_AFTER_S)
+    (probe,) = sends(fall_silent(scene, PATH))
+    commands = scene.hear(acknowledge(probe))
+    assert [each.path for each in commands if isinstance(each, Send) and is_mtu_probe(each)] == [PATH]
 
 
 def test_a_direct_path_that_stays_silent_gives_way_to_the_channel(scene: Scene) -> None:

@@ -37,6 +37,9 @@ LOST_AFTER_S = 60
 TELLING_S = 0.5
 """At most, for each step of telling the other end why we stop."""
 
+HANG_UP_S = 2.0
+"""At most, for the other end to have what we said last; there is nothing else to wait for."""
+
 JOIN_S = 0.2
 FAILED_JOIN_S = 1.0
 POLL_S = 0.002
@@ -395,6 +398,7 @@ class FramedStream(Stream):
         if target:
             refusal = "does not forward: it needs --allow-forward"
             self._put(frames.failed(Reason.REFUSED, refusal))
+            self._let_it_arrive()
             raise StreamFailure(
                 End.PROTOCOL, "the other end asked for a forward, which --allow-forward allows"
             )
@@ -481,8 +485,8 @@ def read_hello(connection: socket.socket, patience_s: float) -> frames.Hello:
 
 def hang_up(connection: socket.socket) -> None:
     """Close a connection that no stream has taken. The tunnel may end with this process, so the other end
-    must hear of it before."""
-    deadline = time.monotonic() + TELLING_S
+    must have everything before."""
+    deadline = time.monotonic() + HANG_UP_S
     with contextlib.suppress(OSError), connection:
         connection.shutdown(socket.SHUT_WR)
         while _unacknowledged(connection) and time.monotonic() < deadline:

@@ -25,7 +25,7 @@ from wh.rendezvous import Guest, Party
 from wh.streams import frames
 from wh.streams.endpoints import Sink, Source
 from wh.streams.frames import BadFrame, Reason
-from wh.streams.stream import FramedStream, StreamFailure, prepare, read_hello
+from wh.streams.stream import FramedStream, StreamFailure, hang_up, prepare, read_hello
 from whtools.znc.forward_words import ForwardWord, Place, read_place_untrusted
 from whtools.znc.outcome import EXIT_IO, EXIT_LOST, Ended, Reporter
 from whtools.znc.settings import Settings
@@ -204,8 +204,9 @@ class Forwarding:
         stop.set()
 
     def _refuse(self, connection: socket.socket, why: str) -> None:
-        with contextlib.suppress(OSError), connection:
+        with contextlib.suppress(OSError):
             connection.sendall(frames.failed(Reason.REFUSED, why))
+        hang_up(connection)
 
     # Listening, and joining.
 

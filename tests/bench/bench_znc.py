@@ -52,21 +52,28 @@ BEGIN = "<!-- figures: written by bench-znc, not by hand -->"
 END = "<!-- end of figures -->"
 
 
-class Lan:
-    """Two hosts on one network, and a third for servers."""
+class Pair:
+    """Two hosts, to be joined somehow."""
 
     def __init__(self, lab: Lab) -> None:
-        network = lab.network("lan")
-        self.a, self.b, self.c = (lab.host(name) for name in "abc")
+        self.a, self.b = lab.host("a"), lab.host("b")
+
+
+class Lan(Pair):
+    """On one network, with a third for servers."""
+
+    def __init__(self, lab: Lab) -> None:
+        super().__init__(lab)
+        network, self.c = lab.network("lan"), lab.host("c")
         for number, host in enumerate((self.a, self.b, self.c), 1):
             host.attach(network, f"192.0.2.{number}/24")
 
 
-class LossyLan(Lan):
-    """Two hosts on a long wire."""
+class LossyWire(Pair):
+    """On a long wire."""
 
     def __init__(self, lab: Lab) -> None:
-        self.a, self.b = lab.host("a"), lab.host("b")
+        super().__init__(lab)
         ends = WireEnd(self.a, "eth0"), WireEnd(self.b, "eth0")
         Wires(lab).connect(*ends, delay_s=LOSSY_DELAY_S, loss=LOSS, rate_bit_s=LOSSY_BIT_S)
         for number, host in enumerate((self.a, self.b), 1):
@@ -88,11 +95,11 @@ def peak_mb(end: End) -> float:
     return int(peak) * KILOBYTE / MEGABIT
 
 
-def znc(lan: Lan, count: int) -> tuple[float, float]:
+def znc(pair: Pair, count: int) -> tuple[float, float]:
     """Mbit/s from the connection to the last acknowledgement, and the larger one's memory in MB."""
     with zeros(count) as source:
-        host = End(lan.a, stdin=source)
-        guest = End(lan.b, [host.invitation()])
+        host = End(pair.a, stdin=source)
+        guest = End(pair.b, [host.invitation()])
         peak = 0.0
         while guest.process.poll() is None:
             try:
@@ -137,13 +144,13 @@ def iperf_through_the_tunnel(lan: Lan) -> float:
     return float(answer["end"]["sum_received"]["bits_per_second"]) / MEGABIT
 
 
-def ncat(lan: Lan, count: int) -> float:
+def ncat(pair: Pair, count: int) -> float:
     """Mbit/s of plain TCP, which encrypts nothing."""
-    listener = lan.b.popen(["ncat", "-l", "-p", "4100", "--recv-only"], stdout=subprocess.DEVNULL)
-    wait_until(lambda: ":4100" in lan.b.run(["ss", "-tln"]).stdout, 10, "ncat listens")
+    listener = pair.b.popen(["ncat", "-l", "-p", "4100", "--recv-only"], stdout=subprocess.DEVNULL)
+    wait_until(lambda: ":4100" in pair.b.run(["ss", "-tln"]).stdout, 10, "ncat listens")
     with zeros(count) as source:
         started = time.monotonic()
-        sender = lan.a.popen(["ncat", "--send-only", "192.0.2.2", "4100"], stdin=source)
+        sender = pair.a.popen(["ncat", "--send-only", "192.0.2.2", "4100"], stdin=source)
         sender.wait(PATIENCE_S)
         listener.wait(PATIENCE_S)
     return 8 * count / (time.monotonic() - started) / MEGABIT
@@ -267,18 +274,18 @@ def on_a_lan(rounds: int, count: int) -> tuple[list[Figure], dict[str, list[floa
 def on_a_lossy_wire(rounds: int) -> Iterator[Figure]:
     """0nc does as it is, whatever the kernel's own TCP is told."""
     with Lab("znclossy") as lab:
-        lan = LossyLan(lab)
+        wire = LossyWire(lab)
         for control, megabytes in LOSSY_MEGABYTES.items():
             told = [
                 host.run(["sysctl", "-qw", f"net.ipv4.tcp_congestion_control={control}"], check=False)
-                for host in (lan.a, lan.b)
+                for host in (wire.a, wire.b)
             ]
             if any(answer.returncode for answer in told):
                 print(f"this kernel has no {control}")
                 continue
             ratios = []
             for _ in range(rounds):
-                ours, theirs = znc(lan, megabytes * 10**6)[0], ncat(lan, megabytes * 10**6)
+                ours, theirs = znc(wire, megabytes * 10**6)[0], ncat(wire, megabytes * 10**6)
                 ratios.append(ours / theirs)
                 print(f"50 ms, 1% lost, Mbit/s: 0nc {ours:.1f}, ncat over {control} {theirs:.1f}", flush=True)
             name = f"50 ms and 1% loss: 0nc / ncat over {control}"

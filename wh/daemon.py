@@ -61,6 +61,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--mode", choices=("unknown", "direct", "nat"), default="unknown")
     add("--isolated", action="store_true", help="make the interface in a network namespace of its own")
     add("--lan", action="store_true", help="announce the node in its LANs, and listen to others there")
+    add("--no-port-mapping", action="store_true", help="ask no gateway for ports")
     add("--no-hosts", action="store_true", help="leave the hosts file alone")
     add("--ephemeral", action="store_true", help="keep no state: the key will not come again")
     return options.parse_args(arguments)
@@ -126,6 +127,7 @@ def _node_options(options: argparse.Namespace, namespace: PrivateNamespace | Non
         ephemeral=options.ephemeral,
         namespace=namespace,
         lan=options.lan,
+        port_mapping=not options.no_port_mapping,
     )
 
 

@@ -83,7 +83,7 @@ class Options:
     hosts_path: None leaves the hosts file alone. namespace: where the interface is made; None: on the host.
     sockets: whether `wh` and `wg` may talk to this node; not to one that is part of another program. lan:
     whether it announces itself in its LANs, and listens to others there. direct_only: relays carry none of
-    our data; they may still help to find direct paths."""
+    our data; they may still help to find direct paths. port_mapping: whether gateways are asked for ports."""
 
     config_path: str | None
     interface: str | None
@@ -95,6 +95,7 @@ class Options:
     sockets: bool = True
     lan: bool = False
     direct_only: bool = False
+    port_mapping: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +166,7 @@ class RunningNode:
         self._tell_local_addresses(await local)
         self._load_network()
         self._watch_addresses()
-        if self._options.mode != "direct":  # then others reach it already
+        if self._options.port_mapping and self._options.mode != "direct":  # then others reach it already
             parts.mapper.start()
         self._started.set()
         return self._ready(warnings)

@@ -53,6 +53,14 @@ def test_mapping_is_made_and_proved_and_removed(lab: Lab, kind: str) -> None:
     assert mappings(router) == []
 
 
+def test_no_router_is_asked_where_the_user_does_not_want_it(lab: Lab) -> None:
+    site, node, file = node_at(lab, "nat-pmp")
+    node.up(file, "no-port-mapping")
+    wait_until(lambda: netcheck(node)["udp"] == "works", PROVED_S, "servers have answered")
+    assert requests(site.routers[0]) == 0
+    assert "no gateway was asked" in node.host.run(["wh", "netcheck"]).stdout
+
+
 @pytest.mark.parametrize("kind", ["nat-pmp", pytest.param("upnp", marks=pytest.mark.slow)])
 def test_mapping_comes_back_when_the_router_lost_it(lab: Lab, kind: str) -> None:
     """By NAT-PMP and PCP the router says so; a UPnP gateway is asked each minute."""

@@ -101,7 +101,7 @@ def test_down_removes_interface_names_and_socket(running: Tutorial) -> None:
     assert INTERFACE not in host.ip("-o", "link", "show")
     assert "node_b" not in host.hosts_file.read_text()
     assert list((host.directory / "run").glob("*.sock")) == []
-    wait_until(lambda: not host.pids(), 2, "the daemon's process has ended")
+    wait_until(lambda: not host.pids(), 10, "the daemon's process has ended")
 
 
 def test_no_hosts_leaves_the_hosts_file_alone(tutorial: Tutorial) -> None:

@@ -114,6 +114,7 @@ def test_the_daemon_gets_file_and_key_as_descriptors_and_nothing_else(
     leaked, other_end = os.pipe()
     os.set_inheritable(leaked, True)
     words = ["private-key", str(key_file), "interface", "wh0", "listen-port", "77", "mode", "nat", "no-hosts"]
+    words.append("no-port-mapping")
     assert cli.run(["up", str(network), *words]) == 0
     os.close(leaked)
     os.close(other_end)
@@ -127,7 +128,7 @@ def test_the_daemon_gets_file_and_key_as_descriptors_and_nothing_else(
     assert isinstance(options, dict) and isinstance(report["links"], dict)
     assert options["config-path"] == str(network)
     assert (options["interface"], options["listen-port"], options["mode"]) == ("wh0", "77", "nat")
-    assert "no-hosts" in options and "ephemeral" not in options
+    assert {"no-hosts", "no-port-mapping"} < options.keys() and "ephemeral" not in options
     assert report["sid"] == report["pid"]
     expected = {"0", "1", "2", options["config-fd"], options["key-fd"], options["ready-fd"]}
     assert expected == set(report["links"])

@@ -46,6 +46,7 @@ class Launch(NamedTuple):
     ephemeral: bool
     isolated: bool = False
     lan: bool = False
+    port_mapping: bool = True
 
     def arguments(self) -> list[str]:
         """argv. -P: a directory `wh` where the user happens to stand must not become the daemon's code."""
@@ -62,6 +63,7 @@ class Launch(NamedTuple):
             "--ephemeral": self.ephemeral,
             "--isolated": self.isolated,
             "--lan": self.lan,
+            "--no-port-mapping": not self.port_mapping,
         }
         words = [f"{name}={value}" for name, value in options.items() if value is not None]
         words += [name for name, given in flags.items() if given]

@@ -47,6 +47,7 @@ REFUSALS = (Code.INVITATION_USED, Code.INVITATION_EXPIRED, Code.INVITATION_REFUS
 @click.option("--listen-port", type=WholeNumber(0, 0xFFFF), metavar="PORT", help="UDP port; 0: any.")
 @click.option("--mode", type=OneOf("unknown", "direct", "nat"), metavar="MODE", help="As of wh up.")
 @click.option("--no-hosts", is_flag=True, help="Leave /etc/hosts alone.")
+@click.option("--no-port-mapping", is_flag=True, help="As of wh up.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def join(
     invitation: str | None,
@@ -56,6 +57,7 @@ def join(
     listen_port: int | None,
     mode: str | None,
     no_hosts: bool,
+    no_port_mapping: bool,
     as_json: bool,
 ) -> None:
     """Join a network by an INVITATION: make a key, claim the place, write the network file, start the daemon.
@@ -84,6 +86,7 @@ def join(
         mode=mode,
         hosts=not no_hosts,
         ephemeral=False,
+        port_mapping=not no_port_mapping,
     )
     with key_if_needed(key_path, new=new):
         place = claim(launch, secret, text, invited)

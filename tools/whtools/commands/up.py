@@ -46,6 +46,7 @@ KEY_CHARACTERS_IN_NAME = 8
     help="Make the interface in a namespace of its own: wh run goes there. No root.",
 )
 @click.option("--lan", is_flag=True, help="Find peers in the same LAN by multicast, and be found there.")
+@click.option("--no-port-mapping", is_flag=True, help="Ask no router for ports (UPnP, NAT-PMP, PCP).")
 @click.option("--foreground", is_flag=True, help="Stay, and log to standard error.")
 def up(
     file: str,
@@ -56,6 +57,7 @@ def up(
     no_hosts: bool,
     isolated: bool,
     lan: bool,
+    no_port_mapping: bool,
     foreground: bool,
 ) -> None:
     """Join the network of FILE: check it, make an interface, start its daemon.
@@ -77,6 +79,7 @@ def up(
         ephemeral=private_key is None,
         isolated=isolated,
         lan=lan,
+        port_mapping=not no_port_mapping,
     )
     secret.close()
     if foreground:

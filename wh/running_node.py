@@ -64,6 +64,7 @@ from wh.verbs import Verbs
 from wh.wire.address import Address, ip_of, pack
 from wh.wire.fields import NONCE_LEN
 from wh.wire.messages import AuthStatus, Ping, PingWant
+from whcore import aead
 from whcore.datapath import Datapath
 from whcore.envelope import ControlSessions
 from whcore.keys import SecretKey, decode_key, encode_key, verify
@@ -284,6 +285,7 @@ class RunningNode:
 
     def _make_datapath(self) -> Datapath:
         """One TUN queue: packets of a flow stay in order whichever peer they came from."""
+        log.info("packets are encrypted by %s", aead.engine())
         tun_fds = self._namespace.open_tun(self._interface) if self._has_interface else ()
         datapath = Datapath(self._secret_key, tun_fds=tun_fds, mtu=overlay.MTU)
         self._undo.callback(datapath.close)

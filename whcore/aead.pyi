@@ -1,3 +1,5 @@
+from collections.abc import Sequence
+
 def seal(key: bytes, counter: int, plaintext: bytes, ad: bytes = b"") -> bytes:
     """ChaCha20-Poly1305 (RFC 8439) with a 32-byte key: 16 bytes more than plaintext. For tests."""
 
@@ -9,3 +11,13 @@ def xseal(key: bytes, nonce: bytes, plaintext: bytes, ad: bytes = b"") -> bytes:
 
 def xopen(key: bytes, nonce: bytes, sealed: bytes, ad: bytes = b"") -> bytes:
     """The plaintext of xseal(). Raises BadPacket. For tests and small uses."""
+
+def engine() -> str:
+    """The name of the one that packets are sealed and opened by."""
+
+def engines() -> tuple[str, ...]:
+    """Names of those that work on this machine."""
+
+def run_batch(name: str, sealing: bool, messages: Sequence[tuple[bytes, int, bytes]]) -> list[bytes | None]:
+    """Seal or open (32-byte key, counter, text) messages at once and in place, by the engine of that name;
+    without associated data. None for what does not open. For tests."""

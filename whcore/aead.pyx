@@ -1,11 +1,12 @@
-"""ChaCha20-Poly1305 and XChaCha20-Poly1305 on libsodium, behind the call table that other engines share.
+"""ChaCha20-Poly1305 and XChaCha20-Poly1305 on libsodium; for batches also by Intel's IPsec-MB, where that is here.
 
 The Python functions are for tests and small uses: they copy, and they take a key as bytes.
 """
 
-from libc.string cimport memset
+from libc.stdlib cimport free, getenv, malloc
+from libc.string cimport memcmp, memset, strcmp
 
-from whcore.errors cimport WH_E_AUTH, WH_E_LENGTH, WH_OK, raise_rc
+from whcore.errors cimport WH_E_AUTH, WH_E_LENGTH, WH_E_MEMORY, WH_OK, raise_rc
 from whcore.sodium cimport (
     crypto_aead_chacha20poly1305_ietf_decrypt,
     crypto_aead_chacha20poly1305_ietf_encrypt,
@@ -13,6 +14,13 @@ from whcore.sodium cimport (
     crypto_aead_xchacha20poly1305_ietf_encrypt,
     sodium_init,
 )
+
+cdef extern from "ipsec_mb.h" nogil:
+    int32_t WH_MB_UNDONE
+    bint wh_mb_load()
+    void* wh_mb_new()
+    void wh_mb_free(void* state)
+    void wh_mb_run(void* state, aead_job* jobs, size_t n, bint seal, int bad_tag)
 
 if sodium_init() < 0:
     raise ImportError("libsodium did not initialise")
@@ -22,6 +30,7 @@ cdef enum:
     TAG_LEN = 16
     NONCE_LEN = 12              # RFC 8439, 2.8
     XNONCE_LEN = 24
+    CHECKED_LEN = 9216          # room for the longest checked text and its tag
 
 
 cdef inline void counter_nonce(uint8_t* nonce, uint64_t counter) noexcept nogil:
@@ -69,26 +78,135 @@ cdef int xaead_open(uint8_t* dst, const uint8_t* src, size_t n, const uint8_t* a
     return WH_OK
 
 
-cdef void sodium_seal_batch(aead_job* jobs, size_t n) noexcept nogil:
+# --- engines --------------------------------------------------------------------------------------------------------
+
+cdef inline void sodium_seal_job(aead_job* job) noexcept nogil:
+    aead_seal(job.dst, job.src, job.len, NULL, 0, job.counter, job.key)
+    job.result = WH_OK
+
+
+cdef inline void sodium_open_job(aead_job* job) noexcept nogil:
+    job.result = aead_open(job.dst, job.src, <size_t>job.len + TAG_LEN, NULL, 0, job.counter, job.key)
+
+
+cdef void sodium_seal_batch(void* state, aead_job* jobs, size_t n) noexcept nogil:
     cdef size_t i
     for i in range(n):
-        aead_seal(jobs[i].dst, jobs[i].src, jobs[i].len, NULL, 0, jobs[i].counter, jobs[i].key)
-        jobs[i].result = WH_OK
+        sodium_seal_job(&jobs[i])
 
 
-cdef void sodium_open_batch(aead_job* jobs, size_t n) noexcept nogil:
+cdef void sodium_open_batch(void* state, aead_job* jobs, size_t n) noexcept nogil:
     cdef size_t i
     for i in range(n):
-        jobs[i].result = aead_open(jobs[i].dst, jobs[i].src, <size_t>jobs[i].len + TAG_LEN, NULL, 0,
-                                   jobs[i].counter, jobs[i].key)
+        sodium_open_job(&jobs[i])
 
 
-cdef aead_engine _SODIUM = aead_engine(b"libsodium", sodium_seal_batch, sodium_open_batch)
+cdef void mb_seal_batch(void* state, aead_job* jobs, size_t n) noexcept nogil:
+    cdef size_t i
+    wh_mb_run(state, jobs, n, True, WH_E_AUTH)
+    for i in range(n):
+        if jobs[i].result == WH_MB_UNDONE:
+            sodium_seal_job(&jobs[i])
 
 
-cdef const aead_engine* aead_default() noexcept nogil:
-    """The engine to use on this machine; its table lives as long as the process."""
-    return &_SODIUM
+cdef void mb_open_batch(void* state, aead_job* jobs, size_t n) noexcept nogil:
+    cdef size_t i
+    wh_mb_run(state, jobs, n, False, WH_E_AUTH)
+    for i in range(n):
+        if jobs[i].result == WH_MB_UNDONE:
+            sodium_open_job(&jobs[i])
+
+
+cdef aead_engine _SODIUM = aead_engine(b"libsodium", NULL, NULL, sodium_seal_batch, sodium_open_batch)
+cdef aead_engine _IPSEC_MB = aead_engine(b"IPsec-MB", wh_mb_new, wh_mb_free, mb_seal_batch, mb_open_batch)
+cdef const aead_engine* _chosen = NULL
+cdef bint _mb_works = False
+
+
+cdef int aead_choose_engine() except -1:
+    """WH_AEAD=libsodium in the environment leaves others alone."""
+    global _chosen, _mb_works
+    cdef const char* wanted
+    if _chosen == NULL:
+        _chosen = &_SODIUM
+        _mb_works = wh_mb_load() and agrees_with_libsodium(&_IPSEC_MB)
+        wanted = getenv(b"WH_AEAD")
+        if _mb_works and (wanted == NULL or strcmp(wanted, _SODIUM.name) != 0):
+            _chosen = &_IPSEC_MB
+    return 0
+
+
+cdef int aead_context_init(aead_context* context) noexcept nogil:
+    return context_init(context, _chosen)
+
+
+cdef int context_init(aead_context* context, const aead_engine* engine) noexcept nogil:
+    context.engine = engine
+    context.state = NULL
+    if engine.make_state != NULL:
+        context.state = engine.make_state()
+        if context.state == NULL:
+            return WH_E_MEMORY
+    return WH_OK
+
+
+cdef void aead_context_free(aead_context* context) noexcept nogil:
+    if context.state != NULL:
+        context.engine.free_state(context.state)
+        context.state = NULL
+
+
+cdef bint agrees_with_libsodium(const aead_engine* engine) except *:
+    """Over lengths on either side of what implementations treat apart, each opened again, and not with a bit changed."""
+    cdef aead_context context
+    cdef uint8_t* room = <uint8_t*>malloc(3 * CHECKED_LEN)
+    cdef size_t length
+    cdef bint agrees = True
+    if room == NULL or context_init(&context, engine) != WH_OK:
+        free(room)
+        return False
+    try:
+        for length in CHECKED_LENGTHS:
+            agrees = agrees and agrees_at(&context, room, length)
+    finally:
+        aead_context_free(&context)
+        free(room)
+    return agrees
+
+
+CHECKED_LENGTHS = (1, 15, 16, 17, 63, 64, 65, 127, 128, 255, 256, 257, 511, 512, 513, 1023, 1024, 1025, 1408, 1440, 9000)
+
+
+cdef bint agrees_at(aead_context* context, uint8_t* room, size_t length) noexcept nogil:
+    """room: 3 * CHECKED_LEN bytes."""
+    cdef uint8_t* text = room
+    cdef uint8_t* expected = room + CHECKED_LEN
+    cdef uint8_t* found = room + 2 * CHECKED_LEN
+    cdef uint8_t key[KEY_LEN]
+    cdef aead_job job
+    cdef size_t i
+    for i in range(KEY_LEN):
+        key[i] = <uint8_t>(7 * i + length)
+    for i in range(length):
+        text[i] = found[i] = <uint8_t>(31 * i + length)
+    job.key = key
+    job.counter = length << 32 | length
+    job.len = <uint32_t>length
+    job.src = job.dst = found
+    aead_seal(expected, text, length, NULL, 0, job.counter, key)
+    context.engine.seal(context.state, &job, 1)
+    if job.result != WH_OK or memcmp(found, expected, length + TAG_LEN) != 0:
+        return False
+    context.engine.open(context.state, &job, 1)
+    if job.result != WH_OK or memcmp(found, text, length) != 0:
+        return False
+    expected[length - 1] ^= 1
+    job.src = expected
+    context.engine.open(context.state, &job, 1)
+    return job.result == WH_E_AUTH
+
+
+# --- for tests and small uses ---------------------------------------------------------------------------------------
 
 
 cdef int check_lengths(bytes key, bytes nonce=None) except -1:
@@ -140,3 +258,60 @@ def xopen(bytes key not None, bytes nonce not None, bytes sealed not None, bytes
     if rc != WH_OK:
         raise_rc(rc, "xopen")
     return bytes(out[:len(sealed) - TAG_LEN])
+
+
+cdef const aead_engine* engine_named(str name) except NULL:
+    aead_choose_engine()
+    if name == "libsodium":
+        return &_SODIUM
+    if name == "IPsec-MB" and _mb_works:
+        return &_IPSEC_MB
+    raise ValueError(f"no AEAD engine {name} here")
+
+
+def engine():
+    """The name of the one that packets are sealed and opened by."""
+    aead_choose_engine()
+    return _chosen.name.decode()
+
+
+def engines():
+    """Names of those that work on this machine."""
+    aead_choose_engine()
+    return ("libsodium", "IPsec-MB") if _mb_works else ("libsodium",)
+
+
+def run_batch(str name not None, bint sealing, messages not None):
+    """Seal or open (32-byte key, counter, text) messages at once and in place, by the engine of that name; without
+    associated data. A list of bytes, None for what does not open. For tests."""
+    cdef const aead_engine* chosen = engine_named(name)
+    cdef aead_context context
+    cdef size_t i, count = len(messages)
+    cdef bytearray place
+    cdef bytes key
+    cdef aead_job* jobs = <aead_job*>malloc((count + 1) * sizeof(aead_job))
+    if jobs == NULL:
+        raise MemoryError
+    if context_init(&context, chosen) != WH_OK:
+        free(jobs)
+        raise MemoryError
+    try:
+        places = []
+        for i, (key, counter, text) in enumerate(messages):
+            check_lengths(key)
+            if not sealing and len(text) < TAG_LEN:
+                raise_rc(WH_E_LENGTH, "open")
+            place = bytearray(text) + bytearray(TAG_LEN)
+            places.append(place)
+            jobs[i].src = jobs[i].dst = place
+            jobs[i].key = key
+            jobs[i].counter = counter
+            jobs[i].len = <uint32_t>(len(text) if sealing else len(text) - TAG_LEN)
+        (chosen.seal if sealing else chosen.open)(context.state, jobs, count)
+        return [
+            bytes(places[i][:jobs[i].len + (TAG_LEN if sealing else 0)]) if jobs[i].result == WH_OK else None
+            for i in range(count)
+        ]
+    finally:
+        aead_context_free(&context)
+        free(jobs)

@@ -8,6 +8,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
+from whcore.aead cimport aead_choose_engine
 from whcore.allowedips cimport allowedips_insert, allowedips_remove, allowedips_remove_peer
 from whcore.cookie cimport cookie_checker_init, cookie_keys, cookie_keys_init
 from whcore.device cimport (
@@ -95,6 +96,7 @@ cdef class Datapath:
             self.dev = NULL
             raise MemoryError
         try:
+            aead_choose_engine()
             for i, fd in enumerate(tuple(tun_fds) or (-1,)):
                 if worker_init(&self.dev.workers[i], self.dev, i, fd) != WH_OK:
                     raise MemoryError

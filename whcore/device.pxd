@@ -8,6 +8,7 @@ Lock order: control_lock, then stage_lock or retire_lock (spin locks; nothing is
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
+from whcore.aead cimport aead_context
 from whcore.allowedips cimport allowedips_table
 from whcore.arena cimport arena
 from whcore.cookie cimport cookie_checker, rate_limiter
@@ -195,6 +196,7 @@ cdef struct wh_worker:              # also the context of the handshake thread, 
     ring controls                   # to Python
     ring events                     # to Python
     uint64_t counters[COUNTERS]
+    aead_context aead               # for data messages
     void* scratch                   # the worker's own buffers
 
 cdef struct wh_device:

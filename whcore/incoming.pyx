@@ -3,7 +3,6 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from whcore.aead cimport aead_default
 from whcore.device cimport (
     CONTROL_DATA, COUNT_RX_CONTROL, COUNT_RX_DATA, COUNT_RX_RECEIVES, COUNT_TUN_WRITES, DROP_AUTH, DROP_ECN,
     DROP_EXPIRED, DROP_INDEX, DROP_INNER, DROP_LENGTH, DROP_QUEUE_FULL, DROP_REPLAY, DROP_SOURCE, DROP_TRUNCATED,
@@ -183,7 +182,7 @@ cdef void deliver(wh_worker* w, scratch* s, int jobs, int socket, int64_t now) n
         offloads |= COALESCE_TCP
     if w.tun_offloads & TUN_F_USO4:
         offloads |= COALESCE_UDP
-    aead_default().open(s.jobs, jobs)
+    w.aead.engine.open(w.aead.state, s.jobs, jobs)
     coalescer_reset(&s.flows, offloads)
     while first < jobs:
         last = first + 1

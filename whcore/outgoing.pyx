@@ -7,7 +7,6 @@ trip through the stack (UDP_SEGMENT) as the segments of one large frame do.
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
 
-from whcore.aead cimport aead_default
 from whcore.allowedips cimport ALLOWEDIPS_NONE
 from whcore.device cimport (
     COUNT_DUPLICATED, COUNT_TUN_READS, COUNT_TX_DATA, COUNT_TX_SENDS, DROP_INNER, DROP_LOOP, DROP_NO_PEER,
@@ -53,7 +52,7 @@ cdef void outgoing(wh_worker* w) noexcept nogil:
         take_frame(w, s, &b, <size_t>length)
     if b.n == 0:
         return
-    aead_default().seal(s.jobs, b.n)
+    w.aead.engine.seal(w.aead.state, s.jobs, b.n)
     send_frames(w, s, b.n, False)
     send_frames(w, s, b.n, True)
     account(w, s, &b)

@@ -7,6 +7,7 @@ epoll_wait calls it may hold pointers to anything it read without a lock; its ep
 from libc.stdint cimport UINT64_MAX, uint32_t, uint64_t
 from libc.string cimport memset
 
+from whcore.aead cimport aead_context_free, aead_context_init
 from whcore.device cimport CONTROL_DATA, HANDSHAKE_DATA, ring_free, ring_init, wh_device, wh_worker
 from whcore.errors cimport WH_E_MEMORY, WH_OK
 from whcore.incoming cimport incoming
@@ -44,6 +45,7 @@ cdef int worker_init(wh_worker* w, wh_device* dev, int number, int tun_fd) noexc
     w.scratch = NULL if region == MAP_FAILED else region
     if (
         w.epoll_fd < 0 or w.scratch == NULL
+        or aead_context_init(&w.aead) != WH_OK
         or ring_init(&w.handshakes, HANDSHAKE_SLOTS, HANDSHAKE_DATA) != WH_OK
         or ring_init(&w.controls, CONTROL_SLOTS, CONTROL_DATA) != WH_OK
         or ring_init(&w.events, EVENT_SLOTS, 0) != WH_OK
@@ -64,6 +66,7 @@ cdef int worker_start(wh_worker* w) noexcept nogil:
 
 
 cdef void worker_free(wh_worker* w) noexcept nogil:
+    aead_context_free(&w.aead)
     if w.scratch != NULL:
         munmap(w.scratch, sizeof(scratch))
         w.scratch = NULL

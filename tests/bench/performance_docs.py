@@ -21,7 +21,8 @@ def section(samples: Samples, result: dict[str, Any]) -> Iterator[str]:
     machine, settings, versions = result["machine"], result["settings"], result["versions"]
     yield (
         f"Measured on {machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']}, commit"
-        f" {result['commit']}, Python {versions['python']}, iperf3 {result['iperf3']};"
+        f" {result['commit']}, Python {versions['python']}, AEAD by"
+        f" {result.get('aead', 'libsodium')}, iperf3 {result['iperf3']};"
         f" rounds: {settings['pairs']}; each iperf3 run: {settings['seconds']} s; seed: {settings['seed']}."
     )
     yield "### Figures\n\nMedian (lowest - highest) of the rounds."

@@ -14,6 +14,7 @@ from implementations import Implementation, Role
 from labnet import Lab, LabError
 from measurements import Settings, Step, Subject, steps
 from uapi_client import UAPI_DIRECTORY, UapiError
+from whcore import aead
 
 STEP_ERRORS = (LabError, UapiError, TimeoutError, subprocess.TimeoutExpired, json.JSONDecodeError, KeyError)
 """What a peer that crashed, hung or is not quite a WireGuard makes of a step."""
@@ -83,6 +84,7 @@ class Comparison:
         return {
             "settings": asdict(self.settings) | {"pairs": self._rounds},
             "iperf3": iperf3_version(),
+            "aead": aead.engine(),
             "roles": {each.label: each.role.value for each in self.implementations},
             "samples": self._samples,
             "summary": summary(samples),

@@ -1,6 +1,11 @@
 """The AEADs against cryptography's ChaCha20-Poly1305 and an XChaCha20 made of RFC 8439's block function."""
 
+import os
 import struct
+import subprocess
+import sys
+from ctypes.util import find_library
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
@@ -93,3 +98,106 @@ def test_our_own_wrong_lengths_are_value_errors() -> None:
         aead.seal(bytes(31), 0, b"")
     with pytest.raises(ValueError, match="nonce"):
         aead.xseal(bytes(32), bytes(12), b"")
+
+
+# Engines
+
+lengths = st.one_of(st.sampled_from((0, 1, 16, 63, 64, 65, 256, 512, 1408)), st.integers(0, 3000))
+batches = st.lists(st.tuples(keys, counters, lengths), max_size=40)
+each_engine = pytest.mark.parametrize("engine", aead.engines())
+
+Message = tuple[bytes, int, bytes]
+
+
+def text_of(length: int) -> bytes:
+    return bytes(7 * i % 251 for i in range(length))
+
+
+def expected(messages: list[Message]) -> list[bytes]:
+    return [
+        ChaCha20Poly1305(key).encrypt(bytes(4) + struct.pack("<Q", counter), text, None)
+        for key, counter, text in messages
+    ]
+
+
+def sealed_again(messages: list[Message], sealed: list[bytes]) -> list[Message]:
+    return [(key, counter, each) for (key, counter, _), each in zip(messages, sealed, strict=True)]
+
+
+@each_engine
+@deterministic
+@given(batch=batches)
+def test_each_engine_seals_and_opens_what_cryptography_does(
+    engine: str, batch: list[tuple[bytes, int, int]]
+) -> None:
+    messages = [(key, counter, text_of(length)) for key, counter, length in batch]
+    sealed = expected(messages)
+    assert aead.run_batch(engine, True, messages) == sealed
+    assert aead.run_batch(engine, False, sealed_again(messages, sealed)) == [each[2] for each in messages]
+
+
+@each_engine
+@deterministic
+@given(batch=batches.filter(bool), victim=st.integers(0), position=st.integers(0), bit=st.integers(0, 7))
+def test_each_engine_refuses_a_changed_bit_and_nothing_else(
+    engine: str, batch: list[tuple[bytes, int, int]], victim: int, position: int, bit: int
+) -> None:
+    messages = [(key, counter, text_of(length)) for key, counter, length in batch]
+    sealed = expected(messages)
+    victim %= len(sealed)
+    changed = bytearray(sealed[victim])
+    changed[position % len(changed)] ^= 1 << bit
+    sealed[victim] = bytes(changed)
+    opened: list[bytes | None] = [each[2] for each in messages]
+    opened[victim] = None
+    assert aead.run_batch(engine, False, sealed_again(messages, sealed)) == opened
+
+
+@each_engine
+def test_each_engine_takes_more_than_it_holds_at_once(engine: str) -> None:
+    messages = [(bytes([number % 256]) * 32, number, text_of(number * 5)) for number in range(1000)]
+    sealed = expected(messages)
+    assert aead.run_batch(engine, True, messages) == sealed
+    assert aead.run_batch(engine, False, sealed_again(messages, sealed)) == [each[2] for each in messages]
+
+
+@each_engine
+def test_each_engine_takes_the_largest_packet(engine: str) -> None:
+    message = (bytes(range(32)), 1, text_of(65_456))
+    assert aead.run_batch(engine, True, [message]) == expected([message])
+
+
+def chosen(**environment: str) -> str:
+    """By a process of its own."""
+    script = "from whcore import aead; print(aead.engine())"
+    env = {**os.environ, **environment}
+    return subprocess.run(
+        [sys.executable, "-P", "-c", script], env=env, capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
+def test_the_fastest_engine_that_works_is_used_unless_the_user_says_otherwise() -> None:
+    assert chosen() == aead.engine() == aead.engines()[-1]
+    assert chosen(WH_AEAD="libsodium") == "libsodium"
+
+
+@pytest.mark.skipif("IPsec-MB" not in aead.engines(), reason="IPsec-MB is not here")
+@pytest.mark.parametrize("version", ["0x10000", "0x20000"])
+def test_a_library_that_is_older_or_of_another_kind_is_not_used(tmp_path: Path, version: str) -> None:
+    source = tmp_path / "library.c"
+    functions = "".join(
+        f"void {name}(void) {{ abort(); }}\n"
+        for name in ("alloc_mb_mgr", "free_mb_mgr", "init_mb_mgr_auto", "imb_get_errno")
+    )
+    source.write_text(
+        f"#include <stdlib.h>\nunsigned imb_get_version(void) {{ return {version}; }}\n{functions}"
+    )
+    library = tmp_path / "libIPSec_MB.so.1"
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
+    assert chosen(LD_LIBRARY_PATH=str(tmp_path)) == "libsodium"
+
+
+@pytest.mark.skipif(find_library("IPSec_MB") is None, reason="the library is not here")
+@pytest.mark.skipif("avx2" not in Path("/proc/cpuinfo").read_text(), reason="without AVX2 it is not used")
+def test_the_engine_works_where_its_library_is() -> None:
+    assert "IPsec-MB" in aead.engines()

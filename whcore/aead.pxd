@@ -11,14 +11,14 @@ cdef extern from "aead_job.h" nogil:
         uint32_t len            # plaintext bytes
         int32_t result          # out: WH_OK or WH_E_AUTH; dst is zeroed on failure
 
-ctypedef void (*aead_batch)(void* state, aead_job* jobs, size_t n) noexcept nogil
+# Seal or open a batch.
+ctypedef void (*aead_run)(void* state, aead_job* jobs, size_t n, bint sealing) noexcept nogil
 
 cdef struct aead_engine:
     const char* name
     void* (*make_state)() noexcept nogil            # NULL: it needs none
     void (*free_state)(void* state) noexcept nogil
-    aead_batch seal
-    aead_batch open
+    aead_run run
 
 cdef struct aead_context:       # an engine as one thread uses it
     const aead_engine* engine

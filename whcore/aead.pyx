@@ -20,7 +20,7 @@ cdef extern from "ipsec_mb.h" nogil:
     bint wh_mb_load()
     void* wh_mb_new()
     void wh_mb_free(void* state)
-    void wh_mb_run(void* state, aead_job* jobs, size_t n, bint seal, int bad_tag)
+    void wh_mb_run(void* state, aead_job* jobs, size_t n, bint sealing, int bad_tag)
 
 if sodium_init() < 0:
     raise ImportError("libsodium did not initialise")
@@ -80,45 +80,30 @@ cdef int xaead_open(uint8_t* dst, const uint8_t* src, size_t n, const uint8_t* a
 
 # --- engines --------------------------------------------------------------------------------------------------------
 
-cdef inline void sodium_seal_job(aead_job* job) noexcept nogil:
-    aead_seal(job.dst, job.src, job.len, NULL, 0, job.counter, job.key)
-    job.result = WH_OK
+cdef inline void sodium_run_job(aead_job* job, bint sealing) noexcept nogil:
+    if sealing:
+        aead_seal(job.dst, job.src, job.len, NULL, 0, job.counter, job.key)
+        job.result = WH_OK
+    else:
+        job.result = aead_open(job.dst, job.src, <size_t>job.len + TAG_LEN, NULL, 0, job.counter, job.key)
 
 
-cdef inline void sodium_open_job(aead_job* job) noexcept nogil:
-    job.result = aead_open(job.dst, job.src, <size_t>job.len + TAG_LEN, NULL, 0, job.counter, job.key)
-
-
-cdef void sodium_seal_batch(void* state, aead_job* jobs, size_t n) noexcept nogil:
+cdef void sodium_run(void* state, aead_job* jobs, size_t n, bint sealing) noexcept nogil:
     cdef size_t i
     for i in range(n):
-        sodium_seal_job(&jobs[i])
+        sodium_run_job(&jobs[i], sealing)
 
 
-cdef void sodium_open_batch(void* state, aead_job* jobs, size_t n) noexcept nogil:
+cdef void mb_run(void* state, aead_job* jobs, size_t n, bint sealing) noexcept nogil:
     cdef size_t i
-    for i in range(n):
-        sodium_open_job(&jobs[i])
-
-
-cdef void mb_seal_batch(void* state, aead_job* jobs, size_t n) noexcept nogil:
-    cdef size_t i
-    wh_mb_run(state, jobs, n, True, WH_E_AUTH)
+    wh_mb_run(state, jobs, n, sealing, WH_E_AUTH)
     for i in range(n):
         if jobs[i].result == WH_MB_UNDONE:
-            sodium_seal_job(&jobs[i])
+            sodium_run_job(&jobs[i], sealing)
 
 
-cdef void mb_open_batch(void* state, aead_job* jobs, size_t n) noexcept nogil:
-    cdef size_t i
-    wh_mb_run(state, jobs, n, False, WH_E_AUTH)
-    for i in range(n):
-        if jobs[i].result == WH_MB_UNDONE:
-            sodium_open_job(&jobs[i])
-
-
-cdef aead_engine _SODIUM = aead_engine(b"libsodium", NULL, NULL, sodium_seal_batch, sodium_open_batch)
-cdef aead_engine _IPSEC_MB = aead_engine(b"IPsec-MB", wh_mb_new, wh_mb_free, mb_seal_batch, mb_open_batch)
+cdef aead_engine _SODIUM = aead_engine(b"libsodium", NULL, NULL, sodium_run)
+cdef aead_engine _IPSEC_MB = aead_engine(b"IPsec-MB", wh_mb_new, wh_mb_free, mb_run)
 cdef const aead_engine* _chosen = NULL
 cdef bint _mb_works = False
 
@@ -194,15 +179,15 @@ cdef bint agrees_at(aead_context* context, uint8_t* room, size_t length) noexcep
     job.len = <uint32_t>length
     job.src = job.dst = found
     aead_seal(expected, text, length, NULL, 0, job.counter, key)
-    context.engine.seal(context.state, &job, 1)
+    context.engine.run(context.state, &job, 1, True)
     if job.result != WH_OK or memcmp(found, expected, length + TAG_LEN) != 0:
         return False
-    context.engine.open(context.state, &job, 1)
+    context.engine.run(context.state, &job, 1, False)
     if job.result != WH_OK or memcmp(found, text, length) != 0:
         return False
     expected[length - 1] ^= 1
     job.src = expected
-    context.engine.open(context.state, &job, 1)
+    context.engine.run(context.state, &job, 1, False)
     return job.result == WH_E_AUTH
 
 
@@ -307,7 +292,7 @@ def run_batch(str name not None, bint sealing, messages not None):
             jobs[i].key = key
             jobs[i].counter = counter
             jobs[i].len = <uint32_t>(len(text) if sealing else len(text) - TAG_LEN)
-        (chosen.seal if sealing else chosen.open)(context.state, jobs, count)
+        chosen.run(context.state, jobs, count, sealing)
         return [
             bytes(places[i][:jobs[i].len + (TAG_LEN if sealing else 0)]) if jobs[i].result == WH_OK else None
             for i in range(count)

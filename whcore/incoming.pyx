@@ -182,7 +182,7 @@ cdef void deliver(wh_worker* w, scratch* s, int jobs, int socket, int64_t now) n
         offloads |= COALESCE_TCP
     if w.tun_offloads & TUN_F_USO4:
         offloads |= COALESCE_UDP
-    w.aead.engine.open(w.aead.state, s.jobs, jobs)
+    w.aead.engine.run(w.aead.state, s.jobs, jobs, False)
     coalescer_reset(&s.flows, offloads)
     while first < jobs:
         last = first + 1

@@ -91,13 +91,13 @@ static inline void *wh_mb_new(void)
 	return NULL;
 }
 
-static inline void wh_mb_ended(IMB_JOB *ended, int seal, int bad_tag)
+static inline void wh_mb_ended(IMB_JOB *ended, int sealing, int bad_tag)
 {
 	struct aead_job *job = (struct aead_job *)ended->user_data;
 
 	if (ended->status != IMB_STATUS_COMPLETED)
 		return;
-	if (seal || crypto_verify_16((const uint8_t *)ended->auth_tag_output, job->src + job->len) == 0) {
+	if (sealing || crypto_verify_16((const uint8_t *)ended->auth_tag_output, job->src + job->len) == 0) {
 		job->result = 0;
 	} else {
 		memset(job->dst, 0, job->len);
@@ -106,7 +106,7 @@ static inline void wh_mb_ended(IMB_JOB *ended, int seal, int bad_tag)
 }
 
 /* bad_tag: the result of a job whose tag is wrong. What the library does not take has WH_MB_UNDONE afterwards. */
-static inline void wh_mb_run(void *state, struct aead_job *jobs, size_t n, int seal, int bad_tag)
+static inline void wh_mb_run(void *state, struct aead_job *jobs, size_t n, int sealing, int bad_tag)
 {
 	struct wh_mb *mb = (struct wh_mb *)state;
 	IMB_JOB *job, *ended;
@@ -124,8 +124,8 @@ static inline void wh_mb_run(void *state, struct aead_job *jobs, size_t n, int s
 		job = IMB_GET_NEXT_JOB(mb->manager);
 		job->cipher_mode = IMB_CIPHER_CHACHA20_POLY1305;
 		job->hash_alg = IMB_AUTH_CHACHA20_POLY1305;
-		job->cipher_direction = seal ? IMB_DIR_ENCRYPT : IMB_DIR_DECRYPT;
-		job->chain_order = seal ? IMB_ORDER_CIPHER_HASH : IMB_ORDER_HASH_CIPHER;
+		job->cipher_direction = sealing ? IMB_DIR_ENCRYPT : IMB_DIR_DECRYPT;
+		job->chain_order = sealing ? IMB_ORDER_CIPHER_HASH : IMB_ORDER_HASH_CIPHER;
 		job->enc_keys = job->dec_keys = jobs[i].key;
 		job->key_len_in_bytes = 32;
 		job->iv = mb->nonces[slot];
@@ -136,14 +136,14 @@ static inline void wh_mb_run(void *state, struct aead_job *jobs, size_t n, int s
 		job->dst = jobs[i].dst;
 		job->cipher_start_src_offset_in_bytes = job->hash_start_src_offset_in_bytes = 0;
 		job->msg_len_to_cipher_in_bytes = job->msg_len_to_hash_in_bytes = jobs[i].len;
-		job->auth_tag_output = seal ? jobs[i].dst + jobs[i].len : mb->tags[slot];
+		job->auth_tag_output = sealing ? jobs[i].dst + jobs[i].len : mb->tags[slot];
 		job->auth_tag_output_len_in_bytes = 16;
 		job->user_data = &jobs[i];
 		for (ended = IMB_SUBMIT_JOB(mb->manager); ended != NULL; ended = IMB_GET_COMPLETED_JOB(mb->manager))
-			wh_mb_ended(ended, seal, bad_tag);
+			wh_mb_ended(ended, sealing, bad_tag);
 	}
 	while ((ended = IMB_FLUSH_JOB(mb->manager)) != NULL)
-		wh_mb_ended(ended, seal, bad_tag);
+		wh_mb_ended(ended, sealing, bad_tag);
 }
 
 #else
@@ -163,9 +163,9 @@ static inline void wh_mb_free(void *state)
 	(void)state;
 }
 
-static inline void wh_mb_run(void *state, struct aead_job *jobs, size_t n, int seal, int bad_tag)
+static inline void wh_mb_run(void *state, struct aead_job *jobs, size_t n, int sealing, int bad_tag)
 {
-	(void)state, (void)jobs, (void)n, (void)seal, (void)bad_tag;
+	(void)state, (void)jobs, (void)n, (void)sealing, (void)bad_tag;
 }
 
 #endif

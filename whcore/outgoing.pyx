@@ -52,7 +52,7 @@ cdef void outgoing(wh_worker* w) noexcept nogil:
         take_frame(w, s, &b, <size_t>length)
     if b.n == 0:
         return
-    w.aead.engine.seal(w.aead.state, s.jobs, b.n)
+    w.aead.engine.run(w.aead.state, s.jobs, b.n, True)
     send_frames(w, s, b.n, False)
     send_frames(w, s, b.n, True)
     account(w, s, &b)

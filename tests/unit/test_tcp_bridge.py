@@ -325,12 +325,13 @@ def test_what_else_listens_on_a_port_is_passed_over(behaviour: str) -> None:
 class Client:
     """A TLS client that says what the test wants."""
 
-    def __init__(self, it: Pair) -> None:
+    def __init__(self, it: Pair, source: str = HOST) -> None:
         self._port = it.port
+        self._source = source
 
     async def __aenter__(self) -> Client:
         self.reader, self.writer = await asyncio.open_connection(
-            HOST, self._port, ssl=client_context(), server_hostname=""
+            HOST, self._port, ssl=client_context(), server_hostname="", local_addr=(self._source, 0)
         )
         return self
 
@@ -430,6 +431,25 @@ def test_a_network_that_connects_too_often_is_refused(monkeypatch: pytest.Monkey
             async with Client(it):
                 pass
         assert it.server.bridge.counters()["tcp_refused_rate"] == 1
+
+    run(test)
+
+
+def test_a_network_that_is_refused_takes_nothing_from_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tcp_listener, "ACCEPT_BURST", 1)
+    monkeypatch.setattr(tcp_listener, "ACCEPT_INTERVAL_S", 1000.0)
+
+    async def test(it: Pair) -> None:
+        async with Client(it):
+            pass
+        refused = 2 * tcp_listener.TOTAL_FACTOR
+        for _ in range(refused):
+            with pytest.raises((OSError, EOFError)):
+                async with Client(it):
+                    pass
+        assert it.server.bridge.counters()["tcp_refused_rate"] == refused
+        async with Client(it, "127.0.1.1"):
+            pass
 
     run(test)
 

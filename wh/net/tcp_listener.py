@@ -114,7 +114,7 @@ class TcpListener:
     def _refusal(self, address: Address) -> str | None:
         network = prefix(address, 24, 48)
         now = self._loop.time()
-        if not self._accepting_all.allow(None, now) or not self._accepting.allow(network, now):
+        if not self._accepting.allow(network, now) or not self._accepting_all.allow(None, now):
             return "tcp_refused_rate"
         same = sum(each == network for each in self._links.values())
         unproved = sum(not link.authenticated for link in self._links)

@@ -151,7 +151,7 @@ cdef bint agrees_with_libsodium(const aead_engine* engine) except *:
         free(room)
         return False
     try:
-        for length in CHECKED_LENGTHS:
+        for length in _CHECKED_LENGTHS:
             agrees = agrees and agrees_at(&context, room, length)
     finally:
         aead_context_free(&context)
@@ -159,7 +159,7 @@ cdef bint agrees_with_libsodium(const aead_engine* engine) except *:
     return agrees
 
 
-CHECKED_LENGTHS = (1, 15, 16, 17, 63, 64, 65, 127, 128, 255, 256, 257, 511, 512, 513, 1023, 1024, 1025, 1408, 1440, 9000)
+_CHECKED_LENGTHS = (1, 15, 16, 17, 63, 64, 65, 127, 128, 255, 256, 257, 511, 512, 513, 1023, 1024, 1025, 1408, 1440, 9000)
 
 
 cdef bint agrees_at(aead_context* context, uint8_t* room, size_t length) noexcept nogil:

@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 
 BUILD_PACKAGES := build-essential pkg-config libsodium-dev python3-dev python3-venv
 ifeq ($(shell uname -m),x86_64)
-BUILD_PACKAGES += libipsec-mb-dev # encrypts several times as fast as libsodium, which does it where this is not
+BUILD_PACKAGES += libipsec-mb-dev # faster than libsodium, which encrypts where this is not
 endif
 RUN_PACKAGES := iproute2 iputils-ping nftables procps
 TEST_PACKAGES := netbase wireguard-tools wireguard-go iperf3 ncat ethtool miniupnpd-nftables miniupnpc natpmpc tmux

@@ -5,19 +5,23 @@ PYTHON ?= /usr/bin/python3
 VENV := .venv
 BIN := $(VENV)/bin
 
+# What Python brings along is pinned, each file by its hash, and built with what is pinned (requirements/lock).
+INSTALL := $(BIN)/pip install --quiet --no-build-isolation
+INSTALL_LOCKED := $(INSTALL) --require-hashes --requirement
+
 BUILD_PACKAGES := build-essential pkg-config libsodium-dev python3-dev python3-venv
 ifeq ($(shell uname -m),x86_64)
 BUILD_PACKAGES += libipsec-mb-dev # faster than libsodium, which encrypts where this is not
 endif
 RUN_PACKAGES := iproute2 iputils-ping nftables procps
-TEST_PACKAGES := netbase wireguard-tools wireguard-go iperf3 ncat ethtool miniupnpd-nftables miniupnpc natpmpc tmux
+TEST_PACKAGES := binutils netbase wireguard-tools wireguard-go iperf3 ncat ethtool miniupnpd-nftables miniupnpc natpmpc tmux
 
 BENCH_PATH := sandbox:tests/bench
 
 SOURCES := setup.py pyproject.toml MANIFEST.in README.md LICENSE \
 	$(shell find whcore wh tools -name '*.py' -o -name '*.py[xi]' -o -name '*.pxd' -o -name '*.h' -o -name py.typed)
 
-.PHONY: build demo test test-full soak asan lint bench bench-control bench-data bench-nat profile-data clean
+.PHONY: build demo test test-full soak asan lint lock bench bench-control bench-data bench-nat profile-data clean
 
 build: $(VENV)/installed
 
@@ -26,18 +30,23 @@ $(VENV)/packages: Makefile sandbox/system_packages
 	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	touch $@
 
-$(VENV)/installed: $(VENV)/packages $(SOURCES)
+$(VENV)/requirements: $(VENV)/packages requirements/build.txt requirements/run.txt requirements/test.txt
+	$(INSTALL_LOCKED) requirements/build.txt
+	$(INSTALL_LOCKED) requirements/run.txt --requirement requirements/test.txt
+	touch $@
+
+$(VENV)/installed: $(VENV)/requirements $(SOURCES)
 	rm -rf build/lib*/wh build/lib*/whtools # or files that are gone would be installed again
-	$(BIN)/pip install --quiet '.[test]'
+	$(INSTALL) --no-deps .
 	touch $@
 
-$(VENV)/lint-installed: $(VENV)/installed
-	$(BIN)/pip install --quiet '.[lint]'
+$(VENV)/%-installed: $(VENV)/installed requirements/%.txt
+	$(INSTALL_LOCKED) requirements/$*.txt
 	touch $@
 
-$(VENV)/bench-installed: $(VENV)/installed
-	$(BIN)/pip install --quiet '.[bench]'
-	touch $@
+# Pins anew what pyproject.toml asks for; LOCK=--upgrade takes the newest releases.
+lock:
+	requirements/lock $(LOCK)
 
 demo: build
 	$(BIN)/python sandbox/demo.py
@@ -70,7 +79,7 @@ asan: $(VENV)/asan/installed
 # Below .venv, since the tests insist on what is installed there.
 $(VENV)/asan/installed: $(VENV)/installed
 	rm -rf $(VENV)/asan
-	CFLAGS="$(SANITIZERS)" $(BIN)/pip install --quiet --no-deps --target $(VENV)/asan \
+	CFLAGS="$(SANITIZERS)" $(INSTALL) --no-deps --target $(VENV)/asan \
 		--config-settings="--global-option=build --build-base=build/asan" .
 	touch $@
 

@@ -3,47 +3,14 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Iterator
 
 import pytest
 
-from labnet import Host, Lab, wait_until
+from labnet import Lab, wait_until
 from znc_ends import NOBODY, as_nobody
 
 INTERFACE = "wh0"
-PORT = 7000
-GREET = f"""
-import socket, sys
-s = socket.create_server(("::", {PORT}), family=socket.AF_INET6, dualstack_ipv6=True)
-print("up", flush=True)
-while True:
-    c, address = s.accept()
-    with c:
-        c.sendall(b"hello " + c.recv(100))
-"""
-THROUGH = """
-import socket, struct, sys
-kind, port, host, far = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
-s = socket.create_connection(("127.0.0.1", port))
-if kind == "socks":
-    s.sendall(b"\\x05\\x01\\x00")
-    assert s.recv(2) == b"\\x05\\x00"
-    name = host.encode()
-    s.sendall(b"\\x05\\x01\\x00\\x03" + bytes([len(name)]) + name + struct.pack("!H", far))
-    answer = s.recv(10)
-    if answer[1]:
-        print("refused", answer[1]); sys.exit()
-else:
-    s.sendall(f"CONNECT {host}:{far} HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n".encode())
-    answer = b""
-    while b"\\r\\n\\r\\n" not in answer:
-        answer += s.recv(1)
-    if b" 200 " not in answer.splitlines()[0]:
-        print("refused", answer.splitlines()[0].decode()); sys.exit()
-s.sendall(b"you"); s.shutdown(socket.SHUT_WR)
-print(s.recv(100).decode())
-"""
 
 
 class Pair:
@@ -78,11 +45,6 @@ def pair(lab: Lab) -> Iterator[Pair]:
     yield Pair(lab)
 
 
-def greeting(host: Host) -> None:
-    server = host.popen([sys.executable, "-c", GREET], stdout=subprocess.PIPE)
-    assert server.stdout is not None and server.stdout.readline() == "up\n"
-
-
 def test_a_command_inside_sees_the_overlay_and_nothing_else(pair: Pair):
     for family, name in (("-4", "10.0.42.3"), ("-6", "2001:2")):
         answer = pair.inside("ping", family, "-c2", "-W5", "node_b")
@@ -115,40 +77,3 @@ def test_down_leaves_nothing(pair: Pair):
 
 def test_on_an_ordinary_interface_a_command_runs_on_the_host(pair: Pair):
     assert "eth0" in pair.b.run(["wh", "run", INTERFACE, "--", "ip", "-o", "link"]).stdout
-
-
-@pytest.fixture
-def proxy(pair: Pair) -> Iterator[Pair]:
-    greeting(pair.b)
-    server = pair.a.popen(
-        [*NOBODY, "wh", "socks", INTERFACE, "listen", "127.0.0.1:1080"], stdout=subprocess.PIPE
-    )
-    assert server.stdout is not None and "port 1080" in server.stdout.readline()
-    yield pair
-    server.terminate()  # it is in another namespace, where the lab does not look
-    server.wait(10)
-
-
-@pytest.mark.parametrize("kind", ["socks", "http"])
-def test_programs_get_in_by_the_proxy(proxy: Pair, kind: str):
-    def through(host: str, port: int = PORT) -> str:
-        return proxy.a.run([sys.executable, "-c", THROUGH, kind, "1080", host, str(port)]).stdout.strip()
-
-    assert through("node_b") == "hello you"
-    assert through("10.0.42.3") == "hello you"
-    for target in ("no-such-member", "127.0.0.1", "192.0.2.2"):
-        assert through(target).startswith("refused"), target
-    assert through("node_b", 7001).startswith("refused")
-
-
-def test_what_is_no_request_ends_its_connection_only(proxy: Pair):
-    script = (
-        "import socket, sys\n"
-        "for data in (b'\\x04\\x01', b'GET / HTTP/1.1\\r\\n\\r\\n', b'\\x05\\x00', b'\\x05\\x01\\x02',"
-        " b'\\x05\\x01\\x00\\x05\\x02\\x00\\x01', b'x' * 500000):\n"
-        "    s = socket.create_connection(('127.0.0.1', 1080)); s.settimeout(30)\n"
-        "    try:\n        s.sendall(data); s.shutdown(socket.SHUT_WR)\n        while s.recv(1000): pass\n"
-        "    except ConnectionError: pass\n"
-    )
-    proxy.a.run([sys.executable, "-c", script])
-    test_programs_get_in_by_the_proxy(proxy, "socks")

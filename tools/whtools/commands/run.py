@@ -22,19 +22,21 @@ def run(interface: str, words: tuple[str, ...]) -> None:
     For an interface of its own, as wh up makes with the word isolated; the command of an interface on the
     host runs on the host. Exits with the command's exit code.
     """
-    go_inside(interface)
+    status = client.call(interface, schema.STATUS, schema.NoArguments())
+    if go_inside(status):
+        inside.show_names(names_of(status))
     try:
         os.execvp(words[0], words)  # noqa: S606
     except OSError as error:
         raise UsageError(f"cannot run {words[0]}: {error.strerror}") from None
 
 
-def go_inside(interface: str) -> None:
-    """Raises IpcError, SystemSetupError."""
-    status = client.call(interface, schema.STATUS, schema.NoArguments())
-    if status.namespace_pid is not None:
-        inside.enter(status.namespace_pid)
-        inside.show_names(names_of(status))
+def go_inside(status: schema.Status) -> bool:
+    """Whether the interface has a namespace of its own to go to. Raises SystemSetupError."""
+    if status.namespace_pid is None:
+        return False
+    inside.enter(status.namespace_pid)
+    return True
 
 
 def names_of(status: schema.Status) -> list[tuple[str, list[str]]]:

@@ -58,6 +58,7 @@ class Code(StrEnum):
         "WH148",
         "the node that invited could not let the newcomer in",
     )
+    INVITATION_EXCESSIVE = "WH149", "an invitation asks for what others may not ask of this host"
 
     BAD_PACKET = "WH201", "bytes from the network do not verify"
     NOT_PERMITTED = "WH210", "no permission to configure the network"

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from wh.claim_log import ClaimLog
 from wh.config.edits import add_alias, claim_alias, read_name, remove_member
-from wh.config.model import Network
+from wh.config.model import Network, PeerKind
 from wh.config.parser import parse
 from wh.config.writer import render
 from wh.errors import Code, ConfigError
@@ -108,17 +108,21 @@ class Membership:
 
     async def invite(self, name: str, expires_s: int | None, status: NodeStatus) -> invitation.Invitation:
         """Keep a place for a member yet to come. status: says where this node can be found. Raises
-        ConfigError."""
+        ConfigError, InvitationError."""
         network = self._node.network
+        invitation.check_work(network.workbit)
         seed = secrets.token_bytes(invitation.SEED_LEN)
         expires = None if expires_s is None else int(time.time()) + expires_s
+        ours, strangers = _public_nodes(network, status)
         invited = invitation.Invitation(
             self._node.own_key,
             seed,
             expiry=expires or 0,
             endpoints=_endpoints(network, status),
             relays=_relays(status),
-            bootstraps=_bootstraps(status),
+            bootstraps=ours,
+            guides=strangers,
+            subnet=network.subnet,
             network_name=network.name if network.name and _NETWORK_NAME.fullmatch(network.name) else None,
             namespace=network.namespace,
             workbit=network.workbit,
@@ -172,8 +176,17 @@ def _relays(status: NodeStatus) -> tuple[invitation.Contact, ...]:
     return tuple((each.key, each.endpoint) for each in status.relays[: invitation.MAX_RELAYS])
 
 
-def _bootstraps(status: NodeStatus) -> tuple[invitation.Contact, ...]:
-    """Those that live, first those of the file."""
-    live = [each for each in status.contacts if each.alive]
-    live.sort(key=lambda each: not each.bootstrap)
-    return tuple((each.key, each.endpoint) for each in live[: invitation.MAX_BOOTSTRAPS])
+def _public_nodes(
+    network: Network, status: NodeStatus
+) -> tuple[tuple[invitation.Contact, ...], tuple[invitation.Contact, ...]]:
+    """Those that live: boots of the file and public members, for the newcomer's own file; and in what is left
+    of their number strangers of the table, for the claim alone."""
+    boots = {peer.key for peer in network.peers if peer.kind is PeerKind.BOOT}
+    members = {peer.key for peer in network.peers if peer.trusted and not peer.is_alias}
+    live = [each for each in status.contacts if each.alive and each.key != status.key]
+    ours = [each for each in live if each.key in boots]
+    ours += [each for each in live if each.key in members - boots]
+    strangers = [each for each in live if each.key not in boots | members]
+    most = invitation.MAX_BOOTSTRAPS
+    told = [(each.key, each.endpoint) for each in ours[:most]]
+    return tuple(told), tuple((each.key, each.endpoint) for each in strangers[: most - len(told)])

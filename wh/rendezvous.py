@@ -26,6 +26,7 @@ from wh.net.private_namespace import PrivateNamespace
 from wh.paths import PathState
 from wh.running_node import Options
 from wh.trust import invitation
+from wh.trust.degrees import Source, reachable
 from wh.trust.invitation import Contact, Flag, Invitation
 from wh.trust.words import check_words
 from wh.wire.address import Address, ip_of, is_private, port_of, to_text
@@ -174,7 +175,7 @@ class Host(Party):
     def start(self) -> None:
         """Raises SystemSetupError."""
         workbit = _workbit(self._terms.bootstraps)
-        secret_key = _new_key(workbit)
+        secret_key = _new_key(workbit, DEFAULT_NAMESPACE)
         # The subnet is never used: a network file has one, and overlay addresses come from keys.
         subnet = ipaddress.IPv6Network((b"\xfd" + secrets.token_bytes(7) + bytes(8), 64))
         own = Peer(PeerKind.TRUST, secret_key.public_key, "host")
@@ -260,7 +261,7 @@ class Guest(Party):
     def start(self) -> None:
         """Raises SystemSetupError."""
         invited = self._invited
-        secret_key = _new_key(invited.workbit)
+        secret_key = _new_key(invited.workbit, invited.namespace)
         own = Peer(PeerKind.TRUST, secret_key.public_key, "guest")
         network = Network(
             namespace=invited.namespace, workbit=invited.workbit, peers=(*_boots(self._bootstraps()), own)
@@ -288,7 +289,8 @@ class Guest(Party):
     def _bootstraps(self) -> tuple[Contact, ...]:
         if self._terms.lan:
             return ()
-        return tuple(dict((*self._invited.bootstraps, *self._terms.bootstraps)).items())
+        invited = reachable(Source.INVITATION, self._invited.bootstraps)
+        return tuple(dict((*invited, *self._terms.bootstraps)).items())
 
 
 def overlay_address(key: Key, namespace: str) -> str:
@@ -313,10 +315,10 @@ def _workbit(bootstraps: Sequence[Contact]) -> int:
     return DEFAULT_WORKBIT if bootstraps else 0
 
 
-def _new_key(workbit: int) -> SecretKey:
+def _new_key(workbit: int, namespace: str) -> SecretKey:
     if workbit == 0:
         return SecretKey.generate()
-    return SecretKey.search(workbit, DEFAULT_NAMESPACE.encode())
+    return SecretKey.search(workbit, namespace.encode())
 
 
 def _boots(contacts: Sequence[Contact]) -> list[Peer]:

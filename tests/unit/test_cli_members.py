@@ -7,25 +7,29 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
+import click
 import msgspec
 import pytest
 from fake_daemon import INVITATION, OWN_KEY, PEER_KEY, PLACE, FakeDaemon
 from test_cli import NETWORK, Wh
 
+from wh import host_facts
 from wh.config.model import Network, PeerKind
 from wh.config.parser import load, parse
 from wh.config.writer import render
 from wh.errors import Code, InvitationError, IpcError
 from wh.ipc import schema
 from wh.ipc.schema import Ready
+from wh.trust.degrees import Held, Holding, HostFacts
 from wh.trust.invitation import Flag, Invitation, encode
 from wh.wire.address import pack
 from whcore.keys import SecretKey, decode_key, encode_key_wg, workbit
 from whtools import launcher
-from whtools.commands.join import network_of, waiting_room
+from whtools.commands.join import join, network_of, waiting_room
 from whtools.launcher import Launch
 from whtools.outcome import (
     EXIT_BAD_CONFIG,
@@ -37,7 +41,7 @@ from whtools.outcome import (
 )
 
 SERVER, OWN = decode_key(PEER_KEY), decode_key(OWN_KEY)
-BOOT = bytes([9]) + bytes(31)
+BOOT, STRANGER = bytes([9]) + bytes(31), bytes([9, 9]) + bytes(30)
 INVITED = Invitation(
     SERVER,
     bytes(range(16)),
@@ -46,7 +50,13 @@ INVITED = Invitation(
     namespace="family",
     workbit=2,
     network_secret=bytes(range(32)),
+    subnet=ip_network("10.0.42.0/24"),
+    guides=((STRANGER, pack("192.0.2.8", 62096)), (SERVER, pack("127.0.0.1", 62096))),
 )
+
+
+def held(holding: Holding, *networks: str) -> list[Held]:
+    return [Held(holding, ip_network(network)) for network in networks]
 
 
 @pytest.fixture
@@ -54,6 +64,7 @@ def wh(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.Mo
     monkeypatch.setenv("WH_RUNDIR", str(tmp_path / "run"))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "net").write_text(NETWORK)
+    monkeypatch.setattr(host_facts, "collect", lambda names=(): HostFacts())
     return Wh(capfd, monkeypatch)
 
 
@@ -72,6 +83,19 @@ def test_an_invitation_is_alone_on_standard_output(wh: Wh, daemon: FakeDaemon) -
     assert "guest" in wh.err
     assert "10.0.42.4" in wh.err
     assert daemon.calls == [("invite", {"name": "guest", "expires_s": 5400})]
+
+
+def test_who_invites_hears_what_nobody_will_take(wh: Wh) -> None:
+    far = encode(replace(INVITED, subnet=ip_network("203.0.113.0/24")))
+
+    async def invited(arguments: Any, progress: Any) -> schema.Invited:
+        return schema.Invited(far, arguments.name, PEER_KEY, "203.0.113.4", None)
+
+    with FakeDaemon(handlers={"invite": invited}):
+        assert wh("invite", "router") == EXIT_OK
+    assert wh.out == f"{far}\n"
+    assert "subnet 203.0.113.0/24" in wh.err
+    assert "the name router" in wh.err
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("7", 7), ("90s", 90), ("1h", 3600), ("2d", 172800)])
@@ -241,6 +265,10 @@ def test_join_claims_in_a_waiting_room_and_then_goes_in(wh: Wh, launch: Callable
     assert stat.S_IMODE(Path("made").stat().st_mode) == 0o600
     assert stat.S_IMODE(Path("made.sk").stat().st_mode) == 0o600
     assert wh.out.splitlines() == [
+        f"invitation to network home, subnet 10.0.42.0/24, from {PEER_KEY}",
+        "subnet 10.0.42.0/24",
+        "name guest: 10.0.42.4",
+        "name node_b: 10.0.42.3",
         "interface wh5, network home, address 10.0.42.4, port 4242",
         "you are guest, 10.0.42.4",
         "check words: acid barn cactus (node_b shows the same)",
@@ -287,6 +315,89 @@ def test_a_key_that_was_there_before_is_never_removed(wh: Wh, launch: Callable[.
     assert Path("made.sk").exists()
 
 
+# join: what the host does not take from others
+
+
+@pytest.fixture
+def facts(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[HostFacts], None]]:
+    yield lambda host: monkeypatch.setattr(host_facts, "collect", lambda names=(): host)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        HostFacts(held(Holding.ADDRESS, "10.0.0.0/16")),
+        HostFacts(held(Holding.ROUTE, "0.0.0.0/0", "10.0.42.128/25")),
+        HostFacts(held(Holding.GATEWAY, "10.0.42.1/32")),
+        HostFacts(held(Holding.RESOLVER, "10.0.42.53/32")),
+    ],
+)
+def test_a_subnet_that_this_host_has_a_part_of_makes_nothing(
+    wh: Wh, launch: Callable[..., Launches], facts: Callable[[HostFacts], None], host: HostFacts
+) -> None:
+    launches = launch()
+    facts(host)
+    files = ("config", "made", "interface", "wh5")
+    assert wh("join", encode(INVITED), *files) == EXIT_BAD_INVITATION
+    assert "WH149" in wh.err
+    assert "subnet 10.0.42.0/24" in wh.err
+    assert not list(Path().glob("made*"))
+    assert launches.networks == []
+    assert wh("join", encode(INVITED), *files, "subnet", "10.0.43.0/24") == EXIT_BAD_INVITATION
+    assert wh("join", encode(INVITED), *files, "subnet", "10.0.42.1/24") == EXIT_OK
+
+
+def test_a_subnet_that_is_said_only_after_the_claim_is_judged_then(
+    wh: Wh, launch: Callable[..., Launches], facts: Callable[[HostFacts], None]
+) -> None:
+    """The key is kept: claiming again with it is no second use."""
+    launches, later = launch(), replace(INVITED, subnet=None)
+    facts(HostFacts(held(Holding.RULE, "10.0.42.0/28")))
+    files = ("config", "made", "interface", "wh5")
+    assert wh("join", encode(later), *files) == EXIT_BAD_INVITATION
+    assert "WH149" in wh.err and "private-key made.sk" in wh.err
+    assert [path.name for path in Path().glob("made*")] == ["made.sk"]
+    assert [network.subnet for network in launches.networks] == [None]
+    assert wh("join", encode(later), *files, "subnet", "10.0.42.0/24") == EXIT_OK
+
+
+def test_another_subnet_than_was_invited_to_makes_nothing(wh: Wh, launch: Callable[..., Launches]) -> None:
+    launch()
+    other = replace(INVITED, subnet=ip_network("10.0.41.0/24"))
+    assert wh("join", encode(other), "config", "made", "interface", "wh5") == EXIT_BAD_INVITATION
+    assert "WH148" in wh.err
+    assert not Path("made").exists()
+
+
+@pytest.mark.parametrize("word", ["10.0.42.0", "x", "0.0.0.0/0", ""])
+def test_the_subnet_that_is_said_must_be_one(wh: Wh, word: str) -> None:
+    assert wh("join", encode(INVITED), "config", "made", "subnet", word) == EXIT_USAGE
+
+
+def test_names_that_mean_something_are_left_out_with_a_warning(
+    wh: Wh, launch: Callable[..., Launches], facts: Callable[[HostFacts], None]
+) -> None:
+    launches = launch()
+    facts(HostFacts(own_names=frozenset({"guest"}), known_names=frozenset({"node_b"})))
+    assert wh("join", encode(INVITED), "config", "made", "interface", "wh5") == EXIT_OK
+    assert [peer.hostname for peer in launches.networks[-1].peers] == [None, None, None]
+    assert "name guest" not in wh.out
+    assert "this machine's own name" in wh.err and "means something on this machine already" in wh.err
+
+
+def test_the_command_line_completes_the_invitations_subnet(wh: Wh) -> None:
+    context = click.Context(join, info_name="join")
+    context.params = {"invitation": encode(INVITED)}
+    (parameter,) = [each for each in join.params if each.name == "subnet"]
+    assert [each.value for each in parameter.shell_complete(context, "10")] == ["10.0.42.0/24"]
+
+
+def test_strangers_and_loopback_addresses_are_in_no_file() -> None:
+    boots = (*INVITED.bootstraps, (SERVER, pack("127.0.0.1", 1)))
+    network = network_of(replace(INVITED, bootstraps=boots), PLACE, OWN)
+    assert [peer.key for peer in network.peers if peer.kind is PeerKind.BOOT] == [BOOT]
+
+
 # join: the files
 
 
@@ -296,12 +407,14 @@ def test_the_waiting_room_knows_the_way_and_makes_no_interface() -> None:
     assert network.secret == encode_key_wg(bytes(range(32)))
     assert [(peer.kind, peer.key) for peer in network.peers] == [
         (PeerKind.BOOT, BOOT),
+        (PeerKind.BOOT, STRANGER),
         (PeerKind.PEER, SERVER),
     ]
 
 
 def test_a_server_that_is_a_public_node_too_stands_once_in_the_waiting_room() -> None:
-    invited = replace(INVITED, bootstraps=((SERVER, pack("192.0.2.9", 1)), (SERVER, pack("192.0.2.9", 2))))
+    bootstraps = ((SERVER, pack("192.0.2.9", 1)), (SERVER, pack("192.0.2.9", 2)))
+    invited = replace(INVITED, bootstraps=bootstraps, guides=())
     (peer,) = parse(render(waiting_room(invited))).peers
     assert (peer.kind, str(peer.endpoint)) == (PeerKind.BOOT, "192.0.2.9:1")
 

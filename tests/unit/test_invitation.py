@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import json
 import os
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wh.errors import Code, InvitationError
+from wh.trust.degrees import WORKBIT_MAX
 from wh.trust.invitation import (
     ALIAS_WORKBIT_MAX,
     HEADER_LEN,
     MAX_BOOTSTRAPS,
     MAX_ENDPOINTS,
+    MAX_GUIDES,
     MAX_RELAYS,
     Flag,
     Hint,
@@ -61,6 +64,9 @@ names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9-]{0,62}", fullmatch=True)
 namespaces = st.text(
     st.characters(categories=("L", "N", "P", "S"), exclude_characters="#"), min_size=1
 ).filter(lambda text: len(text.encode()) <= 255)
+subnets = st.one_of(
+    st.tuples(st.ip_addresses(v=4), st.integers(0, 32)), st.tuples(st.ip_addresses(v=6), st.integers(0, 128))
+).map(lambda each: ip_network(each, strict=False))
 invitations = st.builds(
     Invitation,
     server_key=keys,
@@ -72,8 +78,10 @@ invitations = st.builds(
     bootstraps=st.lists(contacts, max_size=MAX_BOOTSTRAPS).map(tuple),
     network_name=st.none() | names,
     namespace=namespaces,
-    workbit=st.integers(0, 64),
+    workbit=st.integers(0, WORKBIT_MAX),
     network_secret=st.none() | st.binary(min_size=32, max_size=32),
+    subnet=st.none() | subnets,
+    guides=st.lists(contacts, max_size=MAX_GUIDES).map(tuple),
 )
 
 
@@ -144,7 +152,7 @@ def test_no_hints_do_more_than_be_refused(hints: bytes):
     try:
         decode_untrusted(text_of(body_of() + hints))
     except InvitationError as error:
-        assert error.code == Code.INVITATION_MALFORMED
+        assert error.code in (Code.INVITATION_MALFORMED, Code.INVITATION_EXCESSIVE)
 
 
 @pytest.mark.parametrize("left_out", range(1, 60))
@@ -203,8 +211,13 @@ def test_other_text_is_no_invitation(text: str):
         (Hint.NAMESPACE, b"a\nsecret"),
         (Hint.NAMESPACE, b"a#b"),
         (Hint.NAMESPACE, b"\xff"),
-        (Hint.WORKBIT, b"\x41"),
         (Hint.WORKBIT, b""),
+        (Hint.SUBNET, b""),
+        (Hint.SUBNET, b"\x18\x0a\0\x2a\x01"),  # bits beyond the prefix
+        (Hint.SUBNET, b"\x21\x0a\0\x2a\0"),
+        (Hint.SUBNET, b"\x18\x0a\0\x2a"),
+        (Hint.GUIDE, SERVER),
+        (Hint.GUIDE, SERVER + b"\xe0\0\0\1\0\1"),
         (Hint.SECRET, bytes(31)),
     ],
 )
@@ -218,6 +231,8 @@ def test_hostile_hints_are_refused(hint: tuple[int, bytes]):
         ((Hint.ENDPOINT4, b"\xc0\0\2\1\0\1"), MAX_ENDPOINTS),
         ((Hint.RELAY, SERVER + b"\xc0\0\2\1\0\1"), MAX_RELAYS),
         ((Hint.BOOTSTRAP, SERVER + b"\xc0\0\2\1\0\1"), MAX_BOOTSTRAPS),
+        ((Hint.GUIDE, SERVER + b"\xc0\0\2\1\0\1"), MAX_GUIDES),
+        ((Hint.SUBNET, b"\x18\x0a\0\x2a\0"), 1),
         ((Hint.NETWORK_NAME, b"a"), 1),
         ((Hint.SECRET, bytes(32)), 1),
     ],
@@ -255,6 +270,16 @@ def test_a_body_that_is_too_short_is_refused():
 def test_what_nobody_could_read_is_not_written(invitation: Invitation):
     with pytest.raises(ValueError):
         encode(invitation)
+
+
+@pytest.mark.parametrize("bits", [21, 24, 64, 65, 255])
+def test_an_invitation_asks_for_no_more_work_than_takes_seconds(bits: int):
+    error = refusal(text_of(body_of((Hint.WORKBIT, bytes([bits])))))
+    assert error.code == "WH149"
+    assert error.hint
+    with pytest.raises(ValueError):
+        encode(Invitation(SERVER, SEED, workbit=bits))
+    assert decode_untrusted(text_of(body_of((Hint.WORKBIT, b"\x14")))).workbit == 20
 
 
 # The original's

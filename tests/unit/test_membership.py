@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from wh.claim_log import ClaimLog
 from wh.config.model import Network
 from wh.config.parser import load, parse
-from wh.errors import Code, ConfigError, SystemSetupError
+from wh.config.writer import render
+from wh.errors import Code, ConfigError, InvitationError, SystemSetupError
 from wh.events import Instant
 from wh.events import Path as NetworkPath
 from wh.membership import Membership
@@ -202,10 +203,45 @@ def test_an_invitation_says_what_a_newcomer_needs(scene: Scene):
     assert invited.network_secret == key(99)
     assert invited.endpoints == (there, here)
     assert invited.relays == ((RELAY, pack("192.0.2.3", 3)),)
-    assert invited.bootstraps == ((BOOT, pack("192.0.2.5", 5)), (OTHER, pack("192.0.2.4", 4)))
+    assert str(invited.subnet) == "10.0.42.0/24"
     (alias,) = [peer for peer in scene.node.network.peers if peer.hostname == "new"]
     assert alias.key == invited.alias_secret().public_key
     assert alias.expires == invited.expiry
+
+
+def test_strangers_of_the_table_are_good_for_the_claim_only(tmp_path: Path):
+    """Whoever came into the DHT's table is no boot node of a newcomer's; those of the file are, and members
+    that serve."""
+    scene = Scene(tmp_path / "net")
+    member, dead = key(51), key(50)
+    scene.node.network = parse(
+        f"{FILE}boot {encode_key(BOOT)} 192.0.2.5:5\nboot {encode_key(dead)} 192.0.2.6:6\n"
+        f"trust public {encode_key(member)}\npeer {encode_key(key(52))} 192.0.2.8\n"
+    )
+    (tmp_path / "net").write_text(render(scene.node.network))
+    strangers = [key(number) for number in range(60, 80)]
+    now = status(
+        contacts=(
+            *(ContactStatus(each, pack("192.0.2.4", 4), 1.0, False, True) for each in strangers),
+            ContactStatus(ALIAS, pack("192.0.2.4", 4), 1.0, bootstrap=False, alive=True),
+            ContactStatus(key(52), pack("192.0.2.8", 4), 1.0, bootstrap=True, alive=True),
+            ContactStatus(member, pack("192.0.2.7", 7), 1.0, bootstrap=False, alive=True),
+            ContactStatus(BOOT, pack("192.0.2.5", 5), 1.0, bootstrap=True, alive=True),
+            ContactStatus(dead, pack("192.0.2.6", 6), 1.0, bootstrap=True, alive=False),
+        ),
+    )
+    invited = run(scene.membership.invite("new", None, now))
+    assert invited.bootstraps == ((BOOT, pack("192.0.2.5", 5)), (member, pack("192.0.2.7", 7)))
+    assert [each for each, _ in getattr(invited, "guides", ())] == strangers[:2]
+
+
+def test_a_network_with_more_work_than_may_be_asked_for_invites_nobody(tmp_path: Path):
+    scene = Scene(tmp_path / "net")
+    scene.node.network = parse(f"workbit 21\n{FILE}")
+    with pytest.raises(InvitationError) as caught:
+        run(scene.membership.invite("new", None, status()))
+    assert caught.value.code == Code.INVITATION_EXCESSIVE
+    assert scene.text == FILE
 
 
 def test_an_address_that_the_file_gives_comes_first_in_an_invitation(tmp_path: Path):

@@ -1,16 +1,13 @@
-"""What the commands about who comes and goes share: invitations as words, and places as text."""
+"""What the commands about who comes and goes share: invitations as words."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 from wh.errors import Code, InvitationError, SystemSetupError, UsageError
-from wh.ipc.schema import Authenticated
 from wh.trust.invitation import Invitation, decode_untrusted
-from whtools.terminal import printable
 from whtools.znc.secret_words import hide
 
 VARIABLE = "WH_INVITATION"
@@ -54,12 +51,3 @@ def _text_of(word: str | None) -> str:
                 f"cannot read {word}: {error.strerror}", code=Code.INVITATION_MALFORMED
             ) from None
     return word
-
-
-def describe_place(place: Authenticated) -> Iterator[str]:
-    """For two people who compare the words."""
-    who = printable(place.name or "a member")
-    addresses = ", ".join(map(printable, place.addresses))
-    yield f"you are {who}{f', {addresses}' if addresses else ''}"
-    server = printable(place.server_name or place.public_key)
-    yield f"check words: {' '.join(map(printable, place.check_words))} ({server} shows the same)"

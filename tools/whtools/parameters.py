@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import click
 from click.shell_completion import CompletionItem
 
-from wh.errors import IpcError
+from wh.errors import ConfigError, InvitationError, IpcError
 from wh.ipc import client, schema
 from whtools.grammar import nearest
 
@@ -61,6 +61,32 @@ class Duration(click.types.StringParamType):
         if not 1 <= seconds <= schema.EXPIRES_MAX_S:
             self.fail(f"{value} is not a time such as 30m, 1h or 7d, of ten years at most", param, ctx)
         return seconds
+
+
+class InvitedSubnet(click.types.StringParamType):
+    """A subnet; the invitation's, where the command line has one by then, completes it."""
+
+    name = "subnet"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        from wh.config.fields import read_subnet  # as below
+
+        try:
+            return read_subnet(value)
+        except ConfigError as error:
+            self.fail(f"{value}: {error}", param, ctx)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        from wh.trust.invitation import decode_untrusted  # time that other commands need not take
+
+        with contextlib.suppress(InvitationError):
+            invited = decode_untrusted(ctx.params.get("invitation") or "")
+            return _matching([str(invited.subnet)] if invited.subnet else [], incomplete)
+        return []
 
 
 class Interface(click.types.StringParamType):

@@ -44,6 +44,7 @@ _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO = 1, 3, 4, 18
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _VETH_INFO_PEER = 1, 2, 1
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PREFSRC = 1, 4, 5, 7
+_KIND_MASK = 0x3FFF  # without NLA_F_NESTED and NLA_F_NET_BYTEORDER
 _IFF_UP, _IFF_NOARP = 0x1, 0x80
 _IFA_F_NODAD = 0x02
 _IFA_F_UNUSABLE = 0x08 | 0x20 | 0x40  # DADFAILED, DEPRECATED, TENTATIVE
@@ -77,7 +78,7 @@ class NetlinkSocket:
 
     def links(self) -> list[Link]:
         what = "list the network interfaces"
-        return [_link_of(body) for body in self._dump(what, _GETLINK, _NEWLINK, _IFINFO.pack(0, 0, 0, 0, 0))]
+        return [_link_of(body) for body in self.dump(what, _GETLINK, _NEWLINK, _IFINFO.pack(0, 0, 0, 0, 0))]
 
     def link(self, name: str) -> Link | None:
         return next((link for link in self.links() if link.name == name), None)
@@ -108,7 +109,7 @@ class NetlinkSocket:
     def addresses(self) -> list[LinkAddress]:
         what = "list the addresses"
         return [
-            _address_of(body) for body in self._dump(what, _GETADDR, _NEWADDR, _IFADDR.pack(0, 0, 0, 0, 0))
+            _address_of(body) for body in self.dump(what, _GETADDR, _NEWADDR, _IFADDR.pack(0, 0, 0, 0, 0))
         ]
 
     def add_address(self, ifindex: int, address: InterfaceAddress) -> None:
@@ -125,8 +126,8 @@ class NetlinkSocket:
         found: list[IPNetwork] = []
         for version, family in _FAMILIES.items():
             request = _RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
-            for body in self._dump("list the routes", _GETROUTE, _NEWROUTE, request):
-                head, attributes = _RTMSG.unpack_from(body), _attributes(body[_RTMSG.size :])
+            for body in self.dump("list the routes", _GETROUTE, _NEWROUTE, request):
+                head, attributes = _RTMSG.unpack_from(body), read_attributes(body[_RTMSG.size :])
                 out = int.from_bytes(attributes.get(_RTA_OIF, b""), "little")
                 if (head[4], head[5], out) == (_TABLE_MAIN, ROUTE_PROTOCOL, ifindex):
                     packed = attributes.get(_RTA_DST, bytes(4 if version == 4 else 16))
@@ -158,7 +159,7 @@ class NetlinkSocket:
                 return None
             raise
         for body in answers:
-            attributes = _attributes(body[_RTMSG.size :])
+            attributes = read_attributes(body[_RTMSG.size :])
             if {_RTA_GATEWAY, _RTA_PREFSRC, _RTA_OIF} <= attributes.keys():
                 return Gateway(
                     ipaddress.ip_address(attributes[_RTA_GATEWAY]),
@@ -174,7 +175,8 @@ class NetlinkSocket:
         for _ in self._answers(what):
             continue
 
-    def _dump(self, what: str, kind: int, answer: int, body: bytes) -> list[bytes]:
+    def dump(self, what: str, kind: int, answer: int, body: bytes) -> list[bytes]:
+        """The bodies of all objects of a kind. kind, answer: RTM_GET... and RTM_NEW...; body: its header."""
         self._send(what, kind, body, _NLM_F_DUMP)
         return [content for found, content in self._answers(what) if found == answer]
 
@@ -235,7 +237,7 @@ class NetlinkLinks:
 
 def host_addresses() -> list[IPAddress]:
     """What other hosts can know this one by (LinkManager.local_addresses has which)."""
-    return _of_host(lambda kernel: interface.local_addresses(kernel, None))
+    return of_host(lambda kernel: interface.local_addresses(kernel, None))
 
 
 def host_link_addresses() -> list[LinkAddress]:
@@ -245,10 +247,11 @@ def host_link_addresses() -> list[LinkAddress]:
         known = set(interface.local_addresses(kernel, None))
         return [entry for entry in kernel.addresses() if entry.address.ip in known]
 
-    return _of_host(read)
+    return of_host(read)
 
 
-def _of_host(read: Callable[[NetlinkSocket], list[T]]) -> list[T]:
+def of_host(read: Callable[[NetlinkSocket], list[T]]) -> list[T]:
+    """What a function reads in the network namespace of this process. Raises SystemSetupError."""
     for attempt in range(1, ATTEMPTS + 1):
         kernel = NetlinkSocket(socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE))
         try:
@@ -280,13 +283,14 @@ def _attribute(kind: int, value: bytes) -> bytes:
     return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(value), kind) + value + bytes(-len(value) % 4)
 
 
-def _attributes(data: bytes) -> dict[int, bytes]:
+def read_attributes(data: bytes) -> dict[int, bytes]:
+    """The attributes after a message's header, by kind."""
     found: dict[int, bytes] = {}
     while len(data) >= _ATTRIBUTE.size:
         length, kind = _ATTRIBUTE.unpack_from(data)
         if length < _ATTRIBUTE.size:
             break
-        found[kind] = data[_ATTRIBUTE.size : length]
+        found[kind & _KIND_MASK] = data[_ATTRIBUTE.size : length]
         data = data[(length + 3) & ~3 :]
     return found
 
@@ -297,7 +301,7 @@ def _text(name: str) -> bytes:
 
 def _link_of(body: bytes) -> Link:
     _, _, index, flags, _ = _IFINFO.unpack_from(body)
-    attributes = _attributes(body[_IFINFO.size :])
+    attributes = read_attributes(body[_IFINFO.size :])
     return Link(
         ifindex=index,
         name=os.fsdecode(attributes[_IFLA_IFNAME].rstrip(b"\0")),
@@ -308,7 +312,7 @@ def _link_of(body: bytes) -> Link:
 
 def _address_of(body: bytes) -> LinkAddress:
     _, prefix_len, flags, _, index = _IFADDR.unpack_from(body)
-    attributes = _attributes(body[_IFADDR.size :])
+    attributes = read_attributes(body[_IFADDR.size :])
     if _IFA_FLAGS in attributes:
         flags = int.from_bytes(attributes[_IFA_FLAGS], "little")
     ip = ipaddress.ip_address(attributes.get(_IFA_LOCAL) or attributes[_IFA_ADDRESS])

@@ -11,14 +11,16 @@ from __future__ import annotations
 
 import base64
 import binascii
+import ipaddress
 import re
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
 from typing import TypeVar
 
 from wh.config import fields
-from wh.config.model import DEFAULT_NAMESPACE, DEFAULT_WORKBIT, MAX_WORKBIT
+from wh.config.model import DEFAULT_NAMESPACE, DEFAULT_WORKBIT, IPNetwork
 from wh.errors import Code, ConfigError, InvitationError
+from wh.trust.degrees import INVITED_BOOT_LINES, Source, why_no_work
 from wh.wire.address import Address, is_usable, is_v4
 from wh.wire.public_key import KEY_LEN, Key, is_public_key
 from whcore import alias
@@ -36,7 +38,8 @@ ORIGINAL_LEN = 86
 MAX_TEXT_LEN = 2048
 MAX_ENDPOINTS = 8
 MAX_RELAYS = 3
-MAX_BOOTSTRAPS = 4
+MAX_BOOTSTRAPS = INVITED_BOOT_LINES
+MAX_GUIDES = 4
 MAX_EXPIRY = 0xFFFF_FFFF
 
 ALIAS_WORKBIT_MAX = 12
@@ -67,7 +70,9 @@ class Hint(IntEnum):
     NAMESPACE = 5  # UTF-8, 255 bytes at most; without: the default one
     WORKBIT = 6  # 1 byte; without: the default one
     SECRET = 7  # 32 bytes, the network's
-    BOOTSTRAP = 8  # as RELAY
+    BOOTSTRAP = 8  # as RELAY; stays in the newcomer's network file
+    SUBNET = 9  # prefix length 1, address 4 or 16
+    GUIDE = 10  # as RELAY: a public node that is good for the claim only
 
 
 Contact = tuple[Key, Address]
@@ -77,7 +82,9 @@ Contact = tuple[Key, Address]
 class Invitation:
     """What an invitation says. Nothing of it is proved: it is as trustworthy as the way it came.
 
-    expiry: Unix seconds, 0: never. endpoints: where the server was when it invited, best first.
+    expiry: Unix seconds, 0: never. endpoints: where the server was when it invited, best first. bootstraps:
+    public nodes of the network; guides: strangers that may help to find the server, and no more. subnet: of
+    the network; None where it is not said.
     """
 
     server_key: Key
@@ -92,6 +99,8 @@ class Invitation:
     workbit: int = DEFAULT_WORKBIT
     network_secret: bytes | None = field(default=None, repr=False)  # 32 bytes
     original_secret: str | None = field(default=None, repr=False)  # base64, where there is no seed
+    subnet: IPNetwork | None = None
+    guides: tuple[Contact, ...] = ()
 
     def alias_secret(self) -> SecretKey:
         """The secret half of the alias; public_key of it is what the server's file names."""
@@ -235,6 +244,7 @@ def _hints_of(invitation: Invitation) -> list[bytes]:
     hints = [_hint(_endpoint_kind(address), _short(address)) for address in invitation.endpoints]
     hints += [_hint(Hint.RELAY, key + _short(address)) for key, address in invitation.relays]
     hints += [_hint(Hint.BOOTSTRAP, key + _short(address)) for key, address in invitation.bootstraps]
+    hints += [_hint(Hint.GUIDE, key + _short(address)) for key, address in invitation.guides]
     if invitation.network_name is not None:
         hints.append(_hint(Hint.NETWORK_NAME, invitation.network_name.encode()))
     if invitation.namespace != DEFAULT_NAMESPACE:
@@ -243,6 +253,8 @@ def _hints_of(invitation: Invitation) -> list[bytes]:
         hints.append(_hint(Hint.WORKBIT, bytes([invitation.workbit])))
     if invitation.network_secret is not None:
         hints.append(_hint(Hint.SECRET, invitation.network_secret))
+    if (subnet := invitation.subnet) is not None:
+        hints.append(_hint(Hint.SUBNET, bytes([subnet.prefixlen]) + subnet.network_address.packed))
     return hints
 
 
@@ -267,6 +279,7 @@ class _Reader:
         self._endpoints: list[Address] = []
         self._relays: list[Contact] = []
         self._bootstraps: list[Contact] = []
+        self._guides: list[Contact] = []
         self._settings: dict[Hint, bytes] = {}
 
     def read(self) -> Invitation:
@@ -277,6 +290,7 @@ class _Reader:
         self._read_hints()
         name = self._settings.get(Hint.NETWORK_NAME)
         namespace = self._settings.get(Hint.NAMESPACE)
+        subnet = self._settings.get(Hint.SUBNET)
         return Invitation(
             server_key,
             seed,
@@ -289,6 +303,8 @@ class _Reader:
             DEFAULT_NAMESPACE if namespace is None else _read_namespace(namespace),
             _read_workbit(self._settings.get(Hint.WORKBIT, bytes([DEFAULT_WORKBIT]))),
             self._settings.get(Hint.SECRET),
+            subnet=None if subnet is None else _read_subnet(subnet),
+            guides=tuple(self._guides),
         )
 
     def _read_hints(self) -> None:
@@ -310,7 +326,9 @@ class _Reader:
                 _append(self._relays, _read_contact(value), MAX_RELAYS)
             case Hint.BOOTSTRAP:
                 _append(self._bootstraps, _read_contact(value), MAX_BOOTSTRAPS)
-            case Hint.NETWORK_NAME | Hint.NAMESPACE | Hint.WORKBIT | Hint.SECRET:
+            case Hint.GUIDE:
+                _append(self._guides, _read_contact(value), MAX_GUIDES)
+            case Hint.NETWORK_NAME | Hint.NAMESPACE | Hint.WORKBIT | Hint.SECRET | Hint.SUBNET:
                 if Hint(kind) in self._settings:
                     raise _bad_hint("one is there twice")
                 if kind == Hint.SECRET and len(value) != KEY_LEN:
@@ -335,7 +353,7 @@ def _read_address(value: bytes) -> Address:
 def _read_contact(value: bytes) -> Contact:
     key, address = value[:KEY_LEN], value[KEY_LEN:]
     if len(address) not in (6, 18) or not is_public_key(key):
-        raise _bad_hint("a relay or bootstrap node is malformed")
+        raise _bad_hint("a relay or public node is malformed")
     return key, _read_address(address)
 
 
@@ -358,9 +376,29 @@ def _read_namespace(value: bytes) -> str:
 
 
 def _read_workbit(value: bytes) -> int:
-    if len(value) != 1 or value[0] > MAX_WORKBIT:
-        raise _bad_hint(f"the workbit is not in 0..{MAX_WORKBIT}")
+    """No more than a newcomer can search for while it waits."""
+    if len(value) != 1:
+        raise _bad_hint("the workbit has a wrong length")
+    check_work(value[0])
     return value[0]
+
+
+def check_work(workbit: int) -> None:
+    """Raises InvitationError for more than an invitation may ask for."""
+    if (reason := why_no_work(Source.INVITATION, workbit)) is not None:
+        raise InvitationError(
+            f"the invitation {reason}",
+            code=Code.INVITATION_EXCESSIVE,
+            hint="exchange network file and key by hand: wh genkey FILE makes one with that work",
+        )
+
+
+def _read_subnet(value: bytes) -> IPNetwork:
+    """Whether it is one for this host is for who joins."""
+    try:
+        return ipaddress.ip_network((value[1:], value[0]))
+    except (ValueError, IndexError):
+        raise _bad_hint("the subnet is none") from None
 
 
 def _bad_hint(what: str) -> InvitationError:

@@ -9,8 +9,8 @@ import msgspec
 
 from wh.ipc import client, schema
 from whtools.application import command
-from whtools.membership import describe_place
 from whtools.parameters import Interface, Peer
+from whtools.place import describe_place
 
 TIMEOUT_S = 30.0
 

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator
 
 import click
 import msgspec
 
+from wh.config.model import IPNetwork
 from wh.ipc import client, schema
+from wh.trust.degrees import HostFacts, Source, why_no_name, why_no_subnet
+from wh.trust.invitation import decode_untrusted
 from whtools.application import command
 from whtools.interfaces import the_only_one
+from whtools.outcome import print_warning
 from whtools.parameters import Duration, Interface
 from whtools.terminal import printable
 
@@ -34,10 +39,20 @@ def invite(name: str, interface: str | None, expires: int | None, qr: bool, as_j
     else:
         click.echo(printable(invited.invitation))
         print(f"wh: {describe(invited)}", file=sys.stderr)
+    for warning, hint in doubts(name, decode_untrusted(invited.invitation).subnet):
+        print_warning(warning, hint=hint)
     if qr:
         from whtools.qr import as_text
 
         click.echo(as_text(invited.invitation), err=as_json)
+
+
+def doubts(name: str, subnet: IPNetwork | None) -> Iterator[tuple[str, str]]:
+    """What no newcomer will take from us, whatever its machine has; and what to do."""
+    if subnet is not None and (reason := why_no_subnet(Source.INVITATION, subnet, HostFacts())):
+        yield f"the subnet {subnet} {reason}", f"the newcomer must say it: wh join ... subnet {subnet}"
+    if reason := why_no_name(Source.AUTHED, name, HostFacts()):
+        yield f"the name {name} {reason}: the newcomer will go without", "invite it by another name"
 
 
 def describe(invited: schema.Invited) -> str:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import click
 import msgspec
 
-from wh.config.model import Endpoint, Network, Peer, PeerKind
+from wh import host_facts
+from wh.config.model import Endpoint, IPNetwork, Network, Peer, PeerKind
 from wh.config.parser import parse
 from wh.config.writer import render
 from wh.errors import Code, ConfigError, InvitationError, IpcError, SystemSetupError
 from wh.ipc import client, schema
-from wh.trust.invitation import Flag, Invitation
+from wh.trust.degrees import Source, boot_lines, reachable
+from wh.trust.invitation import Contact, Flag, Invitation
 from wh.wire.address import Address, ip_of, port_of
 from whcore.keys import SecretKey, encode_key, encode_key_wg
 from whtools import launcher
@@ -25,9 +28,17 @@ from whtools.application import command
 from whtools.commands.down import stop
 from whtools.commands.up import check_interface, default_interface, describe, prepare_log
 from whtools.key_search import search
-from whtools.membership import describe_place, read_invitation
+from whtools.membership import read_invitation
 from whtools.outcome import print_warning
-from whtools.parameters import OneOf, WholeNumber
+from whtools.parameters import InvitedSubnet, OneOf, WholeNumber
+from whtools.place import (
+    check_subnet,
+    describe_claims,
+    describe_invitation,
+    describe_place,
+    judge_place,
+    names_of,
+)
 from whtools.private_key import read_key_file, to_descriptor
 
 CLAIM_TIMEOUT_S = 30.0
@@ -44,6 +55,12 @@ REFUSALS = (Code.INVITATION_USED, Code.INVITATION_EXPIRED, Code.INVITATION_REFUS
 @click.option(
     "--interface", metavar="NAME", help="Name of the interface [wh- and the key's first characters]."
 )
+@click.option(
+    "--subnet",
+    type=InvitedSubnet(),
+    metavar="ADDRESS/LENGTH",
+    help="The network's subnet: needed where this machine would not take it from others.",
+)
 @click.option("--listen-port", type=WholeNumber(0, 0xFFFF), metavar="PORT", help="UDP port; 0: any.")
 @click.option("--mode", type=OneOf("unknown", "direct", "nat"), metavar="MODE", help="As of wh up.")
 @click.option("--no-hosts", is_flag=True, help="Leave /etc/hosts alone.")
@@ -54,6 +71,7 @@ def join(
     private_key: str | None,
     config: str | None,
     interface: str | None,
+    subnet: IPNetwork | None,
     listen_port: int | None,
     mode: str | None,
     no_hosts: bool,
@@ -63,11 +81,17 @@ def join(
     """Join a network by an INVITATION: make a key, claim the place, write the network file, start the daemon.
 
     INVITATION is what wh invite printed, or a file that holds it, or - for standard input; without, it is
-    taken from the variable WH_INVITATION. The files are /etc/wirehub/NAME and NAME.sk, after the interface.
-    Joining once more with the same key is no second use.
+    taken from the variable WH_INVITATION. The subnet and the names are printed before they are used: a subnet
+    that is not private, or that this machine has a part of, is not taken unless it is said here. The files
+    are /etc/wirehub/NAME and NAME.sk, after the interface. Joining once more with the same key is no second
+    use.
     """
     text, invited = read_invitation(invitation)
     check(invited)
+    if invited.subnet is not None:
+        check_subnet(Source.INVITATION, invited.subnet, host_facts.collect(), subnet)
+    say = functools.partial(click.echo, err=as_json)
+    say(describe_invitation(invited))
     known = key_file_of(private_key, config, interface)
     secret, new = find_key(known, invited)
     invited.check_usable(now_unix=time.time(), own_key=secret.public_key)
@@ -90,11 +114,13 @@ def join(
     )
     with key_if_needed(key_path, new=new):
         place = claim(launch, secret, text, invited)
+        place, warnings = judge_place(invited, place, host_facts.collect(names_of(place)), subnet)
+    say("\n".join(describe_claims(place)))
     network = network_of(invited, place, secret.public_key)
     write_file(config_path, render(network), 0o600)
     ready = start(launch, secret, network)
     secret.close()
-    for warning in ready.warnings:
+    for warning in (*warnings, *ready.warnings):
         print_warning(warning)
     if as_json:
         click.echo(msgspec.json.encode({"ready": ready, "place": place}).decode())
@@ -163,7 +189,7 @@ def key_if_needed(path: Path, *, new: bool) -> Iterator[None]:
     the next one no second use."""
     try:
         yield
-    except IpcError as error:
+    except (IpcError, InvitationError) as error:
         refused = error.code in REFUSALS
         if new and refused:
             path.unlink(missing_ok=True)
@@ -225,17 +251,18 @@ def start(launch: launcher.Launch, secret: SecretKey, network: Network) -> schem
 
 
 def waiting_room(invited: Invitation) -> Network:
-    """What is needed to find the server: no subnet and no members, so no interface is made."""
-    boots = boots_of(invited)
+    """What is needed to find the server: no subnet and no members, so no interface is made. Here alone
+    strangers may help, too."""
+    boots = lines_of(reachable(Source.INVITATION, (*invited.bootstraps, *invited.guides)))
     server = Peer(PeerKind.PEER, invited.server_key)
     peers = boots if any(boot.key == server.key for boot in boots) else (*boots, server)
     return settings_of(invited, peers)
 
 
 def network_of(invited: Invitation, place: schema.Authenticated, own_key: bytes) -> Network:
-    """The newcomer's network file. What the server says counts only as far as a network file may say it:
-    raises InvitationError where it is nonsense."""
-    boots = boots_of(invited)
+    """The newcomer's network file. place: as judge_place() left it; what a network file cannot say raises
+    InvitationError."""
+    boots = lines_of(boot_lines(Source.INVITATION, invited.bootstraps))
     server_line = [place.server_name, *place.server_addresses[:1], encode_key(invited.server_key)]
     if place.endpoint is not None:
         server_line.append(place.endpoint)
@@ -254,10 +281,8 @@ def network_of(invited: Invitation, place: schema.Authenticated, own_key: bytes)
         ) from None
 
 
-def boots_of(invited: Invitation) -> tuple[Peer, ...]:
-    """One line a key: a network file takes no more."""
-    boots = {key: endpoint_of(address) for key, address in reversed(invited.bootstraps)}
-    return tuple(Peer(PeerKind.BOOT, key, endpoint=endpoint) for key, endpoint in boots.items())
+def lines_of(contacts: Iterable[Contact]) -> tuple[Peer, ...]:
+    return tuple(Peer(PeerKind.BOOT, key, endpoint=endpoint_of(address)) for key, address in contacts)
 
 
 def endpoint_of(address: Address) -> Endpoint:

@@ -12,6 +12,7 @@ from typing import Protocol, TypeVar
 
 from wh.nat.port_mapping import Granted
 from wh.net.gateway import Refused, VersionRefused, ask
+from wh.net.opening import closed_on_error
 from wh.net.rtnetlink import Gateway
 from wh.wire.address import Address, is_usable
 
@@ -104,13 +105,10 @@ def refusal(result: int, reasons: Mapping[int, str], retry_after_s: float = 0.0)
 def _connect(gateway: Gateway, port: int) -> socket.socket:
     """From the address that the mapping is for; only the gateway's datagrams come in."""
     v6 = gateway.address.version == 6
-    connected = socket.socket(socket.AF_INET6 if v6 else socket.AF_INET, socket.SOCK_DGRAM)
-    try:
+    opened = socket.socket(socket.AF_INET6 if v6 else socket.AF_INET, socket.SOCK_DGRAM)
+    with closed_on_error(opened) as connected:
         connected.setblocking(False)
         connected.bind((str(gateway.source), 0))
         scope = (0, gateway.ifindex) if v6 else ()
         connected.connect((str(gateway.address), port, *scope))
-    except BaseException:
-        connected.close()
-        raise
     return connected

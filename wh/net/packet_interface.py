@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable
 
 from wh.net.netlink_socket import NetlinkSocket
+from wh.net.opening import closed_on_error
 from wh.net.sockets import SO_RCVBUFFORCE, SO_SNDBUFFORCE, set_buffer
 
 HARDWARE_ADDRESS = bytes.fromhex("02 00 00 00 00 01")
@@ -36,14 +37,10 @@ def open_packet_interface(
     if other is None:
         raise OSError("the veth pair has gone")
     kernel.set_link(other.ifindex, up=True, mtu=LINK_MTU)
-    packets = open_socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
-    try:
+    with closed_on_error(open_socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)) as packets:
         packets.setsockopt(_SOL_PACKET, _PACKET_VNET_HDR, 1)
         packets.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
         set_buffer(packets, SO_RCVBUFFORCE, socket.SO_RCVBUF, BUFFER_LEN)
         set_buffer(packets, SO_SNDBUFFORCE, socket.SO_SNDBUF, BUFFER_LEN)
         packets.bind((OTHER_END, _ETH_P_ALL))
-    except OSError:
-        packets.close()
-        raise
     return packets.detach()

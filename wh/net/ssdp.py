@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from wh.net.gateway import BadReply, ask
 from wh.net.gateway_url import is_url_at
+from wh.net.opening import closed_on_error
 from wh.net.rtnetlink import Gateway
 
 GROUP = "239.255.255.250"
@@ -91,14 +92,10 @@ async def find_gateway(gateway: Gateway, *, port: int = PORT) -> Found:
 
 
 def _open_socket(gateway: Gateway) -> socket.socket:
-    bound = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    try:
+    with closed_on_error(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as bound:
         bound.setblocking(False)
         source = ipaddress.IPv4Address(gateway.source).packed
         bound.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, source)
         bound.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, TTL)
         bound.bind((str(gateway.source), 0))
-    except BaseException:
-        bound.close()
-        raise
     return bound

@@ -21,9 +21,13 @@ BENCH_PATH := sandbox:tests/bench
 SOURCES := setup.py pyproject.toml MANIFEST.in README.md LICENSE \
 	$(shell find whcore wh tools -name '*.py' -o -name '*.py[xi]' -o -name '*.pxd' -o -name '*.h' -o -name py.typed)
 
-.PHONY: build demo test test-full soak asan lint lock bench bench-control bench-data bench-nat profile-data clean
+.PHONY: build help demo test test-full soak asan lint lock bench bench-control bench-data bench-nat bench-znc \
+	profile-data clean
 
-build: $(VENV)/installed
+build: $(VENV)/installed ## everything into .venv (the default)
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-15s%s\n", $$1, $$2 }'
 
 $(VENV)/packages: Makefile sandbox/system_packages
 	sandbox/system_packages $(BUILD_PACKAGES) $(RUN_PACKAGES) $(TEST_PACKAGES)
@@ -45,24 +49,24 @@ $(VENV)/%-installed: $(VENV)/installed requirements/%.txt
 	touch $@
 
 # Pins anew what pyproject.toml asks for; LOCK=--upgrade takes the newest releases.
-lock:
+lock: ## the requirements pinned anew
 	requirements/lock $(LOCK)
 
-demo: build
+demo: build ## the tutorial, in network namespaces (root)
 	$(BIN)/python sandbox/demo.py
 
 # Two files at a time: tests of real daemons mostly wait. A file's tests stay together, in their order.
 PYTEST := $(BIN)/pytest --numprocesses 2 --dist loadfile
 
 # Quick enough for every change; 12 minutes on 2 cores at most.
-test: build
+test: build ## what every change runs; root runs the labs too
 	$(PYTEST) -m 'not slow'
 
-test-full: build
+test-full: build ## the slow tests as well
 	$(PYTEST)
 
 # 30 minutes at full speed; SOAK="--minutes 2" for less.
-soak: build
+soak: build ## real daemons at full speed for 30 minutes (root)
 	PYTHONPATH=$(BENCH_PATH) $(BIN)/python tests/soak/soak.py $(SOAK)
 
 # The core with every access and operation checked. Leaks are not: the interpreter's own would hide them.
@@ -72,7 +76,7 @@ SANITIZED := env PYTHONPATH=$(VENV)/asan:tests/unit PYTHONMALLOC=malloc ASAN_OPT
 	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)"
 CORE_TESTS := $(wildcard $(patsubst whcore/%.pyx,tests/unit/test_%*.py,$(wildcard whcore/*.pyx)))
 
-asan: $(VENV)/asan/installed
+asan: $(VENV)/asan/installed ## the core's tests under sanitizers
 	$(SANITIZED) $(BIN)/pytest --capture=sys -p no:cacheprovider $(CORE_TESTS)
 	$(SANITIZED) $(BIN)/python tests/fuzz/fuzz_offload.py
 
@@ -83,7 +87,7 @@ $(VENV)/asan/installed: $(VENV)/installed
 		--config-settings="--global-option=build --build-base=build/asan" .
 	touch $@
 
-lint: $(VENV)/lint-installed
+lint: $(VENV)/lint-installed ## style, types, and who may import whom
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict -p wh -p whtools
@@ -93,31 +97,31 @@ lint: $(VENV)/lint-installed
 	$(BIN)/lint-imports
 	! grep -nE '^[[:space:]]*(from|c?import) +wh\b' whcore/*.py whcore/*.p[yx][xd] # the core knows no policy
 
-bench: bench-control bench-data bench-nat
+bench: bench-control bench-data bench-nat ## the next three
 
-bench-control: build
+bench-control: build ## handshakes and control messages
 	PYTHONPATH=sandbox $(BIN)/python tests/bench/bench_control.py
 
 # The newest wireguard-go is fetched for comparison, never installed; without it the bench says so and goes on.
 # BENCH="--quick" for a first look, BENCH="--peer PROGRAM" for one more userspace WireGuard.
-bench-data: $(VENV)/bench-installed
+bench-data: $(VENV)/bench-installed ## throughput, beside other implementations of WireGuard (root)
 	tests/bench/fetch_wireguard_go >/dev/null || echo "bench-data: goes on without the newest wireguard-go" >&2
 	PYTHONPATH=$(BENCH_PATH) $(BIN)/python tests/bench/bench_data.py $(BENCH)
 
 # All pairs of NAT kinds, relays killed, addresses changed: 20 rounds of each, about an hour. NAT="--quick" for less,
 # NAT="--only punching" for a part, NAT="--write-docs" to put it into docs/nat.md.
-bench-nat: $(VENV)/bench-installed
+bench-nat: $(VENV)/bench-installed ## all pairs of NAT kinds, faults and moves; an hour (root)
 	PYTHONPATH=$(BENCH_PATH) $(BIN)/python tests/bench/bench_nat.py $(NAT)
 
 # BENCH="--rounds 1 --gigabytes 0.5" for a first look. magic-wormhole is fetched into .bench for comparison.
-bench-znc: build
+bench-znc: build ## 0nc beside magic-wormhole (root)
 	PYTHONPATH=$(BENCH_PATH):tests/lab $(BIN)/python tests/bench/bench_znc.py $(BENCH)
 
 # Where the time goes; PROFILE="--udp 1200" for other traffic. Needs perf (Debian: linux-perf).
-profile-data: build
+profile-data: build ## where the time of the data plane goes (root, perf)
 	PYTHONPATH=$(BENCH_PATH) $(BIN)/python tests/bench/profile_data.py $(PROFILE)
 
-clean:
+clean: ## remove all that was made
 	rm -rf .bench $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	rm -f whcore/*.c whcore/*.so
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -102,22 +102,24 @@ cdef void mb_run(void* state, aead_job* jobs, size_t n, bint sealing) noexcept n
             sodium_run_job(&jobs[i], sealing)
 
 
-cdef aead_engine _SODIUM = aead_engine(b"libsodium", NULL, NULL, sodium_run)
-cdef aead_engine _IPSEC_MB = aead_engine(b"IPsec-MB", wh_mb_new, wh_mb_free, mb_run)
+cdef aead_engine[2] _ENGINES        # slower ones first; libsodium works everywhere
+_ENGINES[0] = aead_engine(b"libsodium", NULL, NULL, sodium_run)
+_ENGINES[1] = aead_engine(b"IPsec-MB", wh_mb_new, wh_mb_free, mb_run)
+cdef int _working = 1               # how many of them work on this machine
 cdef const aead_engine* _chosen = NULL
-cdef bint _mb_works = False
 
 
 cdef int aead_choose_engine() except -1:
     """WH_AEAD=libsodium in the environment leaves others alone."""
-    global _chosen, _mb_works
+    global _chosen, _working
     cdef const char* wanted
     if _chosen == NULL:
-        _chosen = &_SODIUM
-        _mb_works = wh_mb_load() and agrees_with_libsodium(&_IPSEC_MB)
+        if wh_mb_load() and agrees_with_libsodium(&_ENGINES[1]):
+            _working = 2
         wanted = getenv(b"WH_AEAD")
-        if _mb_works and (wanted == NULL or strcmp(wanted, _SODIUM.name) != 0):
-            _chosen = &_IPSEC_MB
+        _chosen = &_ENGINES[_working - 1]
+        if wanted != NULL and strcmp(wanted, _ENGINES[0].name) == 0:
+            _chosen = &_ENGINES[0]
     return 0
 
 
@@ -246,11 +248,11 @@ def xopen(bytes key not None, bytes nonce not None, bytes sealed not None, bytes
 
 
 cdef const aead_engine* engine_named(str name) except NULL:
+    cdef int i
     aead_choose_engine()
-    if name == "libsodium":
-        return &_SODIUM
-    if name == "IPsec-MB" and _mb_works:
-        return &_IPSEC_MB
+    for i in range(_working):
+        if _ENGINES[i].name.decode() == name:
+            return &_ENGINES[i]
     raise ValueError(f"no AEAD engine {name} here")
 
 
@@ -263,7 +265,7 @@ def engine():
 def engines():
     """Names of those that work on this machine."""
     aead_choose_engine()
-    return ("libsodium", "IPsec-MB") if _mb_works else ("libsodium",)
+    return tuple([_ENGINES[i].name.decode() for i in range(_working)])
 
 
 def run_batch(str name not None, bint sealing, messages not None):

@@ -1,74 +1,53 @@
 """The Python handle on a data plane. Every call releases the interpreter lock before it waits for the control lock,
 and nothing here runs Python code under the control lock: a busy interpreter must not hold up a handshake."""
 
-from collections import namedtuple
-
-from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
 
 from whcore.aead cimport aead_choose_engine
-from whcore.allowedips cimport allowedips_insert, allowedips_remove, allowedips_remove_peer
 from whcore.cookie cimport cookie_checker_init, cookie_keys, cookie_keys_init
 from whcore.device cimport (
-    COUNTERS, MAX_DATAGRAM, MAX_PACKET, MAX_SOCKETS, MAX_WORKERS, RETIRED_SOCKET, device_destroy, device_init,
-    peer_add, peer_find, peer_remove, reclaim, record, retire_later, ring, ring_front, ring_pop, wh_device, wh_path,
-    wh_paths, wh_peer,
+    PATHS_DUPLICATE as BOTH_PATHS, PATHS_PRIMARY as FIRST_PATH, PATHS_SPLIT as SPLIT_PATHS,
+    MAX_DATAGRAM, MAX_PACKET, MAX_SOCKETS, MAX_WORKERS, RETIRED_SOCKET, device_destroy, device_init, reclaim,
+    retire_later, wh_device, wh_path, wh_paths,
 )
-from whcore.device_control cimport (
-    adopt_paths, change_keepalive, forget_all_sources, lock_peer, new_paths, renew_tunnels, settle_allowed,
-)
-from whcore.errors cimport WH_OK, raise_rc
+from whcore.device_control cimport forget_all_sources, new_paths, renew_tunnels
+from whcore.errors cimport WH_OK
 from whcore.forwarder cimport forward_limits
-from whcore.handshaker cimport handshaker_free, handshaker_init, handshaker_start, peer_initiate
+from whcore.handshaker cimport handshaker_free, handshaker_init, handshaker_start
 from whcore.kernel cimport (
-    SO_DOMAIN, SOL_SOCKET, close, errno, eventfd_read, eventfd_write, getsockopt, pthread_join, pthread_mutex_lock,
-    pthread_mutex_unlock, socklen_t, wh_exchange_u32, wh_now_ns, wh_store_u32,
+    SO_DOMAIN, SOL_SOCKET, close, errno, eventfd_write, getsockopt, pthread_join, pthread_mutex_lock,
+    pthread_mutex_unlock, socklen_t, wh_store_u32,
 )
 from whcore.keys cimport SecretKey, secret_key_of
-from whcore.peer_paths cimport path_fill, peer_heard
+from whcore.peer_control cimport (
+    adopt_paths, allow_prefix, change_keepalive, count_received, disallow_all, disallow_prefix, drop_peer, end_silence,
+    is_peer, new_peer, set_psk, start_handshake,
+)
+from whcore.peer_paths cimport path_fill
 from whcore.relaying cimport (
     channel_status, close_channel, expire_channels, limit_channels, move_leg, open_channel,
 )
 from whcore.sending cimport send_datagrams, source_was_refused
-from whcore.snapshot cimport allowed_by_slot, peer_snapshot, prefix_list, status_of, take_snapshot
-from whcore.sodium cimport sodium_free
+from whcore.snapshot cimport peer_statuses, sum_counters
 from whcore.udp cimport wh_source, wh_udp_prepare
+from whcore.upcalls cimport source_of, take_all_events, take_datagrams
 from whcore.worker cimport worker_free, worker_init, worker_start, worker_unwatch, worker_watch
 
 from whcore.errors import SystemFailure
-from whcore.keys import check_public_key
 from whcore.relaying import RelayStatus
-from whcore.snapshot import PeerStatus
-
-EVENT_PATH_WANTED = 1
-EVENT_NEW_PATH = 2
-EVENT_HANDSHAKE = 3
-EVENT_HANDSHAKE_FAILED = 4
-EVENT_TUN_GONE = 5
-EVENT_PATH_SILENT = 6
-
-PATHS_PRIMARY = 0
-PATHS_DUPLICATE = 1
-PATHS_SPLIT = 2
-
-ControlDatagram = namedtuple("ControlDatagram", "socket remote data channel source", defaults=(0, b""))
-
-# In the order of the enum `counter` in device.pxd.
-COUNTER_NAMES = (
-    "rx_data", "tx_data", "rx_handshake", "tx_handshake", "rx_control", "tx_control", "drop_unknown", "drop_length",
-    "drop_index", "drop_auth", "drop_replay", "drop_expired", "drop_inner", "drop_source", "drop_no_peer",
-    "drop_stage_full", "drop_stage_old", "drop_queue_full", "drop_mac", "drop_handshake", "drop_tun_write",
-    "drop_send", "drop_truncated", "drop_ecn", "drop_offload", "drop_too_big", "drop_loop", "cookie_sent",
-    "tx_sends", "rx_receives", "tun_reads", "tun_writes", "duplicated", "forwarded", "drop_forward",
+from whcore.snapshot import COUNTER_NAMES, PeerStatus
+from whcore.upcalls import (
+    EVENT_HANDSHAKE, EVENT_HANDSHAKE_FAILED, EVENT_NEW_PATH, EVENT_PATH_SILENT, EVENT_PATH_WANTED, EVENT_TUN_GONE,
+    ControlDatagram,
 )
-assert len(COUNTER_NAMES) == COUNTERS
+
+PATHS_PRIMARY = <int>FIRST_PATH
+PATHS_DUPLICATE = <int>BOTH_PATHS
+PATHS_SPLIT = <int>SPLIT_PATHS
 
 cdef int64_t SECOND = 1_000_000_000
-
-cdef enum:
-    SOURCE_LEN = 20             # of ControlDatagram.source: address 16, link 4
 
 
 cdef class Datapath:
@@ -220,119 +199,37 @@ cdef class Datapath:
     # --- peers ---
 
     def add_peer(self, bytes public_key, *, bint managed=False):
-        cdef wh_device* dev = self.device()
-        cdef wh_peer* peer = NULL
-        cdef bint taken
-        check_public_key(public_key)
-        if public_key == (self.secret.public_key if self.secret is not None else None):
+        if self.secret is not None and public_key == self.secret.public_key:
             raise ValueError("the peer's key is this device's own")
-        cdef const uint8_t* key = public_key
-        with nogil:
-            pthread_mutex_lock(&dev.control_lock)
-            taken = peer_find(dev, key) != NULL
-            if not taken:
-                peer = peer_add(dev, key, managed)
-            pthread_mutex_unlock(&dev.control_lock)
-        if taken:
-            raise ValueError("the peer exists")
-        if peer == NULL:
-            raise MemoryError("too many peers")
+        new_peer(self.device(), public_key, managed)
 
     def has_peer(self, bytes public_key):
-        cdef wh_device* dev = self.device()
-        cdef const uint8_t* key = key_bytes(public_key)
-        cdef wh_peer* peer
-        with nogil:
-            peer = lock_peer(dev, key)
-            if peer != NULL:
-                pthread_mutex_unlock(&dev.control_lock)
-        return peer != NULL
+        return is_peer(self.device(), public_key)
 
     cdef int put_psk(self, bytes public_key, const uint8_t* psk) except -1:
         """Use 32 bytes as the preshared key of the next handshakes; zeros are WireGuard's for none."""
-        cdef wh_device* dev = self.device()
-        cdef const uint8_t* key = key_bytes(public_key)
-        cdef wh_peer* peer
-        with nogil:
-            peer = lock_peer(dev, key)
-            if peer != NULL:
-                memcpy(peer.tunnel.psk, psk, 32)
-                pthread_mutex_unlock(&dev.control_lock)
-        return require(peer, public_key)
+        return set_psk(self.device(), public_key, psk)
 
     def remove_peer(self, bytes public_key):
         """Raises KeyError, as every call that names a peer, where there is none."""
-        cdef wh_device* dev = self.device()
-        cdef const uint8_t* key = key_bytes(public_key)
-        cdef wh_peer* peer
-        with nogil:
-            peer = lock_peer(dev, key)
-            if peer != NULL:
-                peer_remove(dev, peer)
-                reclaim(dev, False)
-                pthread_mutex_unlock(&dev.control_lock)
-                eventfd_write(dev.kick_fd, 1)
-        require(peer, public_key)
+        drop_peer(self.device(), public_key)
 
     def add_allowed_ip(self, bytes public_key, bytes address, int prefix_len):
         """Route a prefix (4- or 16-byte address) to a peer, taking it from another one if need be."""
-        cdef wh_device* dev = self.device()
-        cdef const uint8_t* key = key_bytes(public_key)
-        cdef const uint8_t* raw = address
-        cdef int bits = prefix_bits(address, prefix_len), rc = WH_OK
-        cdef wh_peer* peer
-        with nogil:
-            peer = lock_peer(dev, key)
-            if peer != NULL:
-                rc = allowedips_insert(&dev.allowed, raw, bits, prefix_len, peer.slot)
-                settle_allowed(dev)
-                pthread_mutex_unlock(&dev.control_lock)
-        require(peer, public_key)
-        if rc != WH_OK:
-            raise_rc(rc, "allowed-ips")
+        allow_prefix(self.device(), public_key, address, prefix_len)
 
     def remove_allowed_ip(self, bytes public_key, bytes address, int prefix_len):
         """Raises KeyError where the prefix is not the peer's."""
-        cdef wh_device* dev = self.device()
-        cdef const uint8_t* key = key_bytes(public_key)
-        cdef const uint8_t* raw = address
-        cdef int bits = prefix_bits(address, prefix_len), rc = WH_OK
-        cdef wh_peer* peer
-        with nogil:
-            peer = lock_peer(dev, key)
-            if peer != NULL:
-                rc = allowedips_remove(&dev.allowed, raw, bits, prefix_len, peer.slot)
-                settle_allowed(dev)
-                pthread_mutex_unlock(&dev.control_lock)
-        require(peer, public_key)
-        if rc != WH_OK:
-            raise KeyError((address, prefix_len))
+        disallow_prefix(self.device(), public_key, address, prefix_len)
 
     def clear_allowed_ips(self, bytes public_key):
-        cdef wh_device* dev = self.device()
-        cdef const uint8_t* key = key_bytes(public_key)
-        cdef wh_peer* peer
-        with nogil:
-            peer = lock_peer(dev, key)
-            if peer != NULL:
-                allowedips_remove_peer(&dev.allowed, peer.slot)
-                settle_allowed(dev)
-                pthread_mutex_unlock(&dev.control_lock)
-        require(peer, public_key)
+        disallow_all(self.device(), public_key)
 
     def set_keepalive(self, bytes public_key, int seconds):
         """Persistent keepalive, 0 to 65535 s; 0 turns it off. Turning it on sends one at once."""
-        cdef wh_device* dev = self.device()
-        cdef const uint8_t* key = key_bytes(public_key)
-        cdef wh_peer* peer
         if not 0 <= seconds <= 65535:
             raise ValueError(f"keepalive {seconds} is not in 0..65535 s")
-        with nogil:
-            peer = lock_peer(dev, key)
-            if peer != NULL:
-                change_keepalive(dev, peer, seconds * SECOND)
-                pthread_mutex_unlock(&dev.control_lock)
-        require(peer, public_key)
+        change_keepalive(self.device(), public_key, seconds * SECOND)
 
     def set_path(self, bytes public_key, path):
         """set_paths() with one path or None."""
@@ -347,51 +244,31 @@ cdef class Datapath:
         silent only where flows are split, and the peer's came on it as well. Handshakes begin on both. Raises
         ValueError where a socket does not exist or is of the other address family.
         """
-        cdef wh_device* dev = self.device()
-        cdef const uint8_t* key = key_bytes(public_key)
         cdef wh_paths* fresh = NULL
-        cdef wh_peer* peer
         if len(paths) > 2 or not 0 <= mode <= 2 or silence_ns < 0:
             raise ValueError("at most two paths, a mode of 0 to 2, and a silence that is not negative")
         if paths:
-            fresh = new_paths(dev, paths)
+            fresh = new_paths(self.device(), paths)
             fresh.mode = mode
             fresh.silence_ns = silence_ns
-        with nogil:
-            peer = lock_peer(dev, key)
-            if peer != NULL:
-                adopt_paths(dev, peer, fresh)
-                pthread_mutex_unlock(&dev.control_lock)
-            else:
-                free(fresh)
-        require(peer, public_key)
+        adopt_paths(self.device(), public_key, fresh)
 
     def clear_silence(self, bytes public_key):
         """A path was found to work by other means (a PROBE was answered): silence starts anew, on both; the second
         one's when the peer's packets come there again."""
-        cdef wh_device* dev = self.device()
-        cdef const uint8_t* key = key_bytes(public_key)
-        cdef wh_peer* peer
-        with nogil:
-            peer = lock_peer(dev, key)
-            if peer != NULL:
-                peer_heard(peer)
-                pthread_mutex_unlock(&dev.control_lock)
-        require(peer, public_key)
+        end_silence(self.device(), public_key)
 
     def packets_received(self, bytes public_key):
         """From the peer, of the user's."""
-        cdef wh_device* dev = self.device()
-        cdef const uint8_t* key = key_bytes(public_key)
-        cdef wh_peer* peer
-        cdef uint64_t packets = 0
-        with nogil:
-            peer = lock_peer(dev, key)
-            if peer != NULL:
-                packets = peer.rx_packets
-                pthread_mutex_unlock(&dev.control_lock)
-        require(peer, public_key)
+        cdef uint64_t packets
+        count_received(self.device(), public_key, &packets)
         return packets
+
+    def rekey(self, bytes public_key):
+        """Start a new handshake now, whatever the age of the session."""
+        start_handshake(self.device(), public_key)
+
+    # --- this host ---
 
     def forget_sources(self):
         """Addresses or routes of this host changed: let the kernel choose source addresses again."""
@@ -406,18 +283,6 @@ cdef class Datapath:
         if not 576 <= mtu <= MAX_PACKET:
             raise ValueError(f"MTU {mtu} is not in 576..{MAX_PACKET}")
         self.device().mtu = mtu
-
-    def rekey(self, bytes public_key):
-        """Start a new handshake now, whatever the age of the session."""
-        cdef wh_device* dev = self.device()
-        cdef const uint8_t* key = key_bytes(public_key)
-        cdef wh_peer* peer
-        with nogil:
-            peer = lock_peer(dev, key)
-            if peer != NULL:
-                peer_initiate(dev, peer, True, wh_now_ns())
-                pthread_mutex_unlock(&dev.control_lock)
-        require(peer, public_key)
 
     # --- relaying (docs/protocol.md section 8) ---
 
@@ -459,36 +324,11 @@ cdef class Datapath:
 
     def drain_events(self):
         """All events that wait, oldest first per thread."""
-        cdef wh_device* dev = self.device()
-        cdef uint64_t unused
-        cdef int i
-        found = []
-        eventfd_read(dev.event_fd, &unused)
-        for i in range(dev.worker_count):
-            take_events(&dev.workers[i].events, found)
-        take_events(&dev.timer.events, found)
-        if wh_exchange_u32(&dev.tun_gone, 0):
-            found.append((EVENT_TUN_GONE,))
-        return found
+        return take_all_events(self.device())
 
     def drain_control(self, int limit=256):
         """Up to limit control datagrams; where more wait, event_fd stays readable."""
-        cdef wh_device* dev = self.device()
-        cdef record* waiting
-        cdef int i
-        found = []
-        for i in range(dev.worker_count):
-            while len(found) < limit:
-                waiting = ring_front(&dev.workers[i].controls)
-                if waiting == NULL:
-                    break
-                found.append(ControlDatagram(waiting.socket, PyBytes_FromStringAndSize(<char*>waiting.remote, 18),
-                                             PyBytes_FromStringAndSize(<char*>waiting.data, waiting.len),
-                                             waiting.channel, source_bytes(&waiting.source)))
-                ring_pop(&dev.workers[i].controls)
-        if len(found) >= limit:
-            eventfd_write(dev.event_fd, 1)
-        return found
+        return take_datagrams(self.device(), limit)
 
     def send_control(self, int socket, bytes remote, bytes data, int ttl=0, *, bytes source=b""):
         """Send one datagram now, without blocking. False (counted) where the socket would block or refused.
@@ -522,31 +362,11 @@ cdef class Datapath:
 
     def peers(self):
         """A PeerStatus for each peer."""
-        cdef peer_snapshot* snapshots
-        cdef prefix_list prefixes
-        cdef size_t n = take_snapshot(self.device(), &snapshots, &prefixes), i
-        try:
-            allowed = allowed_by_slot(&prefixes)
-            return [status_of(&snapshots[i], allowed.get(snapshots[i].slot, [])) for i in range(n)]
-        finally:
-            sodium_free(snapshots)
-            free(prefixes.items)
+        return peer_statuses(self.device())
 
     def counters(self):
         """Packets by kind and drops by reason since start, summed over threads."""
-        cdef wh_device* dev = self.device()
-        cdef int i, j
-        cdef uint64_t total
-        found = {}
-        for i in range(COUNTERS):
-            total = dev.timer.counters[i]
-            for j in range(dev.worker_count):
-                total += dev.workers[j].counters[i]
-            found[COUNTER_NAMES[i]] = total
-        found["tx_control"] += dev.control_sent
-        found["drop_send"] += dev.control_refused
-        found["keys_locked"] = int(dev.peers.locked and dev.keypairs.locked)
-        return found
+        return sum_counters(self.device())
 
 
 cdef void stop(wh_device* dev) noexcept nogil:
@@ -569,55 +389,3 @@ cdef void destroy(wh_device* dev) noexcept nogil:
     handshaker_free(dev)
     device_destroy(dev)
     free(dev)
-
-
-cdef const uint8_t* key_bytes(bytes public_key) except NULL:
-    if len(public_key) != 32:
-        raise KeyError(public_key)
-    return public_key
-
-
-cdef int require(wh_peer* peer, bytes public_key) except -1:
-    """Only says whether a peer was found: without the lock, the pointer may be dangling."""
-    if peer == NULL:
-        raise KeyError(public_key)
-    return 0
-
-
-cdef int prefix_bits(bytes address, int prefix_len) except -1:
-    cdef int bits = 8 * <int>len(address)
-    if (bits != 32 and bits != 128) or not 0 <= prefix_len <= bits:
-        raise ValueError("an address has 4 or 16 bytes, and a prefix no more bits than it")
-    return bits
-
-
-cdef object take_events(ring* r, list found):
-    cdef record* waiting = ring_front(r)
-    while waiting != NULL:
-        kind = <int>waiting.kind
-        if kind == EVENT_NEW_PATH or kind == EVENT_PATH_SILENT:
-            found.append((kind, PyBytes_FromStringAndSize(<char*>waiting.key, 32), waiting.socket,
-                          PyBytes_FromStringAndSize(<char*>waiting.remote, 18), waiting.channel))
-        else:
-            found.append((kind, PyBytes_FromStringAndSize(<char*>waiting.key, 32)))
-        ring_pop(r)
-        waiting = ring_front(r)
-
-
-cdef object source_bytes(const wh_source* source):
-    if not source.known:
-        return b""
-    return PyBytes_FromStringAndSize(<const char*>source.address, 16) + PyBytes_FromStringAndSize(<const char*>&source.ifindex, 4)
-
-
-cdef wh_source source_of(bytes source) except *:
-    cdef wh_source found
-    cdef const uint8_t* raw = source
-    memset(&found, 0, sizeof(found))
-    if len(source) == SOURCE_LEN:
-        memcpy(found.address, raw, 16)
-        memcpy(&found.ifindex, raw + 16, 4)
-        found.known = found.stay = 1
-    elif source:
-        raise ValueError("a source is what came with a control datagram")
-    return found

@@ -76,7 +76,7 @@ cdef enum:                          # counters
     DROP_FORWARD                    # CHANNEL datagrams of clients that match nothing or are over a limit
     COUNTERS
 
-cdef enum:                         # the same numbers as whcore.datapath.EVENT_*
+cdef enum:                          # what raise_event() tells Python of; see datapath.pyi
     EVENT_PATH_WANTED = 1
     EVENT_NEW_PATH = 2
     EVENT_HANDSHAKE = 3

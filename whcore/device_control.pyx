@@ -1,21 +1,16 @@
 """Changes to a device: see device_control.pxd."""
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
-from whcore.allowedips cimport allowedips_node, allowedips_take_retired
 from whcore.device cimport (
-    KEY_BUCKETS, MAX_DATAGRAM, MAX_SOCKETS, RETIRED_ALLOWEDIPS, RETIRED_FORWARDS, index_release, peer_check_at,
-    peer_find, reclaim, retire_keypairs, retire_later, wh_device, wh_path, wh_paths, wh_peer,
+    KEY_BUCKETS, MAX_DATAGRAM, MAX_SOCKETS, RETIRED_FORWARDS, index_release, reclaim, retire_keypairs, retire_later,
+    wh_device, wh_path, wh_paths, wh_peer,
 )
 from whcore.errors cimport WH_OK
 from whcore.forwarder cimport CHANNEL_FROM_RELAY, forward_place, forward_retired, forward_take_retired
-from whcore.kernel cimport (
-    pthread_mutex_lock, pthread_mutex_unlock, wh_exchange_u32, wh_load_i64, wh_load_u32, wh_now_ns, wh_store_i64,
-)
-from whcore.peer_paths cimport path_fill, paths_settle, peer_forget_source, peer_set_paths
-from whcore.sending cimport peer_flush
+from whcore.peer_paths cimport path_fill, paths_settle, peer_forget_source
 from whcore.tunnel cimport retired_keypairs, tunnel_set_local, tunnel_zero
 
 
@@ -35,34 +30,6 @@ cdef void renew_tunnels(wh_device* dev) noexcept nogil:
                 peer.tunnel.handshake_index = 0
             tunnel_set_local(&peer.tunnel, &dev.identity)
             peer = peer.next_in_bucket
-
-
-cdef wh_peer* lock_peer(wh_device* dev, const uint8_t* key) noexcept nogil:
-    """Take the control lock and find a peer; without one, NULL and no lock."""
-    cdef wh_peer* peer
-    pthread_mutex_lock(&dev.control_lock)
-    peer = peer_find(dev, key)
-    if peer == NULL:
-        pthread_mutex_unlock(&dev.control_lock)
-    return peer
-
-
-cdef void change_keepalive(wh_device* dev, wh_peer* peer, int64_t interval_ns) noexcept nogil:
-    cdef bint newly = interval_ns != 0 and wh_load_i64(&peer.tunnel.persistent_ns) == 0
-    cdef int64_t now = wh_now_ns()
-    wh_store_i64(&peer.tunnel.persistent_ns, interval_ns)
-    if newly:
-        wh_store_i64(&peer.tunnel.persistent_at, now)
-        peer_check_at(dev, peer, now)
-
-
-cdef void adopt_paths(wh_device* dev, wh_peer* peer, wh_paths* fresh) noexcept nogil:
-    peer_set_paths(dev, peer, fresh)
-    # What waited for a path was to be looked at again in a second; now is better.
-    peer.path_wanted_at = 0
-    wh_exchange_u32(&peer.handshake_wanted, 0)
-    if fresh != NULL and wh_load_u32(&peer.staged):
-        peer_flush(&dev.timer, peer, wh_now_ns())
 
 
 cdef wh_paths* new_paths(wh_device* dev, object wanted) except NULL:
@@ -131,11 +98,3 @@ cdef void forget_all_sources(wh_device* dev) noexcept nogil:
         while peer != NULL:
             peer_forget_source(dev, peer)
             peer = peer.next_in_bucket
-
-
-cdef void settle_allowed(wh_device* dev) noexcept nogil:
-    """Under the control lock: free unlinked trie nodes once no worker can be on them."""
-    cdef allowedips_node* chain = allowedips_take_retired(&dev.allowed)
-    if chain != NULL:
-        retire_later(dev, RETIRED_ALLOWEDIPS, chain, -1)
-    reclaim(dev, False)

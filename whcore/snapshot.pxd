@@ -34,6 +34,5 @@ cdef struct prefix_list:
 # Copy every peer and prefix, under the control lock. The caller gives peers[0] to sodium_free (it holds preshared
 # keys) and prefixes.items to free. Returns the number of peers.
 cdef size_t take_snapshot(wh_device* dev, peer_snapshot** peers, prefix_list* prefixes) except? 0
-# Peer slot -> [(address bytes, prefix length)].
-cdef dict allowed_by_slot(const prefix_list* prefixes)
-cdef object status_of(peer_snapshot* s, list allowed)       # a PeerStatus
+cdef list peer_statuses(wh_device* dev)     # a PeerStatus for each peer
+cdef dict sum_counters(wh_device* dev)      # packets by kind and drops by reason since start, summed over threads

@@ -3,20 +3,30 @@
 from collections import namedtuple
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from libc.stdint cimport int64_t, uint8_t, uint32_t
-from libc.stdlib cimport realloc
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy
 
 from whcore.allowedips cimport allowedips_walk
-from whcore.device cimport KEY_BUCKETS, wh_device, wh_paths, wh_peer
+from whcore.device cimport COUNTERS, KEY_BUCKETS, wh_device, wh_paths, wh_peer
 from whcore.kernel cimport pthread_mutex_lock, pthread_mutex_unlock
-from whcore.sodium cimport sodium_is_zero, sodium_malloc
+from whcore.sodium cimport sodium_free, sodium_is_zero, sodium_malloc
 
 PeerStatus = namedtuple(
     "PeerStatus",
     "public_key has_psk path last_handshake_unix_ns rx_bytes tx_bytes rx_packets tx_packets keepalive_s managed "
     "allowed_ips has_session",
 )
+
+# In the order of the enum `counters` in device.pxd.
+COUNTER_NAMES = (
+    "rx_data", "tx_data", "rx_handshake", "tx_handshake", "rx_control", "tx_control", "drop_unknown", "drop_length",
+    "drop_index", "drop_auth", "drop_replay", "drop_expired", "drop_inner", "drop_source", "drop_no_peer",
+    "drop_stage_full", "drop_stage_old", "drop_queue_full", "drop_mac", "drop_handshake", "drop_tun_write",
+    "drop_send", "drop_truncated", "drop_ecn", "drop_offload", "drop_too_big", "drop_loop", "cookie_sent",
+    "tx_sends", "rx_receives", "tun_reads", "tun_writes", "duplicated", "forwarded", "drop_forward",
+)
+assert len(COUNTER_NAMES) == COUNTERS
 
 cdef int64_t SECOND = 1_000_000_000
 
@@ -86,6 +96,18 @@ cdef void snapshot_peer(wh_peer* peer, peer_snapshot* out) noexcept nogil:
     out.tx_packets = peer.tx_packets
 
 
+cdef list peer_statuses(wh_device* dev):
+    cdef peer_snapshot* snapshots
+    cdef prefix_list prefixes
+    cdef size_t n = take_snapshot(dev, &snapshots, &prefixes), i
+    try:
+        allowed = allowed_by_slot(&prefixes)
+        return [status_of(&snapshots[i], allowed.get(snapshots[i].slot, [])) for i in range(n)]
+    finally:
+        sodium_free(snapshots)
+        free(prefixes.items)
+
+
 cdef dict allowed_by_slot(const prefix_list* prefixes):
     """Peer slot -> [(address bytes, prefix length)]."""
     cdef size_t i
@@ -103,3 +125,18 @@ cdef object status_of(peer_snapshot* s, list allowed):
     return PeerStatus(
         PyBytes_FromStringAndSize(<char*>s.key, 32), has_psk, path, s.handshake_ns, s.rx_bytes, s.tx_bytes,
         s.rx_packets, s.tx_packets, s.keepalive_ns // SECOND, bool(s.managed), sorted(allowed), bool(s.has_session))
+
+
+cdef dict sum_counters(wh_device* dev):
+    cdef int i, j
+    cdef uint64_t total
+    found = {}
+    for i in range(COUNTERS):
+        total = dev.timer.counters[i]
+        for j in range(dev.worker_count):
+            total += dev.workers[j].counters[i]
+        found[COUNTER_NAMES[i]] = total
+    found["tx_control"] += dev.control_sent
+    found["drop_send"] += dev.control_refused
+    found["keys_locked"] = int(dev.peers.locked and dev.keypairs.locked)
+    return found

@@ -21,7 +21,7 @@ from wh.events import PortMapping
 from wh.nat import port_mapping
 from wh.nat.port_mapping import Protocol
 from wh.net import igd, ssdp
-from wh.net.gateway import GIVE_UP_AFTER_S, PORT
+from wh.net.mapping_client import GIVE_UP_AFTER_S, PORT
 from wh.net.pcp import PcpClient
 from wh.net.port_mapper import CLOSE_S, Gateways, PortMapper
 from wh.net.rtnetlink import Gateway

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import secrets
 import socket
 from collections.abc import Iterator
@@ -78,6 +80,9 @@ def test_a_random_port_that_is_taken_is_not_the_last_word(monkeypatch: pytest.Mo
 
 
 def test_a_host_without_ipv6_has_one_socket(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sockets, "_open_v6", lambda port: None)
+    def refused(port: int) -> socket.socket:
+        raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
+
+    monkeypatch.setattr(sockets, "_open_v6", refused)
     with opened(0) as made:
         assert [udp.family for udp in made] == [socket.AF_INET]

@@ -17,9 +17,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wh.streams import frames
+from wh.streams.connection import CONGESTION_CONTROL, prepare
 from wh.streams.endpoints import Sink, Source
+from wh.streams.failure import End
+from wh.streams.framed import FramedStream
 from wh.streams.frames import BadFrame, Kind, Reason
-from wh.streams.stream import CONGESTION_CONTROL, End, FramedStream, PlainStream, Stream, prepare
+from wh.streams.plain import PlainStream
+from wh.streams.stream import Stream
 
 PATIENCE_S = 20
 POOL = ThreadPoolExecutor(16)

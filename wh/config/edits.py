@@ -7,8 +7,9 @@ like that, and for what is wrong with the file itself.
 from __future__ import annotations
 
 from wh.config.fields import is_key, read_hostname, read_ip
+from wh.config.lines import Word, split
 from wh.config.model import IPAddress, Peer, PeerKind
-from wh.config.parser import Word, parse, split
+from wh.config.parser import parse
 from wh.config.writer import render_peer
 from wh.errors import Code, ConfigError
 from whcore.keys import encode_key

@@ -7,6 +7,8 @@ import contextlib
 import socket
 from collections.abc import Callable
 
+from wh.net.opening import closed_on_error
+
 GROUP = "224.0.0.1"
 PORT = 5350
 PAUSE_S = 5.0
@@ -48,12 +50,8 @@ class Announcements:
 
 def _open() -> socket.socket:
     """Every host is in that group; other programs may listen to it too."""
-    opened = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    try:
+    with closed_on_error(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as opened:
         opened.setblocking(False)
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         opened.bind((GROUP, PORT))
-    except BaseException:
-        opened.close()
-        raise
     return opened

@@ -1,24 +1,15 @@
-"""Questions to a default gateway on UDP port 5351, which PCP and NAT-PMP share (RFC 6887 section 19)."""
+"""Questions to a default gateway, in datagrams that are sent again until it answers."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
-from typing import Generic, TypeVar
-
-from wh.net.rtnetlink import Gateway
-
-PORT = 5351
-SENDS_AT = (0.0, 0.25, 0.75)
-GIVE_UP_AFTER_S = 1.75
-"""The schedule of RFC 6886 3.1, cut short: a gateway is one hop away, and silence is the usual answer."""
-DATAGRAMS_MAX = 32
-"""Datagrams that answer nothing, after which a gateway is taken for one that does not answer."""
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar
 
 Reply = TypeVar("Reply")
-Parse = Callable[[bytes], Reply | None]
-"""None, or BadReply, for a datagram that is not the answer."""
+Parse = Callable[[bytes, Any], Reply | None]
+"""(datagram, its sender as the socket module has it) -> the answer; None, or BadReply, where it is none."""
 
 
 class GatewayError(Exception):
@@ -45,20 +36,31 @@ class BadReply(Exception):
     """Bytes from a gateway that are no reply; the only thing that decoding them raises."""
 
 
-async def exchange(gateway: Gateway, request: bytes, parse: Parse[Reply], *, port: int = PORT) -> Reply:
-    """Send a request until the gateway answers it. Raises GatewaySilent.
+async def ask(
+    open_socket: Callable[[], socket.socket],
+    send: Callable[[asyncio.DatagramTransport], None],
+    parse: Parse[Reply],
+    *,
+    sends_at: Sequence[float],
+    give_up_after_s: float,
+    datagrams_max: int,
+    errors_end_it: bool,
+) -> Reply:
+    """Send until an answer comes. Raises GatewaySilent, and the GatewayError that parse raises.
 
-    The socket lives as long as the question: what comes later, or without end, is the kernel's to drop."""
+    sends_at: in seconds from now. datagrams_max: datagrams that answer nothing, after which no answer is
+    waited for. errors_end_it: an ICMP error tells of the gateway, as it does on a connected socket. The
+    socket lives as long as the question: what comes later, or without end, is the kernel's to drop."""
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[Reply] = loop.create_future()
-    waiting = _Waiting(answer, parse)
+    waiting = _Waiting(answer, parse, datagrams_max, errors_end_it)
     try:
-        transport, _ = await loop.create_datagram_endpoint(lambda: waiting, sock=_connect(gateway, port))
+        transport, _ = await loop.create_datagram_endpoint(lambda: waiting, sock=open_socket())
     except OSError as error:
         raise GatewaySilent(f"cannot be asked: {error.strerror}") from None
-    timers = [loop.call_later(after, transport.sendto, request) for after in SENDS_AT]
+    timers = [loop.call_later(after, send, transport) for after in sends_at]
     try:
-        async with asyncio.timeout(GIVE_UP_AFTER_S):
+        async with asyncio.timeout(give_up_after_s):
             return await answer
     except TimeoutError:
         raise GatewaySilent("does not answer") from None
@@ -68,35 +70,20 @@ async def exchange(gateway: Gateway, request: bytes, parse: Parse[Reply], *, por
         transport.close()
 
 
-def _connect(gateway: Gateway, port: int) -> socket.socket:
-    """From the address that the mapping is for; only the gateway's datagrams come in."""
-    v6 = gateway.address.version == 6
-    connected = socket.socket(socket.AF_INET6 if v6 else socket.AF_INET, socket.SOCK_DGRAM)
-    try:
-        connected.setblocking(False)
-        if v6:
-            connected.bind((str(gateway.source), 0))
-            connected.connect((str(gateway.address), port, 0, gateway.ifindex))
-        else:
-            connected.bind((str(gateway.source), 0))
-            connected.connect((str(gateway.address), port))
-    except BaseException:
-        connected.close()
-        raise
-    return connected
-
-
 class _Waiting(asyncio.DatagramProtocol, Generic[Reply]):
-    def __init__(self, answer: asyncio.Future[Reply], parse: Parse[Reply]) -> None:
+    def __init__(
+        self, answer: asyncio.Future[Reply], parse: Parse[Reply], datagrams_max: int, errors_end_it: bool
+    ) -> None:
         self.answer = answer
         self._parse = parse
-        self._left = DATAGRAMS_MAX
+        self._left = datagrams_max
+        self._errors_end_it = errors_end_it
 
-    def datagram_received(self, data: bytes, addr: object) -> None:
+    def datagram_received(self, data: bytes, addr: Any) -> None:
         if self.answer.done():
             return
         try:
-            reply = self._parse(data)
+            reply = self._parse(data, addr)
         except BadReply:
             reply = None
         except GatewayError as refusal:
@@ -106,9 +93,8 @@ class _Waiting(asyncio.DatagramProtocol, Generic[Reply]):
         if reply is not None:
             self.answer.set_result(reply)
         elif self._left == 0:
-            self.answer.set_exception(GatewaySilent("sends what is no answer"))
+            self.answer.set_exception(GatewaySilent("gives no answer among so many datagrams"))
 
     def error_received(self, exc: Exception) -> None:
-        """Nothing listens there (ICMP port unreachable)."""
-        if not self.answer.done():
+        if self._errors_end_it and not self.answer.done():
             self.answer.set_exception(GatewaySilent("has nothing on that port"))

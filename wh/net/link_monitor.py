@@ -7,6 +7,8 @@ import contextlib
 import socket
 from collections.abc import Callable
 
+from wh.net.opening import closed_on_error
+
 SETTLE_S = 0.5  # one change comes as a burst of messages: link, addresses, routes
 
 # linux/rtnetlink.h: RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_IFADDR, RTMGRP_IPV6_ROUTE
@@ -20,11 +22,8 @@ def open_change_socket() -> socket.socket:
     changes = socket.socket(
         socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
     )
-    try:
+    with closed_on_error(changes):
         changes.bind((0, _GROUPS))
-    except BaseException:
-        changes.close()
-        raise
     return changes
 
 

@@ -11,6 +11,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
+from wh.net.opening import closed_on_error
 from wh.net.sockets import SO_RCVBUFFORCE, set_buffer
 from wh.wire.address import Address, pack
 
@@ -42,13 +43,10 @@ def open_data_plane_socket() -> socket.socket:
 
 
 def _open(receive_buffer_len: int) -> socket.socket:
-    udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-    try:
+    opened = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    with closed_on_error(opened) as udp:
         set_buffer(udp, SO_RCVBUFFORCE, socket.SO_RCVBUF, receive_buffer_len)
         udp.bind((HOST, 0))
-    except OSError:
-        udp.close()
-        raise
     return udp
 
 

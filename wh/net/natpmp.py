@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 import struct
-import time
-from collections.abc import Callable
 from typing import NamedTuple
 
 from wh.nat.port_mapping import Granted
-from wh.net.gateway import PORT, BadReply, Refused, VersionRefused, exchange
-from wh.net.rtnetlink import Gateway
-from wh.wire.address import Address, is_usable, pack, port_of
+from wh.net.gateway import BadReply
+from wh.net.mapping_client import SUCCESS, UNSUPPORTED_VERSION, MappingClient, grant, refusal
+from wh.wire.address import Address, pack, port_of
 
 VERSION = 0
 OPCODES = {"udp": 1, "tcp": 2}
@@ -23,8 +21,6 @@ _HEADER = struct.Struct(">BBHI")  # version, 128 + opcode, result, seconds since
 _REQUEST = struct.Struct(">BBHHHI")
 _MAPPING = struct.Struct(">HHI")
 
-SUCCESS = 0
-UNSUPPORTED_VERSION = 1
 RESULTS = {
     UNSUPPORTED_VERSION: "unsupported version",
     2: "not authorized",
@@ -78,36 +74,11 @@ def decode_reply_untrusted(data: bytes) -> NatPmpReply:
     raise BadReply("opcode, or too short for it")
 
 
-class Epoch:
-    """Whether a gateway has kept its mappings since its last word (RFC 6886 3.6). Its clock may run at 7/8 of
-    the right speed, and be late by 2 s."""
-
-    def __init__(self) -> None:
-        self._last: tuple[int, float] | None = None
-
-    def lost(self, epoch: int, now: float) -> bool:
-        """Whether what was mapped before is gone. now: monotonic seconds."""
-        last, self._last = self._last, (epoch, now)
-        return last is not None and epoch + 2 < last[0] + (now - last[1]) * 7 / 8
-
-
-class NatPmpClient:
-    """on_state_lost is called, before a call returns, where a reply shows that mappings are gone. All raise
-    GatewayError."""
-
-    def __init__(
-        self,
-        gateway: Gateway,
-        on_state_lost: Callable[[], None],
-        *,
-        port: int = PORT,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._gateway = gateway
-        self._on_state_lost = on_state_lost
-        self._port = port
-        self._clock = clock
-        self._epoch = Epoch()
+class NatPmpClient(MappingClient):
+    @staticmethod
+    def was_reset(theirs_s: float, ours_s: float) -> bool:
+        """RFC 6886 3.6: a gateway's clock may run at 7/8 of the right speed, and be late by 2 s."""
+        return theirs_s + 2 < ours_s * 7 / 8
 
     async def map(self, transport: str, internal_port: int, suggested: Address, lifetime_s: int) -> Granted:
         """A renewal too, where it exists."""
@@ -115,10 +86,7 @@ class NatPmpClient:
         reply = await self._ask(request, OPCODES[transport], internal_port)
         assert reply.mapped is not None
         external = await self._external_address()
-        address = pack(external, reply.mapped.external_port)
-        if not reply.mapped.lifetime_s or not is_usable(address):
-            raise Refused("granted nothing that can be used")
-        return Granted(address, reply.mapped.lifetime_s)
+        return grant(pack(external, reply.mapped.external_port), reply.mapped.lifetime_s)
 
     async def unmap(self, transport: str, internal_port: int, external: Address) -> None:
         await self._ask(encode_map_request(transport, internal_port, 0, 0), OPCODES[transport], internal_port)
@@ -137,13 +105,8 @@ class NatPmpClient:
             reply = decode_reply_untrusted(data)
             if reply.opcode != opcode:
                 return None
-            if reply.result == UNSUPPORTED_VERSION:
-                raise VersionRefused(RESULTS[reply.result])
             if reply.result != SUCCESS:
-                raise Refused(RESULTS.get(reply.result, f"result {reply.result}"))
+                raise refusal(reply.result, RESULTS)
             return None if reply.mapped and reply.mapped.internal_port != internal_port else reply
 
-        reply = await exchange(self._gateway, request, parse, port=self._port)
-        if self._epoch.lost(reply.epoch, self._clock()):
-            self._on_state_lost()
-        return reply
+        return await self._exchange(request, parse)

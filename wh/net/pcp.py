@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 from wh.config.model import IPAddress
 from wh.nat.port_mapping import Granted
-from wh.net.gateway import PORT, BadReply, Refused, VersionRefused, exchange
+from wh.net.gateway import BadReply
+from wh.net.mapping_client import PORT, SUCCESS, UNSUPPORTED_VERSION, MappingClient, grant, refusal
 from wh.net.rtnetlink import Gateway
-from wh.wire.address import Address, is_usable, pack
+from wh.wire.address import Address, pack
 
 VERSION = 2
 NAT_PMP_VERSION = 0
@@ -28,8 +29,6 @@ _REPLY = struct.Struct(">BBBBII12x")  # version, 128 + opcode, reserved, result,
 _NAT_PMP_REPLY = struct.Struct(">BBHI")
 _MAP = struct.Struct(">12sB3xHH16s")  # nonce, protocol, internal port, external port and address
 
-SUCCESS = 0
-UNSUPPORTED_VERSION = 1
 RESULTS = {
     UNSUPPORTED_VERSION: "unsupported version",
     2: "not authorized",
@@ -109,30 +108,9 @@ def _decode_nat_pmp_refusal_untrusted(data: bytes) -> PcpReply:
     return PcpReply(opcode & ~RESPONSE, result, 0, epoch)
 
 
-class Epoch:
-    """Whether a gateway has kept its mappings since its last word (RFC 6887 8.5): its clock must not go back,
-    and may run 1/16 faster or slower than ours, but for 2 s."""
-
-    def __init__(self) -> None:
-        self._last: tuple[int, float] | None = None
-
-    def lost(self, epoch: int, now: float) -> bool:
-        """Whether what was mapped before is gone. now: monotonic seconds."""
-        last, self._last = self._last, (epoch, now)
-        if last is None:
-            return False
-        if epoch + 1 < last[0]:
-            return True
-        theirs, ours = epoch - last[0], now - last[1]
-        return ours + 2 < theirs - theirs / 16 or theirs + 2 < ours - ours / 16
-
-
-class PcpClient:
-    """on_state_lost is called, before a call returns, where a reply shows that mappings are gone. All raise
-    GatewayError.
-
-    A mapping has the same nonce for as long as seed is the same: who does not know it can neither renew nor
-    end the mapping."""
+class PcpClient(MappingClient):
+    """A mapping has the same nonce for as long as seed is the same: who does not know it can neither renew
+    nor end the mapping."""
 
     def __init__(
         self,
@@ -143,20 +121,22 @@ class PcpClient:
         port: int = PORT,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._gateway = gateway
-        self._on_state_lost = on_state_lost
-        self._port = port
-        self._clock = clock
-        self._epoch = Epoch()
+        super().__init__(gateway, on_state_lost, port=port, clock=clock)
         self._seed = seed
+
+    @staticmethod
+    def was_reset(theirs_s: float, ours_s: float) -> bool:
+        """RFC 6887 8.5: a gateway's clock must not go back, and may run 1/16 faster or slower than ours, but
+        for 2 s."""
+        if theirs_s < -1:
+            return True
+        return ours_s + 2 < theirs_s - theirs_s / 16 or theirs_s + 2 < ours_s - ours_s / 16
 
     async def map(self, transport: str, internal_port: int, suggested: Address, lifetime_s: int) -> Granted:
         """A renewal too, where it exists."""
         reply = await self._map(transport, internal_port, suggested, lifetime_s)
         assert reply.mapping is not None
-        if not reply.lifetime_s or not is_usable(reply.mapping.external):
-            raise Refused("granted nothing that can be used")
-        return Granted(reply.mapping.external, reply.lifetime_s)
+        return grant(reply.mapping.external, reply.lifetime_s)
 
     async def unmap(self, transport: str, internal_port: int, external: Address) -> None:
         await self._map(transport, internal_port, external, 0)
@@ -180,15 +160,14 @@ class PcpClient:
             reply = decode_reply_untrusted(data)
             if reply.opcode != opcode:
                 return None
-            if reply.result == UNSUPPORTED_VERSION:
-                raise VersionRefused(RESULTS[reply.result])
-            if asked is not None and (reply.mapping is None or reply.mapping[:3] != asked[:3]):
+            if reply.result != UNSUPPORTED_VERSION and asked is not None and not _answers(reply, asked):
                 return None
             if reply.result != SUCCESS:
-                raise Refused(RESULTS.get(reply.result, f"result {reply.result}"), reply.lifetime_s)
+                raise refusal(reply.result, RESULTS, reply.lifetime_s)
             return reply
 
-        reply = await exchange(self._gateway, request, parse, port=self._port)
-        if self._epoch.lost(reply.epoch, self._clock()):
-            self._on_state_lost()
-        return reply
+        return await self._exchange(request, parse)
+
+
+def _answers(reply: PcpReply, asked: Mapping) -> bool:
+    return reply.mapping is not None and reply.mapping[:3] == asked[:3]

@@ -68,7 +68,7 @@ class PrivateNamespace:
         except SystemSetupError as error:
             if not isinstance(error.__cause__, OSError) or error.__cause__.errno not in _NO_TUN:
                 raise
-        return [open_packet_interface(self, name)]
+        return [open_packet_interface(self.netlink, self.socket, name)]
 
     def open_links(self) -> Links:
         """The links of the namespace; local_addresses() are the host's all the same, where our UDP sockets

@@ -9,6 +9,7 @@ import socket
 from contextlib import suppress
 
 from wh.errors import Code, SystemSetupError
+from wh.net.opening import closed_on_error, is_no_ipv6, one_a_family, refused_port
 
 # Linux values that the socket module does not name (linux/in.h, linux/in6.h).
 IP_PKTINFO = 8
@@ -53,57 +54,31 @@ def open_udp_sockets(port: int) -> list[socket.socket]:
 def open_udp_socket(family: int) -> socket.socket:
     """One more such socket, on a free port. family: 4 or 6. Raises SystemSetupError."""
     try:
-        opened = _open_v4(0) if family == 4 else _open_v6(0)
+        return _open_v4(0) if family == 4 else _open_v6(0)
     except OSError as error:
+        if family == 6 and is_no_ipv6(error):
+            raise SystemSetupError("this host has no IPv6") from error
         raise _explain(error, 0) from error
-    if opened is None:
-        raise SystemSetupError("this host has no IPv6")
-    return opened
 
 
 def _open_pair(port: int) -> list[socket.socket]:
-    opened: list[socket.socket] = []
-    try:
-        opened.append(_open_v4(port))
-        if (v6 := _open_v6(port)) is not None:
-            opened.append(v6)
-    except OSError:
-        for each in opened:
-            each.close()
-        raise
-    return opened
+    return one_a_family(lambda family: _open_v4(port) if family == socket.AF_INET else _open_v6(port))
 
 
 def _open_v4(port: int) -> socket.socket:
-    udp = _new_socket(socket.AF_INET)
-    try:
+    with closed_on_error(_new_socket(socket.AF_INET)) as udp:
         udp.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_PROBE)
         udp.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
         udp.bind(("0.0.0.0", port))  # noqa: S104 - a node is reached on whatever address its host has
-    except OSError:
-        udp.close()
-        raise
     return udp
 
 
-def _open_v6(port: int) -> socket.socket | None:
-    """None where the host has no IPv6."""
-    try:
-        udp = _new_socket(socket.AF_INET6)
-    except OSError as error:
-        if error.errno == errno.EAFNOSUPPORT:
-            return None
-        raise
-    try:
+def _open_v6(port: int) -> socket.socket:
+    with closed_on_error(_new_socket(socket.AF_INET6)) as udp:
         udp.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         udp.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_PROBE)
         udp.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
         udp.bind(("::", port))
-    except OSError as error:
-        udp.close()
-        if error.errno == errno.EADDRNOTAVAIL:  # net.ipv6.conf.all.disable_ipv6 = 1
-            return None
-        raise
     return udp
 
 
@@ -124,20 +99,10 @@ def set_buffer(udp: socket.socket, forced: int, plain: int, length: int) -> None
 
 
 def _explain(error: OSError, port: int) -> SystemSetupError:
-    if error.errno == errno.EADDRINUSE:
-        if not port:
-            return SystemSetupError(
-                "no free UDP port was found", code=Code.PORT_TAKEN, hint="name one with --listen-port"
-            )
+    if error.errno == errno.EADDRINUSE and not port:
         return SystemSetupError(
-            f"UDP port {port} is taken by another program",
-            code=Code.PORT_TAKEN,
-            hint=f"see which with `ss -ulpn sport = :{port}`, or take another with --listen-port",
+            "no free UDP port was found", code=Code.PORT_TAKEN, hint="name one with --listen-port"
         )
-    if error.errno == errno.EACCES:
-        return SystemSetupError(
-            f"no permission for UDP port {port}",
-            code=Code.NOT_PERMITTED,
-            hint="ports below 1024 need root or CAP_NET_BIND_SERVICE",
-        )
-    return SystemSetupError(f"cannot open a UDP socket: {error.strerror or error}")
+    return refused_port(error, "UDP", port, "with --listen-port") or SystemSetupError(
+        f"cannot open a UDP socket: {error.strerror or error}"
+    )

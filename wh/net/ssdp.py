@@ -8,8 +8,9 @@ import ipaddress
 import socket
 from typing import NamedTuple
 
-from wh.net.gateway import BadReply, GatewaySilent
+from wh.net.gateway import BadReply, ask
 from wh.net.gateway_url import is_url_at
+from wh.net.opening import closed_on_error
 from wh.net.rtnetlink import Gateway
 
 GROUP = "239.255.255.250"
@@ -71,61 +72,30 @@ def decode_reply_untrusted(data: bytes, gateway: ipaddress.IPv4Address) -> Found
 async def find_gateway(gateway: Gateway, *, port: int = PORT) -> Found:
     """Raises GatewaySilent. The group is asked, and the gateway itself, in case multicast is filtered."""
     assert isinstance(gateway.address, ipaddress.IPv4Address)
-    loop = asyncio.get_running_loop()
-    answer: asyncio.Future[Found] = loop.create_future()
-    searching = _Searching(answer, gateway.address)
-    try:
-        transport, _ = await loop.create_datagram_endpoint(lambda: searching, sock=_open_socket(gateway))
-    except OSError as error:
-        raise GatewaySilent(f"cannot be looked for: {error.strerror}") from None
+    address = gateway.address
 
-    def send() -> None:
+    def send(transport: asyncio.DatagramTransport) -> None:
         for target in TARGETS:
-            for address in (GROUP, str(gateway.address)):
+            for to in (GROUP, str(address)):
                 with contextlib.suppress(OSError):
-                    transport.sendto(encode_search(target), (address, port))
+                    transport.sendto(encode_search(target), (to, port))
 
-    timers = [loop.call_later(after, send) for after in SENDS_AT]
-    try:
-        async with asyncio.timeout(GIVE_UP_AFTER_S):
-            return await answer
-    except TimeoutError:
-        raise GatewaySilent("does not answer") from None
-    finally:
-        for timer in timers:
-            timer.cancel()
-        transport.close()
+    return await ask(
+        lambda: _open_socket(gateway),
+        send,
+        lambda data, sender: decode_reply_untrusted(data, address) if sender[0] == str(address) else None,
+        sends_at=SENDS_AT,
+        give_up_after_s=GIVE_UP_AFTER_S,
+        datagrams_max=DATAGRAMS_MAX,
+        errors_end_it=False,  # of what was sent to the gateway itself: the group may answer
+    )
 
 
 def _open_socket(gateway: Gateway) -> socket.socket:
-    bound = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    try:
+    with closed_on_error(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as bound:
         bound.setblocking(False)
         source = ipaddress.IPv4Address(gateway.source).packed
         bound.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, source)
         bound.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, TTL)
         bound.bind((str(gateway.source), 0))
-    except BaseException:
-        bound.close()
-        raise
     return bound
-
-
-class _Searching(asyncio.DatagramProtocol):
-    def __init__(self, answer: asyncio.Future[Found], gateway: ipaddress.IPv4Address) -> None:
-        self._answer = answer
-        self._gateway = gateway
-        self._left = DATAGRAMS_MAX
-
-    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        if self._answer.done():
-            return
-        self._left -= 1
-        if self._left == 0:
-            self._answer.set_exception(GatewaySilent("cannot be found among so many answers"))
-        elif addr[0] == str(self._gateway):
-            with contextlib.suppress(BadReply):
-                self._answer.set_result(decode_reply_untrusted(data, self._gateway))
-
-    def error_received(self, exc: Exception) -> None:
-        """That the gateway has nothing on that port is no news: the group may answer."""

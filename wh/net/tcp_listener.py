@@ -10,8 +10,9 @@ import ssl
 from collections import Counter
 from collections.abc import Callable
 
-from wh.errors import Code, SystemSetupError
+from wh.errors import SystemSetupError
 from wh.limits import RateLimit
+from wh.net.opening import closed_on_error, one_a_family, refused_port
 from wh.net.tcp_link import TcpLink
 from wh.wire.address import Address, pack, prefix
 
@@ -148,47 +149,22 @@ class TcpListener:
 
 
 def _open_sockets(port: int) -> list[socket.socket]:
-    """Non-blocking, one an address family (as wh.net.sockets does for UDP)."""
-    opened: list[socket.socket] = []
+    """Non-blocking."""
     try:
-        for family, host in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):  # noqa: S104 - on every address
-            try:
-                opened.append(_listen(family, host, port))
-            except OSError as error:
-                if family == socket.AF_INET or error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
-                    raise
+        return one_a_family(lambda family: _listen(family, port))
     except OSError as error:
-        for listening in opened:
-            listening.close()
-        raise _explain(error, port) from error
-    return opened
+        raise refused_port(error, "TCP", port, "in the listen-tcp line") or SystemSetupError(
+            f"cannot listen on TCP port {port}: {os.strerror(error.errno or 0)}"
+        ) from error
 
 
-def _listen(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
-    listening = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-    try:
+def _listen(family: socket.AddressFamily, port: int) -> socket.socket:
+    v6 = family == socket.AF_INET6
+    opened = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    with closed_on_error(opened) as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
+        if v6:
             listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        listening.bind((host, port))
+        listening.bind(("::" if v6 else "0.0.0.0", port))  # noqa: S104 - on every address
         listening.listen(BACKLOG)
-    except OSError:
-        listening.close()
-        raise
     return listening
-
-
-def _explain(error: OSError, port: int) -> SystemSetupError:
-    if error.errno == errno.EADDRINUSE:
-        return SystemSetupError(
-            f"TCP port {port} is taken by another program",
-            code=Code.PORT_TAKEN,
-            hint=f"see which with `ss -tlpn sport = :{port}`, or take another in the listen-tcp line",
-        )
-    if error.errno == errno.EACCES:
-        return SystemSetupError(
-            f"no permission for TCP port {port}",
-            code=Code.NOT_PERMITTED,
-            hint="ports below 1024 need root or CAP_NET_BIND_SERVICE",
-        )
-    return SystemSetupError(f"cannot listen on TCP port {port}: {os.strerror(error.errno or 0)}")

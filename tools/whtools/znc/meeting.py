@@ -9,7 +9,7 @@ import time
 from wh import rendezvous
 from wh.events import Key
 from wh.rendezvous import Guest, Host, Party, Terms, read_bootstrap
-from wh.streams.stream import hang_up
+from wh.streams.connection import hang_up
 from whtools.znc.forwarding import Forwarding
 from whtools.znc.local_ends import StandardStreams
 from whtools.znc.outcome import EXIT_EXPIRED, EXIT_LOST, EXIT_UNREACHABLE, Ended, Reporter

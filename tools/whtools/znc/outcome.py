@@ -11,7 +11,7 @@ from whtools.terminal import BOLD, RED, has_colour, paint, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from wh.streams.stream import StreamFailure
+    from wh.streams.failure import StreamFailure
     from whcore.errors import WireHubError
 
 EXIT_DONE = 0
@@ -54,7 +54,7 @@ def ended_by(error: WireHubError) -> Ended:
 
 
 def ended_by_stream(failure: StreamFailure) -> Ended:
-    from wh.streams.stream import End
+    from wh.streams.failure import End
 
     exits = {
         End.LOCAL_ERROR: EXIT_IO,

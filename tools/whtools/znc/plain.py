@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-from wh.streams.stream import hang_up
+from wh.streams.connection import hang_up
 from whtools.znc.forward_words import read_port
 from whtools.znc.local_ends import LocalEnds, command_ends
 from whtools.znc.outcome import EXIT_IO, EXIT_UNREACHABLE, Ended, Reporter

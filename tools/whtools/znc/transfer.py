@@ -6,7 +6,10 @@ import socket
 import threading
 import time
 
-from wh.streams.stream import End, FramedStream, PlainStream, Stream
+from wh.streams.failure import End
+from wh.streams.framed import FramedStream
+from wh.streams.plain import PlainStream
+from wh.streams.stream import Stream
 from whtools.znc.local_ends import LocalEnds
 from whtools.znc.outcome import Ended, Reporter, ended_by_stream
 from whtools.znc.settings import Settings

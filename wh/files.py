@@ -12,7 +12,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import grp
 import os
+import pwd
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,7 +25,7 @@ OWNER_ONLY = 0o600
 OWNER_ONLY_DIRECTORY = 0o700
 PUBLIC_DIRECTORY = 0o755
 
-_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH  # with an access list S_IWGRP is its mask (acl(5))
+_ACCESS_LIST = "system.posix_acl_access"
 
 
 class UnsafePlace(OSError):
@@ -38,6 +40,33 @@ def is_ours(status: os.stat_result) -> bool:
     return status.st_uid in {0, os.geteuid(), os.stat("/").st_uid}  # noqa: PTH116
 
 
+def others_write(fd: int) -> bool:
+    """Whether users other than its owner may write a file or directory. fd: may be of O_PATH. With an access
+    list the group's bits are its mask (acl(5)), so they say whether anybody in it may."""
+    status = os.fstat(fd)
+    if status.st_mode & stat.S_IWOTH or not status.st_mode & stat.S_IWGRP:
+        return bool(status.st_mode & stat.S_IWOTH)
+    return not _is_private(status.st_gid) or _has_access_list(fd)
+
+
+def _is_private(gid: int) -> bool:
+    """Whether a group is that of our user alone, as most systems make one for each user: with umask 002 its
+    members may write all that he makes. Root's is not: containers give it to others."""
+    try:
+        user, group = pwd.getpwuid(os.geteuid()), grp.getgrgid(gid)
+    except KeyError:
+        return False
+    own = user.pw_uid != 0 and gid == user.pw_gid and group.gr_name == user.pw_name
+    return own and set(group.gr_mem) <= {user.pw_name}
+
+
+def _has_access_list(fd: int) -> bool:
+    try:
+        return _ACCESS_LIST in os.listxattr(f"/proc/self/fd/{fd}")
+    except OSError as error:
+        return error.errno != errno.ENOTSUP
+
+
 class _Step(NamedTuple):
     """A directory on the way. fd: O_PATH. why: how others could change what lies beneath; empty: they cannot.
     shared: they may add entries, but not touch ours (the sticky bit, as of /tmp)."""
@@ -50,11 +79,12 @@ class _Step(NamedTuple):
 
 def _judged(fd: int, path: str, parent: _Step | None) -> _Step:
     status = os.fstat(fd)
-    shared = bool(status.st_mode & _OTHERS_WRITE and status.st_mode & stat.S_ISVTX)
+    exposed = others_write(fd)
+    shared = exposed and bool(status.st_mode & stat.S_ISVTX)
     why = parent.why if parent is not None else ""
     if not why and not is_ours(status):
         why = f"{path} belongs to another user (uid {status.st_uid})"
-    if not why and status.st_mode & _OTHERS_WRITE and not shared:
+    if not why and exposed and not shared:
         why = f"other users can write {path} (mode {stat.S_IMODE(status.st_mode):o})"
     return _Step(fd, path, why, shared)
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from wh.config import parser
 from wh.config.model import Network
 from wh.errors import Code, ConfigError
-from wh.files import Place, UnsafePlace, is_ours, locked, open_place
+from wh.files import Place, UnsafePlace, is_ours, locked, open_place, others_write
 from wh.naming.file_update import update_file
 
 Edit = Callable[[str], str]
@@ -55,13 +55,15 @@ class NetworkFile:
 
 def _require_ours(place: Place) -> None:
     """Raises OSError."""
-    status = place.status()
-    if status is None:
-        raise FileNotFoundError(errno.ENOENT, "there is no such file", place.path)
-    if not is_ours(status):
-        raise UnsafePlace(f"the file belongs to another user (uid {status.st_uid})")
-    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise UnsafePlace(f"other users can write it (mode {stat.S_IMODE(status.st_mode):o})")
+    fd = place.open_file(os.O_RDONLY)
+    try:
+        status = os.fstat(fd)
+        if not is_ours(status):
+            raise UnsafePlace(f"the file belongs to another user (uid {status.st_uid})")
+        if others_write(fd):
+            raise UnsafePlace(f"other users can write it (mode {stat.S_IMODE(status.st_mode):o})")
+    finally:
+        os.close(fd)
 
 
 def _hint(error: OSError) -> str:

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import pwd
 import stat
 import struct
 import threading
@@ -154,15 +155,41 @@ def test_what_belongs_to_another_user_is_not_changed(tmp_path: Path, whose: str)
     assert f"uid {STRANGER}" in refused(path)
 
 
-def test_an_access_list_counts(path: Path):
+ACCESS_LIST = "system.posix_acl_access"
+
+
+def give_access(path: Path) -> None:
     """u::rwx, u:STRANGER:rwx, g::---, m::rwx, o::--- (linux/posix_acl_xattr.h)."""
     entries = [(1, 7, 2**32 - 1), (2, 7, STRANGER), (4, 0, 2**32 - 1), (16, 7, 2**32 - 1), (32, 0, 2**32 - 1)]
     acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
     try:
-        os.setxattr(path.parent, "system.posix_acl_access", acl)
+        os.setxattr(path, ACCESS_LIST, acl)
     except OSError:
         pytest.skip("a file system without access lists")
+
+
+def test_an_access_list_counts(path: Path):
+    give_access(path.parent)
     assert "mode 770" in refused(path)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give a file away")
+def test_a_user_s_own_group_is_nobody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """With the umask 002 of many systems. Another group, or an access list, is."""
+    user = pwd.getpwnam("daemon")
+    path = tmp_path / "home" / "net"
+    path.parent.mkdir()
+    path.write_text(TEXT)
+    for each, mode in ((path.parent, 0o775), (path, 0o664)):
+        os.chown(each, user.pw_uid, user.pw_gid)
+        each.chmod(mode)
+    monkeypatch.setattr(os, "geteuid", lambda: user.pw_uid)
+    NetworkFile(str(path)).edit(lambda text: add_alias(text, "x", key(1)), take_all)
+    give_access(path.parent)
+    refused(path)
+    os.removexattr(path.parent, ACCESS_LIST)
+    os.chown(path.parent, user.pw_uid, STRANGER)
+    refused(path)
 
 
 def test_a_link_of_somebody_elses_is_not_followed(path: Path, tmp_path: Path):

@@ -352,7 +352,7 @@ def test_nobody_joins_into_a_directory_of_another_user(machine: Machine) -> None
     directory.mkdir()
     machine.give_home(directory)
     files = ("config", directory / "config", "private-key", directory / "own.sk")
-    refused = machine.wh("join", invitation, *files, "interface", "wh4")
+    refused = machine.wh("join", invitation, *files, "interface", "wh4", "subnet", "10.42.0.0/24")
     assert refused.returncode != 0
     assert "WH124" in refused.stderr and str(MALLORY) in refused.stderr
     assert list(directory.iterdir()) == []
@@ -368,7 +368,7 @@ def trap(machine: Machine) -> Iterator[Path]:
     directory = machine.home / f"trap-{time.monotonic_ns()}"
     directory.mkdir()
     names = ["wh5.log", "wh5.sock", "hosts.lock", ".sockets.lock", "own.log"]
-    names += [f"{machine.key}.{kind}{new}" for kind in ("state", "claims") for new in ("", ".new")]
+    names += [f"{machine.key}.{kind}" for kind in ("state", "claims")]
     for name in names:
         (directory / name).symlink_to(machine.victim)
     machine.give_home(directory, *(directory / name for name in names))

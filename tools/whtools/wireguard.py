@@ -174,6 +174,7 @@ def start_in_background(interface: str) -> int:
     os.close(child_ready)
     if not (select.select([ready], [], [], READY_TIMEOUT_S)[0] and os.read(ready, 1)):
         os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
         with contextlib.suppress(OSError):
             Path(listener.getsockname()).unlink()
         raise SystemSetupError(

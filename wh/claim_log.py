@@ -14,7 +14,8 @@ import msgspec
 
 from wh.errors import Code, SystemSetupError
 from wh.events import Key
-from wh.state import replace_file
+from wh.files import read_own_file
+from wh.state import write_own_file
 from whcore.errors import InvalidKey
 from whcore.keys import decode_key, encode_key
 
@@ -45,8 +46,7 @@ class ClaimLog:
         if self._path is None:
             return
         try:
-            with self._path.open("rb") as file:
-                claims = msgspec.json.decode(file.read(LOG_LEN_MAX), type=list[Claim])
+            claims = msgspec.json.decode(read_own_file(self._path, LOG_LEN_MAX), type=list[Claim])
             self._claims = {decode_key(each.alias): decode_key(each.claimant) for each in claims}
         except FileNotFoundError:
             pass
@@ -71,7 +71,7 @@ class ClaimLog:
             return
         claims = [Claim(encode_key(alias), encode_key(claimant)) for alias, claimant in self._claims.items()]
         try:
-            replace_file(self._path, msgspec.json.encode(claims))
+            write_own_file(self._path, msgspec.json.encode(claims))
         except OSError as error:
             raise SystemSetupError(
                 f"cannot write {self._path}: {error.strerror}", code=Code.NETWORK_SETUP

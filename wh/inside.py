@@ -66,4 +66,5 @@ def show_names(names: Iterable[tuple[str, Iterable[str]]]) -> None:
         file.flush()
         os.fchmod(file.fileno(), 0o644)
         libc.mount(None, b"/", None, ctypes.c_ulong(_MS_REC | _MS_PRIVATE), None)
-        libc.mount(os.fsencode(file.name), HOSTS.encode(), None, ctypes.c_ulong(_MS_BIND), None)
+        held = f"/proc/self/fd/{file.fileno()}"  # by its name somebody could have put another in its place
+        libc.mount(held.encode(), HOSTS.encode(), None, ctypes.c_ulong(_MS_BIND), None)

@@ -1,19 +1,20 @@
 """The network file on disk, changed by the daemon itself: claims, invitations, revocations.
 
-The file is the truth about who is in: a change that a crash interrupts has happened, or has not.
+The file is the truth about who is in: a change that a crash interrupts has happened, or has not. A file that
+others can replace, by a link to any other, is not changed: root's daemon would write there for them.
 """
 
 from __future__ import annotations
 
-import fcntl
+import errno
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+import stat
+from collections.abc import Callable
 
 from wh.config import parser
 from wh.config.model import Network
 from wh.errors import Code, ConfigError
+from wh.files import Place, UnsafePlace, is_ours, locked, open_place, others_write
 from wh.naming.file_update import update_file
 
 Edit = Callable[[str], str]
@@ -30,7 +31,8 @@ class NetworkFile:
         """Change the file, on disk when this returns; mode, owner and all else of it stay. accept raises
         ConfigError for a network that this daemon could not go over to.
 
-        Raises ConfigError, with the file as it was. Blocks: not for the event loop.
+        Raises ConfigError, with the file as it was: also where others than root and the daemon's own user can
+        write it, or a directory that it is in. Blocks: not for the event loop.
         """
 
         def changed(content: bytes) -> bytes:
@@ -40,23 +42,34 @@ class NetworkFile:
             return text.encode()
 
         try:
-            with _locked(Path(self._path).resolve().parent):
-                update_file(Path(self._path), changed, max_size=parser.MAX_FILE_SIZE)
+            with open_place(self._path) as place, locked(place.sibling(f".{place.name}.lock")):
+                _require_ours(place)
+                update_file(place, changed, max_size=parser.MAX_FILE_SIZE)
         except OSError as error:
             raise ConfigError(
                 f"cannot change {self._path}: {error.strerror}",
                 code=Code.FILE_UNWRITABLE,
-                hint="the daemon must be allowed to write the file and its directory",
+                hint=_hint(error),
             ) from error
 
 
-@contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    """Against other daemons, which may have the same file. A lock on the file itself would go with it when it
-    is replaced."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def _require_ours(place: Place) -> None:
+    """Raises OSError."""
+    fd = place.open_file(os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
+        status = os.fstat(fd)
+        if not is_ours(status):
+            raise UnsafePlace(f"the file belongs to another user (uid {status.st_uid})")
+        if others_write(fd):
+            raise UnsafePlace(f"other users can write it (mode {stat.S_IMODE(status.st_mode):o})")
     finally:
-        os.close(descriptor)
+        os.close(fd)
+
+
+def _hint(error: OSError) -> str:
+    if isinstance(error, UnsafePlace):
+        who = "root" if os.geteuid() == 0 else "root or this user"
+        return f"keep it where only {who} can write, such as /etc/wirehub, with mode 600"
+    if error.errno == errno.EBUSY:
+        return "where the file is a mount point, as in a container, mount its directory instead"
+    return "the daemon must be allowed to write the file and its directory"

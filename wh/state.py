@@ -17,6 +17,8 @@ from typing import Annotated
 import msgspec
 from msgspec.structs import replace
 
+from wh.files import OWNER_ONLY_DIRECTORY, open_place, read_own_file, replace_file
+
 DEFAULT_STATE_DIR = "/var/lib/wirehub"
 STATE_LEN_MAX = 4096
 """Bytes; a longer file is not ours."""
@@ -56,8 +58,7 @@ class StateFile:
         logged)."""
         if self._path is not None:
             try:
-                with self._path.open("rb") as file:
-                    self._saved = msgspec.json.decode(file.read(STATE_LEN_MAX), type=SavedState)
+                self._saved = msgspec.json.decode(read_own_file(self._path, STATE_LEN_MAX), type=SavedState)
             except FileNotFoundError:
                 pass
             except (OSError, msgspec.DecodeError) as error:
@@ -91,7 +92,7 @@ class StateFile:
             return
         self._saved = state
         try:
-            replace_file(self._path, msgspec.json.encode(state))
+            write_own_file(self._path, msgspec.json.encode(state))
             self._write_failed = False
         except OSError as error:
             if not self._write_failed:
@@ -99,13 +100,7 @@ class StateFile:
             self._write_failed = True
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Atomic, and on disk when it returns; mode 0600."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fresh = path.with_name(path.name + ".new")
-    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with os.fdopen(fd, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(fd)
-    fresh.replace(path)
+def write_own_file(path: Path, content: bytes) -> None:
+    """Atomic, and on disk when it returns; mode 0600, in a directory of ours. Raises OSError."""
+    with open_place(path, make=OWNER_ONLY_DIRECTORY) as place:
+        replace_file(place, content)

@@ -19,6 +19,7 @@ from wh.commands import Notify
 from wh.config.model import Network
 from wh.errors import Code, IpcError, SystemSetupError
 from wh.events import Event, ForgetRequested, Key, LookupRequested, PingRequested
+from wh.files import open_readable
 from wh.ipc import schema
 from wh.ipc.server import Handler, Progress
 from wh.naming.table import NameEntry, NameTable
@@ -202,7 +203,7 @@ class Verbs:
 def _read_alias(path: str) -> SecretKey:
     """Raises SystemSetupError, InvalidKey."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        descriptor = open_readable(path)
     except OSError as error:
         raise SystemSetupError(
             f"cannot read the private key file {path}: {error.strerror}", code=Code.KEY_FILE_UNREADABLE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 
 import pytest
@@ -70,7 +71,7 @@ def test_user_without_permission_is_told_so(host: Host) -> None:
     for path in (host.directory, host.directory / "config", host.directory / "node_a.sk"):
         path.chmod(0o755)
     for folder in ("run", "state"):
-        (host.directory / folder).chmod(0o777)
+        os.chown(host.directory / folder, 65534, 65534)
     before = devices(host)
     answer = up(host, prefix=NOBODY)
     assert "permission" in answer.stderr.lower() or "root" in answer.stderr

@@ -123,6 +123,37 @@ def test_synchronising_changes_what_differs_and_ends_no_session(ends: tuple[End,
         gone(end)
 
 
+SHADOWED = ("wh", "whcore", "whtools", "msgspec", "sitecustomize", "usercustomize", "signal", "logging")
+
+
+@pytest.mark.parametrize("package", [False, True])
+def test_the_directory_where_wg_quick_runs_is_none_of_our_code(ends: tuple[End, End], package: bool) -> None:
+    a, b = ends
+    directory, ran = a.host.directory, a.host.directory / "ran"
+    for name in SHADOWED:
+        module = directory / name / "__init__.py" if package else directory / f"{name}.py"
+        module.parent.mkdir(exist_ok=True)
+        module.write_text(f"open({str(ran)!r}, 'a').write('{name}\\n')\n")
+    write_configuration(a, b, f"{b.inner}/32")
+    wg_quick(a, "up")
+    assert a.host.run(["wg", "show", a.interface, "peers"]).stdout.strip() == b.public_key
+    wg_quick(a, "down")
+    gone(a)
+    assert not ran.exists()
+
+
+def test_wh_wireguard_starts_in_a_clone_of_its_repository(ends: tuple[End, End]) -> None:
+    """Whose whcore is not built."""
+    a, _ = ends
+    clone = Path(__file__).parents[2]
+    assert (clone / "whcore" / "__init__.py").exists()
+    a.host.shell(f"cd {clone} && wh-wireguard {a.interface}")
+    assert a.interface in a.host.ip("link", "show")
+    assert a.interface in a.host.run(["wg", "show", "interfaces"]).stdout
+    a.host.ip("link", "delete", a.interface)
+    gone(a)
+
+
 def test_a_configuration_that_is_refused_leaves_nothing(ends: tuple[End, End]) -> None:
     a, b = ends
     write_configuration(a, b, f"{b.inner}/32", interface_lines="ListenPort = 5353\n")

@@ -4,14 +4,16 @@ import errno
 import ipaddress
 import os
 import stat
+import subprocess
+import sys
 import threading
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from wh.errors import Code, SystemSetupError
+from wh.files import Place
 from wh.naming import file_update, hosts
 from wh.naming.table import NameEntry
 
@@ -204,15 +206,14 @@ def test_a_missing_file_is_made_when_there_is_something_to_say(file):
 
 
 def refuse_rename(monkeypatch, number=errno.EBUSY):
-    def rename(self, target):
-        raise OSError(number, os.strerror(number), str(target))
+    def rename_to(self, other):
+        raise OSError(number, os.strerror(number), other.path)
 
-    monkeypatch.setattr(Path, "rename", rename)
+    monkeypatch.setattr(Place, "rename_to", rename_to)
 
 
-@pytest.mark.parametrize("number", [errno.EBUSY, errno.EXDEV, errno.EROFS])
-def test_a_file_that_cannot_be_renamed_over_is_changed_in_place(file, monkeypatch, number):
-    refuse_rename(monkeypatch, number)
+def test_a_file_that_cannot_be_renamed_over_is_changed_in_place(file, monkeypatch):
+    refuse_rename(monkeypatch)
     inode = file.path.stat().st_ino
     file.write(NODE_A)
     assert file.resolve("node_a")
@@ -222,33 +223,64 @@ def test_a_file_that_cannot_be_renamed_over_is_changed_in_place(file, monkeypatc
     assert sorted(path.name for path in file.path.parent.iterdir()) == ["hosts", "run"]
 
 
+@pytest.mark.parametrize("number", [errno.EXDEV, errno.EROFS, errno.EACCES])
+def test_where_a_rename_is_refused_otherwise_nothing_is_changed(file, monkeypatch, number):
+    refuse_rename(monkeypatch, number)
+    with pytest.raises(SystemSetupError) as caught:
+        file.write(NODE_A)
+    assert caught.value.code == Code.HOSTS_FILE
+    assert file.content == SAMPLE
+    assert sorted(path.name for path in file.path.parent.iterdir()) == ["hosts", "run"]
+
+
+def mount_it(file, monkeypatch):
+    monkeypatch.setattr(file_update, "is_mount_point", lambda place, fd: place.path == str(file.path))
+
+
 def test_a_mount_point_is_never_renamed_over(file, monkeypatch):
-    mounts = f"36 35 98:0 / {str(file.path)} rw - ext4 /dev/root rw\n".encode()
-    real = Path.read_bytes
-    monkeypatch.setattr(
-        Path, "read_bytes", lambda path: mounts if str(path) == "/proc/self/mountinfo" else real(path)
-    )
+    mount_it(file, monkeypatch)
     refuse_rename(monkeypatch, errno.EIO)
     file.write(NODE_A)
     assert file.resolve("node_a")
 
 
-def test_a_second_name_of_the_file_is_not_cut_off(file, tmp_path):
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount")
+def test_a_mount_point_is_known_as_such(file, tmp_path):
+    """In a mount namespace of its own, as in a container."""
+    other = tmp_path / "mounted"
+    other.write_bytes(SAMPLE)
+    write = (
+        "import sys; from pathlib import Path; from ipaddress import ip_address\n"
+        "from wh.naming import hosts; from wh.naming.table import NameEntry\n"
+        "entry = NameEntry(bytes(32), 'node_a', (ip_address('10.0.42.2'),))\n"
+        "print(hosts.write(Path(sys.argv[1]), 'wh-one', [entry], run_directory=Path(sys.argv[2])))\n"
+    )
+    mounted = f'mount --bind "$1" "$2" && exec "{sys.executable}" -P -c "$3" "$2" "$4"'
+    command = ["unshare", "-m", "sh", "-ec", mounted, "sh"]
+    subprocess.run([*command, other, file.path, write, file.run_directory], check=True)
+    assert file.content == SAMPLE
+    assert b"10.0.42.2\tnode_a" in other.read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["hosts", "mounted", "run"]
+
+
+def test_a_second_name_of_the_file_keeps_what_it_was(file, tmp_path):
+    """Anybody may make one where the system lets him: it must neither be written through nor stop us."""
     other = tmp_path / "other"
     os.link(file.path, other)
     file.write(NODE_A)
-    assert other.read_bytes() == file.content != SAMPLE
+    assert other.read_bytes() == SAMPLE
+    assert file.resolve("node_a")
 
 
 def test_a_write_that_fails_midway_is_undone(file, monkeypatch):
     refuse_rename(monkeypatch)
     overwrite, failures = file_update._overwrite, [OSError(errno.ENOSPC, "No space left on device")]
 
-    def fail_once(target, old, new):
+    def fail_once(fd, old, new):
         if failures:
-            target.write_bytes(new[: len(new) // 2])
+            os.truncate(fd, len(new) // 2)
             raise failures.pop()
-        overwrite(target, old, new)
+        overwrite(fd, old, new)
 
     monkeypatch.setattr(file_update, "_overwrite", fail_once)
     with pytest.raises(SystemSetupError, match="No space left") as caught:
@@ -261,8 +293,8 @@ def crash_while_overwriting(file, monkeypatch):
     class PowerCut(BaseException):
         pass
 
-    def cut(target, old, new):
-        target.write_bytes(b"127.0.0.1 local")
+    def cut(fd, old, new):
+        os.truncate(fd, 15)
         raise PowerCut
 
     with monkeypatch.context() as patch:
@@ -290,6 +322,31 @@ def test_of_files_mounted_at_one_place_each_gets_its_own_back(file, tmp_path, mo
     assert file.content == SAMPLE
 
 
+@pytest.mark.parametrize("kind", ["link", "hard link", "mode", "pipe", "owner"])
+def test_a_backup_that_we_cannot_have_made_is_not_put_back(file, monkeypatch, tmp_path, kind):
+    crash_while_overwriting(file, monkeypatch)
+    (backup,) = tmp_path.glob("hosts.wirehub-backup-*")
+    secret = tmp_path / "secret"
+    if kind == "mode":
+        backup.chmod(0o644)
+    elif kind == "owner":
+        if os.geteuid() != 0:
+            pytest.skip("needs root to give a file away")
+        os.chown(backup, 4242, 4242)
+    elif kind == "pipe":
+        backup.unlink()
+        os.mkfifo(backup, 0o600)
+    else:
+        backup.rename(secret)
+        backup.symlink_to(secret) if kind == "link" else os.link(secret, backup)
+        now = file.path.stat().st_mtime_ns
+        os.utime(secret, ns=(now, now))
+    left = file.content
+    file.remove()
+    assert file.content == left != SAMPLE
+    assert not list(tmp_path.glob("hosts.wirehub-backup-*"))
+
+
 def test_what_was_edited_since_a_crash_is_not_put_back(file, monkeypatch):
     crash_while_overwriting(file, monkeypatch)
     file.path.write_bytes(b"edited\n")
@@ -300,15 +357,15 @@ def test_what_was_edited_since_a_crash_is_not_put_back(file, monkeypatch):
 
 
 def test_a_change_by_another_program_meanwhile_is_not_lost(file, monkeypatch):
-    write_new = file_update._write_new
+    replace_file = file_update.replace_file
     edits = [b"10.1.1.1 printer\n"]
 
-    def interrupted(*arguments):
-        write_new(*arguments)
+    def interrupted(*arguments, **more):
         if edits:
             file.path.write_bytes(SAMPLE + edits.pop())
+        replace_file(*arguments, **more)
 
-    monkeypatch.setattr(file_update, "_write_new", interrupted)
+    monkeypatch.setattr(file_update, "replace_file", interrupted)
     file.write(NODE_A)
     assert file.resolve("printer") == ["10.1.1.1"]
     assert file.resolve("node_a")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pwd
 import random
 import socket
 import stat
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -304,6 +305,75 @@ def test_every_verb_is_refused_to_a_stranger_whom_the_file_system_let_in(run_dir
     codes = [msgspec.json.decode(line)["error"]["code"] for line in asked.stdout.splitlines()]
     assert codes == [Code.IPC_DENIED] * len(schema.VERBS)
     assert daemon.calls == []
+
+
+IDLE_CALLERS = """
+import socket, sys
+held = []
+for _ in range(int(sys.argv[2])):
+    caller = socket.socket(socket.AF_UNIX)
+    caller.connect(sys.argv[1])
+    held.append(caller)
+print("held", flush=True)
+sys.stdin.read()
+"""
+USERS = (54321, 54322)
+
+
+def as_user(uid: int, script: str, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [SYSTEM_PYTHON, "-I", "-c", script, *arguments],
+        user=uid,
+        group=uid,
+        extra_groups=[],
+        cwd="/",
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.fixture
+def open_to_all(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The path of a socket that USERS may use, as members of the group."""
+    monkeypatch.setattr(credentials, "wirehub_gid", lambda: 7)
+    monkeypatch.setattr(credentials, "groups_of", lambda uid, gid: {7} if uid in USERS else set())
+    with FakeDaemon():
+        Path(paths.socket_path("wh0")).chmod(0o666)
+        for directory in run_dir.parents:
+            directory.chmod(directory.stat().st_mode | 0o001)
+        yield paths.socket_path("wh0")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
+def test_a_member_of_the_group_who_takes_all_places_shuts_out_neither_root_nor_another(
+    open_to_all: str,
+) -> None:
+    hog = as_user(USERS[0], IDLE_CALLERS, open_to_all, "100")
+    try:
+        assert hog.stdout is not None and hog.stdout.readline() == "held\n"
+        assert client.call("wh0", schema.STATUS, schema.NoArguments()).interface == "wh0"
+        other = as_user(USERS[1], ASK_ALL_VERBS, open_to_all, "status", "down")
+        answers = [msgspec.json.decode(line) for line in other.communicate(timeout=20)[0].splitlines()]
+        assert answers[0]["error"]["code"] == Code.IPC_BAD_REQUEST  # heard: the arguments are wrong
+        assert answers[1]["error"]["code"] == Code.IPC_DENIED
+    finally:
+        hog.communicate()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
+def test_as_many_users_as_one_likes_leave_places_to_root_and_to_users_with_a_name(open_to_all: str) -> None:
+    """Of a range of subordinate uids."""
+    hogs = [as_user(100_000 + number, IDLE_CALLERS, open_to_all, "8") for number in range(9)]
+    try:
+        for hog in hogs:
+            assert hog.stdout is not None and hog.stdout.readline() == "held\n"
+        assert client.call("wh0", schema.STATUS, schema.NoArguments()).interface == "wh0"
+        named = as_user(pwd.getpwnam("daemon").pw_uid, ASK_ALL_VERBS, open_to_all, "status")
+        assert Code.IPC_DENIED in named.communicate(timeout=20)[0]  # no member, but heard
+    finally:
+        for hog in hogs:
+            hog.communicate()
 
 
 def test_the_client_gets_results_and_progress() -> None:

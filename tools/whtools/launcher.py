@@ -17,8 +17,10 @@ from typing import NamedTuple, NoReturn
 import msgspec
 
 from wh.errors import Code, SystemSetupError
+from wh.files import open_place
 from wh.ipc.client import DaemonError
 from wh.ipc.schema import Readiness, Ready
+from wh.python import python_module
 
 READY_TIMEOUT_S = 15.0
 STOP_TIMEOUT_S = 3.0
@@ -49,7 +51,7 @@ class Launch(NamedTuple):
     port_mapping: bool = True
 
     def arguments(self) -> list[str]:
-        """argv. -P: a directory `wh` where the user happens to stand must not become the daemon's code."""
+        """argv."""
         options = {
             "--config-path": self.config_path,
             "--config-fd": self.config_fd,
@@ -67,7 +69,7 @@ class Launch(NamedTuple):
         }
         words = [f"{name}={value}" for name, value in options.items() if value is not None]
         words += [name for name, given in flags.items() if given]
-        return [sys.executable, "-P", "-m", "wh.daemon", *words]
+        return python_module("wh.daemon", *words)
 
 
 def run_in_foreground(launch: Launch) -> NoReturn:
@@ -110,7 +112,7 @@ def run_in_background(launch: Launch, log: Path) -> Ready:
 
 def _spawn(launch: Launch, ready_fd: int, log: Path) -> int:
     """The process id. Raises OSError."""
-    log_fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, LOG_MODE)
+    log_fd = _open_log(log)
     try:
         _pass_only((launch.config_fd, launch.key_fd, ready_fd))
         arguments = [*launch.arguments(), f"--ready-fd={ready_fd}"]
@@ -125,6 +127,14 @@ def _spawn(launch: Launch, ready_fd: int, log: Path) -> int:
             return os.posix_spawn(arguments[0], arguments, os.environ, file_actions=files, setpgroup=0)
     finally:
         os.close(log_fd)
+
+
+def _open_log(log: Path) -> int:
+    """Raises OSError."""
+    with open_place(log) as place:
+        log_fd = place.open(os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, LOG_MODE)
+    os.set_blocking(log_fd, True)
+    return log_fd
 
 
 def _pass_only(descriptors: Iterable[int]) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 
 from wh.errors import Code, InvitationError, SystemSetupError, UsageError
+from wh.files import UnsafePlace, read_file
 from wh.trust.invitation import Invitation, decode_untrusted
 from whtools.znc.secret_words import hide
 
@@ -40,14 +40,11 @@ def _text_of(word: str | None) -> str:
         return text
     if word == "-":
         return sys.stdin.read(FILE_LEN_MAX)
-    path = Path(word)
     try:
-        if path.is_file():
-            with path.open(encoding="ascii", errors="replace") as file:
-                return file.read(FILE_LEN_MAX)
-    except OSError as error:
-        if error.strerror != "File name too long":
-            raise SystemSetupError(
-                f"cannot read {word}: {error.strerror}", code=Code.INVITATION_MALFORMED
-            ) from None
-    return word
+        return read_file(word, FILE_LEN_MAX).decode("ascii", "replace")
+    except (PermissionError, UnsafePlace) as error:
+        raise SystemSetupError(
+            f"cannot read {word}: {error.strerror}", code=Code.INVITATION_MALFORMED
+        ) from None
+    except (OSError, ValueError):  # no such file, or nothing that could be one
+        return word

@@ -1,18 +1,21 @@
 """`wh-wireguard IFNAME`: a plain WireGuard interface, with the calling convention of wireguard-go.
 
-It returns once the interface and its configuration socket exist, and goes on in the background; with -f (or
-WG_PROCESS_FOREGROUND=1) it stays. WG_TUN_FD and WG_UAPI_FD hand over what was made elsewhere.
+It returns once the interface is served, by a process in the background; with -f (or WG_PROCESS_FOREGROUND=1)
+it stays. WG_TUN_FD and WG_UAPI_FD hand over what was made elsewhere.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
+import select
 import signal
 import socket
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 from wh.errors import Code, SystemSetupError, UsageError, UserError
 from wh.memory import protect_memory
@@ -20,6 +23,7 @@ from wh.net.tun import open_tun
 from wh.net.tun_watch import set_mtu, tun_name
 from wh.net.uapi_server import open_uapi_socket
 from wh.net.wireguard_device import MTU, WireguardDevice
+from wh.python import python_module
 
 USAGE = """usage: wh-wireguard [-f | --foreground] INTERFACE
        wh-wireguard --version
@@ -34,6 +38,11 @@ environment:
   WG_TUN_FD                 descriptor of an open TUN interface to use
   WG_UAPI_FD                descriptor of a listening configuration socket to use
 """
+
+READY_FD = "WH_READY_FD"
+"""Where the process in the background says with one byte that it serves: between it and us only."""
+
+READY_TIMEOUT_S = 15.0
 
 LOG_LEVELS = {"silent": logging.CRITICAL + 1, "error": logging.ERROR, "verbose": logging.DEBUG}
 
@@ -120,6 +129,7 @@ def run(interface: str) -> int:
     protect_memory()
     tun, listener = open_interface(interface)
     device = WireguardDevice(tun, listener)
+    _tell_ready(_handed_over(READY_FD))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: device.stop())
     try:
@@ -129,28 +139,49 @@ def run(interface: str) -> int:
     return 0
 
 
+def _tell_ready(fd: int | None) -> None:
+    if fd is not None:
+        os.write(fd, b"\n")
+        os.close(fd)
+
+
 def start_in_background(interface: str) -> int:
-    """Make what can fail here, where the caller sees the error, and hand it to a process of its own."""
+    """Make what can fail here, where the caller sees the error, and hand it to a process of its own. Raises
+    SystemSetupError where that does not serve it."""
     tun, listener = open_interface(interface)
-    os.set_inheritable(tun, True)
-    listener.set_inheritable(True)
+    ready, child_ready = os.pipe2(os.O_CLOEXEC)
+    for fd in (tun, listener.fileno(), child_ready):
+        os.set_inheritable(fd, True)
     environment = os.environ | {
         "WG_PROCESS_FOREGROUND": "1",
         "WG_TUN_FD": str(tun),
         "WG_UAPI_FD": str(listener.fileno()),
+        READY_FD: str(child_ready),
     }
     null = os.open(os.devnull, os.O_RDWR)
     quiet = environment.get("LOG_LEVEL") in (None, "silent")
     try:
-        os.posix_spawn(
-            sys.executable,
-            [sys.executable, "-m", "whtools.wireguard", interface],
+        arguments = python_module("whtools.wireguard", interface)
+        pid = os.posix_spawn(
+            arguments[0],
+            arguments,
             environment,
             file_actions=[(os.POSIX_SPAWN_DUP2, null, fd) for fd in ((0, 1, 2) if quiet else (0, 1))],
             setsid=True,
         )
     except OSError as error:
         raise SystemSetupError(f"cannot start: {error.strerror}", code=Code.DAEMON_START) from error
+    os.close(child_ready)
+    if not (select.select([ready], [], [], READY_TIMEOUT_S)[0] and os.read(ready, 1)):
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        with contextlib.suppress(OSError):
+            Path(listener.getsockname()).unlink()
+        raise SystemSetupError(
+            "the process in the background ended or is stuck before it served the interface",
+            code=Code.DAEMON_START,
+            hint=f"see why with: wh-wireguard -f {interface}",
+        )
     return 0
 
 

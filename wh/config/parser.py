@@ -24,6 +24,7 @@ from wh.config.model import (
 )
 from wh.config.peer_lines import PeerLines
 from wh.errors import Code, ConfigError, ConfigErrors
+from wh.files import UnsafePlace, read_file
 
 MAX_FILE_SIZE = 1 << 20  # bytes
 MAX_ERRORS = 100  # reported at once: a file with more is something else than a network file
@@ -34,8 +35,7 @@ def load(path: str | Path) -> Network:
     """Read and parse a file. Raises ConfigError: ConfigErrors for what it says, else for why it cannot be
     read."""
     try:
-        with Path(path).open("rb") as file:
-            data = file.read(MAX_FILE_SIZE + 1)
+        data = read_file(path, MAX_FILE_SIZE + 1)
     except OSError as error:
         raise unreadable(path, error) from error
     return decode(data, path=str(path))
@@ -47,11 +47,10 @@ def unreadable(path: str | Path, error: OSError) -> ConfigError:
         errno.ENOENT: "give the path of a network file: README.md shows one",
         errno.EACCES: "run as root, or let this user read the file",
     }
-    return ConfigError(
-        f"cannot read {path}: {error.strerror}",
-        code=Code.FILE_UNREADABLE,
-        hint=hints.get(error.errno or 0, ""),
-    )
+    hint = hints.get(error.errno or 0, "")
+    if isinstance(error, UnsafePlace):
+        hint = "give the path of the file itself, or keep it where nobody else can write"
+    return ConfigError(f"cannot read {path}: {error.strerror}", code=Code.FILE_UNREADABLE, hint=hint)
 
 
 def decode(data: bytes, *, path: str | None = None) -> Network:

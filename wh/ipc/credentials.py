@@ -27,6 +27,20 @@ class Caller(NamedTuple):
     def of(cls, sock: socket.socket) -> Caller:
         return cls(*_UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)))
 
+    @property
+    def is_privileged(self) -> bool:
+        """Root, or the daemon's own user."""
+        return self.uid in (0, os.geteuid())
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the system has a name for the user."""
+        try:
+            pwd.getpwuid(self.uid)
+        except KeyError:
+            return False
+        return True
+
 
 def wirehub_gid() -> int | None:
     """The group whose members may use the network, None where the system has none."""
@@ -46,7 +60,7 @@ def groups_of(uid: int, gid: int) -> frozenset[int]:
 
 
 def may_call(caller: Caller, access: Access) -> bool:
-    if caller.uid in (0, os.geteuid()):
+    if caller.is_privileged:
         return True
     if access is not Access.USE:
         return False

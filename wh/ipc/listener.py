@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 from wh.errors import Code, SystemSetupError
+from wh.files import PUBLIC_DIRECTORY, locked, open_place
 from wh.ipc.credentials import wirehub_gid
-from wh.ipc.paths import make_run_dir
 
 OWNER_ONLY = 0o600
 OWNER_AND_GROUP = 0o660
+LOCK = ".sockets.lock"
+"""Of two daemons that start at once, the second must see the first one's socket, not remove it."""
+
 BACKLOG = 64
 PROBE_TIMEOUT_S = 2.0
 
@@ -39,15 +40,14 @@ def open_listener(path_text: str) -> Listener:
     """Raises SystemSetupError: a live daemon answers there, or the system does not let us make the socket."""
     path = Path(path_text)
     try:
-        make_run_dir(path.parent)
-        with _locked(path.parent):
+        with open_place(path, make=PUBLIC_DIRECTORY) as place, locked(place.sibling(LOCK)):
             if is_alive(path):
                 raise SystemSetupError(
                     f"a daemon already runs on {path.stem}",
                     code=Code.ALREADY_RUNNING,
                     hint=f"stop it with: wh down {path.stem}, or name another interface",
                 )
-            path.unlink(missing_ok=True)
+            place.unlink()
             return _bind(path)
     except OSError as error:
         raise SystemSetupError(
@@ -55,17 +55,6 @@ def open_listener(path_text: str) -> Listener:
             code=Code.RUN_DIRECTORY,
             hint="run as root, or set WH_RUNDIR",
         ) from error
-
-
-@contextlib.contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    """Of two daemons that start at once, the second must see the first one's socket, not remove it."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def is_alive(path: Path) -> bool:

@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 
 DEFAULT_RUN_DIR = "/run/wirehub"
-RUN_DIR_MODE = 0o755
 SOCKET_SUFFIX = ".sock"
 LOG_SUFFIX = ".log"
 INTERFACE_LEN_MAX = 15
@@ -16,15 +15,6 @@ INTERFACE_LEN_MAX = 15
 def run_dir() -> str:
     """The directory of the sockets; WH_RUNDIR overrides it, for tests and for use without root."""
     return os.environ.get("WH_RUNDIR") or DEFAULT_RUN_DIR
-
-
-def make_run_dir(directory: Path) -> None:
-    """Raises OSError. A directory that is there keeps its mode."""
-    try:
-        directory.mkdir(RUN_DIR_MODE, parents=True)
-    except FileExistsError:
-        return
-    directory.chmod(RUN_DIR_MODE)  # mkdir's mode went through the umask
 
 
 def is_interface_name(name: str) -> bool:

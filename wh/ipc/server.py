@@ -16,11 +16,11 @@ import msgspec
 from wh.errors import Code, IpcError
 from wh.ipc import listener, schema
 from wh.ipc.credentials import Caller, may_call
+from wh.ipc.places import Places
 from whcore.errors import WireHubError
 
 log = logging.getLogger(__name__)
 
-CONNECTIONS_MAX = 32
 REQUEST_TIMEOUT_S = 10.0
 ANSWER_TIMEOUT_S = 10.0
 FAREWELL_S = 0.25
@@ -45,6 +45,7 @@ class IpcServer:
         self._server: asyncio.Server | None = None
         self._listener: listener.Listener | None = None
         self._connections: set[asyncio.Task[None]] = set()
+        self._places = Places()
 
     async def start(self) -> None:
         """Raises SystemSetupError where a live daemon has the socket, or it cannot be made."""
@@ -72,22 +73,24 @@ class IpcServer:
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("a connection is served outside of a task")
-        full = len(self._connections) >= CONNECTIONS_MAX
         self._connections.add(task)
         try:
-            if full:
-                await _send(writer, _error(_too_many_callers()))
+            caller = Caller.of(writer.get_extra_info("socket"))
+            if self._places.take(task, caller):
+                await self._converse(caller, reader, writer)
             else:
-                await self._converse(reader, writer)
+                await _send(writer, _error(_too_many_callers()))
         except (OSError, TimeoutError) as error:
             log.debug("a caller left: %s", error)
         finally:
             self._connections.discard(task)
+            self._places.leave(task)
             writer.close()
 
-    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _converse(
+        self, caller: Caller, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         """One request, one answer."""
-        caller = Caller.of(writer.get_extra_info("socket"))
         try:
             line = await _read_request(reader)
             if line is None:
@@ -135,7 +138,7 @@ def _permission_refusal(verb: str, access: schema.Access) -> IpcError:
 
 
 def _too_many_callers() -> IpcError:
-    return IpcError(f"more than {CONNECTIONS_MAX} callers at once", code=Code.IPC_BUSY, hint="try again")
+    return IpcError("too many callers at once", code=Code.IPC_BUSY, hint="try again")
 
 
 def _error(error: WireHubError) -> dict[str, schema.Failure]:

@@ -7,211 +7,211 @@ import contextlib
 import errno
 import logging
 import os
-import re
-from collections.abc import Callable
+import stat
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
+
+from wh.files import OWNER_ONLY, Place, new_file, replace_file, write_all
 
 _ATTEMPTS = 5  # each ends because another program changed the file meanwhile
 _NEW_FILE_MODE = 0o644
 _INTERRUPTED_WITHIN_NS = 5_000_000_000  # a file written this soon after its backup was written by us
-_RENAME_REFUSED = frozenset({errno.EBUSY, errno.EXDEV, errno.EROFS, errno.EACCES, errno.EPERM})
 
 _logger = logging.getLogger(__name__)
 
 
-class _Snapshot(NamedTuple):
+class Snapshot(NamedTuple):
+    """A file as it was read. fd: open for as long as this is used; both None: there is no such file."""
+
     content: bytes
-    status: os.stat_result | None  # None: there is no such file
+    fd: int | None
+    status: os.stat_result | None
 
 
-class _ChangedMeanwhile(Exception):
+class ChangedMeanwhile(Exception):
     """Another program wrote the file after we had read it."""
 
 
-def update_file(path: Path, edit: Callable[[bytes], bytes], *, max_size: int) -> None:
-    """Replace a file's content by edit(content), keeping mode, owner and extended attributes.
+Edit = Callable[[bytes], bytes]
+"""The new content. It may be called several times: again when another program changed the file meanwhile."""
 
-    The new content appears at once, by rename. A file that cannot be renamed over (a mount point, a second
-    hard link, a directory we may not write) is rewritten in place from its first changed byte, with a copy
-    PATH.wirehub-backup-* beside it until that is done; a copy that a crash left is put back first. edit may
-    run several times: again when another program changed the file meanwhile. A missing file has empty
-    content and is made only if edit adds some. Raises OSError; the file is unchanged then.
-    """
-    target = path.resolve()
-    _recover(target)
-    for _ in range(_ATTEMPTS):
-        before = _read(target, max_size)
-        content = edit(before.content)
-        if content == before.content:
-            return
-        try:
-            _replace(target, before, content)
-        except _ChangedMeanwhile:
-            continue
-        return
-    raise OSError(errno.EBUSY, "other programs keep changing the file", str(path))
+Write = Callable[[Place, Snapshot, bytes], None]
+"""Puts the content where the snapshot came from. Raises OSError, ChangedMeanwhile; the file is unchanged
+then."""
 
 
-def _read(target: Path, max_size: int) -> _Snapshot:
-    try:
-        with target.open("rb") as file:
-            status = os.fstat(file.fileno())
-            content = file.read(max_size + 1)
-    except FileNotFoundError:
-        return _Snapshot(b"", None)
-    if len(content) > max_size:
-        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(target))
-    return _Snapshot(content, status)
+def replace(place: Place, before: Snapshot, content: bytes) -> None:
+    """By rename, keeping mode, owner and extended attributes."""
+    replace_file(
+        place,
+        content,
+        like=before.fd,
+        mode=_NEW_FILE_MODE,
+        before_rename=lambda: _require_unchanged(place, before),
+    )
 
 
-def _replace(target: Path, before: _Snapshot, content: bytes) -> None:
-    if before.status is not None and (before.status.st_nlink > 1 or _is_mount_point(target)):
-        _write_in_place(target, before, content)
+def replace_or_rewrite(place: Place, before: Snapshot, content: bytes) -> None:
+    """As replace(). A file that is mounted by itself, as container runtimes do with /etc/hosts, cannot be
+    renamed over: it is rewritten in place from its first changed byte, with a copy PATH.wirehub-backup-*
+    beside it until that is done."""
+    if before.fd is not None and is_mount_point(place, before.fd):
+        _rewrite(place, before, content)
         return
     try:
-        _rename_over(target, before, content)
+        replace(place, before, content)
     except OSError as error:
-        if error.errno not in _RENAME_REFUSED or before.status is None:
+        if error.errno != errno.EBUSY or before.fd is None:
             raise
-        _write_in_place(target, before, content)
+        _rewrite(place, before, content)
 
 
-def _require_unchanged(target: Path, before: _Snapshot) -> None:
-    try:
-        now = target.stat()
-    except FileNotFoundError:
-        if before.status is None:
+def update_file(place: Place, edit: Edit, *, max_size: int, write: Write = replace) -> None:
+    """Change a file's content to edit(content). A missing file has empty content and is made only if edit
+    adds some. place: a safe one. Raises OSError; the file is unchanged then."""
+    place.require_safe()
+    for _ in range(_ATTEMPTS):
+        with _read(place, max_size) as before:
+            content = edit(before.content)
+            if content == before.content:
+                return
+            try:
+                write(place, before, content)
+            except ChangedMeanwhile:
+                continue
             return
-        raise _ChangedMeanwhile from None
-    then = before.status
-    if then is None or (now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns) != (
-        then.st_dev,
-        then.st_ino,
-        then.st_size,
-        then.st_mtime_ns,
-    ):
-        raise _ChangedMeanwhile
+    raise OSError(errno.EBUSY, "other programs keep changing the file", place.path)
 
 
-def _is_mount_point(target: Path) -> bool:
-    """Whether a file is mounted by itself, as container runtimes do with /etc/hosts (proc(5), mountinfo,
-    field 5)."""
+@contextlib.contextmanager
+def _read(place: Place, max_size: int) -> Iterator[Snapshot]:
     try:
-        mounts = Path("/proc/self/mountinfo").read_bytes().split(b"\n")
+        fd = place.open_file(os.O_RDONLY)
+    except FileNotFoundError:
+        yield Snapshot(b"", None, None)
+        return
+    with os.fdopen(fd, "rb") as file:
+        status = os.fstat(fd)
+        content = file.read(max_size + 1)
+        if len(content) > max_size:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), place.path)
+        yield Snapshot(content, fd, status)
+
+
+def _require_unchanged(place: Place, before: Snapshot) -> None:
+    if _version(place.status()) != _version(before.status):
+        raise ChangedMeanwhile
+
+
+def _version(status: os.stat_result | None) -> tuple[int, ...] | None:
+    return None if status is None else (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+def is_mount_point(place: Place, fd: int) -> bool:
+    """Whether the file is mounted by itself: by what mount the two are seen (proc(5), fdinfo)."""
+    try:
+        return _mount_of(fd) != _mount_of(place.directory)
     except OSError:
         return False  # then the rename tells
-    points = (mount.split(b" ")[4] for mount in mounts if mount)
-    wanted = os.fsencode(target)
-    return any(_unescape(point) == wanted for point in points)
 
 
-def _unescape(mount_point: bytes) -> bytes:
-    return re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match.group(1), 8)]), mount_point)
-
-
-# By rename
-
-
-def _rename_over(target: Path, before: _Snapshot, content: bytes) -> None:
-    temporary = target.with_name(f".{target.name}.wirehub-new")
-    temporary.unlink(missing_ok=True)  # of a crash: callers hold a lock
-    try:
-        _write_new(temporary, content, before.status, target)
-        _require_unchanged(target, before)
-        temporary.rename(target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync_directory(target.parent)
-
-
-def _write_new(path: Path, content: bytes, like: os.stat_result | None, like_path: Path) -> None:
-    """Make a file that has the mode, owner and attributes of another."""
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(fd, "wb") as file:
-        file.write(content)
-        if like is not None:
-            os.fchown(fd, like.st_uid, like.st_gid)
-            _copy_attributes(like_path, fd)
-        os.fchmod(fd, _NEW_FILE_MODE if like is None else like.st_mode & 0o7777)
-        file.flush()
-        os.fsync(fd)
-
-
-def _copy_attributes(source: Path, fd: int) -> None:
-    """Security labels and access lists, as far as the file system has them and we may set them."""
-    with contextlib.suppress(OSError):
-        for name in os.listxattr(source):
-            with contextlib.suppress(OSError):
-                os.setxattr(fd, name, os.getxattr(source, name))
-
-
-def _sync_directory(directory: Path) -> None:
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+def _mount_of(fd: int) -> bytes:
+    lines = Path(f"/proc/self/fdinfo/{fd}").read_bytes().splitlines()
+    return next((line for line in lines if line.startswith(b"mnt_id:")), b"")
 
 
 # In place
 
 
-def _backup_of(target: Path) -> Path:
+def _backup_of(place: Place, status: os.stat_result) -> Place:
     """Named after the file itself: several are mounted at one place of a shared directory where network
     namespaces have hosts files of their own (ip-netns(8))."""
-    status = target.stat()
-    return target.with_name(f"{target.name}.wirehub-backup-{status.st_dev:x}-{status.st_ino:x}")
+    return place.sibling(f"{place.name}.wirehub-backup-{status.st_dev:x}-{status.st_ino:x}")
 
 
-def _write_in_place(target: Path, before: _Snapshot, content: bytes) -> None:
-    backup = _backup_of(target)
-    backup.unlink(missing_ok=True)
+def _rewrite(place: Place, before: Snapshot, content: bytes) -> None:
+    if before.status is None:
+        raise ChangedMeanwhile
+    with _opened_to_rewrite(place) as fd:
+        backup = _make_backup(place, before.status, before.content)
+        if _version(os.fstat(fd)) != _version(before.status):
+            backup.unlink()
+            raise ChangedMeanwhile
+        _overwrite_or_restore(fd, before.content, content, backup)
+    backup.unlink()
+
+
+@contextlib.contextmanager
+def _opened_to_rewrite(place: Place) -> Iterator[int]:
+    fd = place.open_file(os.O_RDWR)
     try:
-        _write_new(backup, before.content, before.status, target)
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _make_backup(place: Place, status: os.stat_result, content: bytes) -> Place:
+    backup = _backup_of(place, status)
+    backup.unlink()
+    try:
+        with new_file(backup, OWNER_ONLY) as fd:
+            write_all(fd, content)
     except OSError as error:
-        _logger.warning("rewriting %s without a backup: %s", target, error)
-    try:
-        _require_unchanged(target, before)
-        _overwrite_or_restore(target, before.content, content)
-    except _ChangedMeanwhile:
-        backup.unlink(missing_ok=True)
-        raise
-    backup.unlink(missing_ok=True)
+        backup.unlink()
+        _logger.warning("rewriting %s without a backup: %s", place.path, error)
+    return backup
 
 
-def _overwrite_or_restore(target: Path, old: bytes, new: bytes) -> None:
+def _overwrite_or_restore(fd: int, old: bytes, new: bytes, backup: Place) -> None:
     """On failure (a full disk) the old content is back; if even that fails, the backup stays."""
     try:
-        _overwrite(target, old, new)
+        _overwrite(fd, old, new)
     except OSError:
-        _overwrite(target, b"", old)
-        _backup_of(target).unlink(missing_ok=True)
+        _overwrite(fd, b"", old)
+        backup.unlink()
         raise
 
 
-def _overwrite(target: Path, old: bytes, new: bytes) -> None:
+def _overwrite(fd: int, old: bytes, new: bytes) -> None:
     """Write what differs: a block at the end of a file is one append or one truncation."""
     common = len(os.path.commonprefix([old, new]))
-    with target.open("r+b") as file:
+    with os.fdopen(fd, "r+b", closefd=False) as file:
         file.seek(common)
         file.write(new[common:])
         file.truncate()
         file.flush()
-        os.fsync(file.fileno())
+        os.fsync(fd)
 
 
-def _recover(target: Path) -> None:
+def recover(place: Place) -> None:
     """Put the backup of an interrupted rewrite back, unless the rewrite had not begun, or somebody edited
-    the file since."""
+    the file since. Raises OSError."""
+    place.require_safe()
+    status = place.status()
+    if status is None:
+        return
+    backup = _backup_of(place, status)
     try:
-        backup = _backup_of(target)
-        saved = backup.read_bytes()
-        age_ns = target.stat().st_mtime_ns - backup.stat().st_mtime_ns
+        saved = _read_backup(backup, status)
     except FileNotFoundError:
         return
-    if 0 <= age_ns <= _INTERRUPTED_WITHIN_NS and saved:
-        _logger.warning("putting back %s from %s: its last change was interrupted", target, backup)
-        _overwrite(target, b"", saved)
-    backup.unlink(missing_ok=True)
+    if saved:
+        _logger.warning("putting back %s from %s: its last change was interrupted", place.path, backup.path)
+        with _opened_to_rewrite(place) as fd:
+            _overwrite(fd, b"", saved)
+    backup.unlink()
+
+
+def _read_backup(backup: Place, status: os.stat_result) -> bytes:
+    """Nothing where it cannot be ours, or is not of the change that was interrupted. status: of the file."""
+    made = backup.status()
+    if made is not None and not stat.S_ISREG(made.st_mode):
+        return b""
+    with os.fdopen(backup.open_file(os.O_RDONLY), "rb") as file:
+        made = os.fstat(file.fileno())
+        ours = made.st_uid == os.geteuid() and made.st_nlink == 1
+        if not ours or stat.S_IMODE(made.st_mode) != OWNER_ONLY:
+            return b""
+        in_time = 0 <= status.st_mtime_ns - made.st_mtime_ns <= _INTERRUPTED_WITHIN_NS
+        return file.read() if in_time else b""

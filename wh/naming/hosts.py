@@ -9,18 +9,18 @@ These functions block (a lock, fsync): an event loop runs them in a thread.
 
 from __future__ import annotations
 
-import fcntl
 import ipaddress
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
 from wh.config.model import HOSTNAME, IPAddress
 from wh.errors import Code, SystemSetupError
-from wh.naming.file_update import update_file
+from wh.files import PUBLIC_DIRECTORY, locked, open_place
+from wh.naming.file_update import recover, replace_or_rewrite, update_file
 from wh.naming.table import NameEntry
 
 HOSTS_PATH = Path("/etc/hosts")
@@ -74,7 +74,8 @@ def remove(path: Path, interface: str, *, run_directory: Path = RUN_DIRECTORY) -
 def interfaces(path: Path) -> frozenset[str]:
     """The interfaces that have lines in the file; those of daemons that crashed are among them."""
     try:
-        lines = path.read_bytes().splitlines()
+        with open_place(path) as place, os.fdopen(place.open_file(os.O_RDONLY), "rb") as file:
+            lines = file.read(MAX_HOSTS_SIZE).splitlines()
     except FileNotFoundError:
         return frozenset()
     except OSError as error:
@@ -83,31 +84,20 @@ def interfaces(path: Path) -> frozenset[str]:
 
 
 def _update(path: Path, edit: Callable[[bytes], bytes], run_directory: Path) -> None:
-    with _locked(run_directory):
+    with ExitStack() as held:
         try:
-            update_file(path, edit, max_size=MAX_HOSTS_SIZE)
+            lock = held.enter_context(open_place(run_directory / "hosts.lock", make=PUBLIC_DIRECTORY))
+            held.enter_context(locked(lock))
+        except OSError as error:
+            raise SystemSetupError(
+                f"cannot use {run_directory}: {error.strerror}", code=Code.RUN_DIRECTORY, hint="run as root"
+            ) from error
+        try:
+            place = held.enter_context(open_place(path))
+            recover(place)
+            update_file(place, edit, max_size=MAX_HOSTS_SIZE, write=replace_or_rewrite)
         except OSError as error:
             raise _hosts_error(path, error) from error
-
-
-@contextmanager
-def _locked(run_directory: Path) -> Iterator[None]:
-    """One daemon at a time. The lock file is ours alone: anybody could hold a lock on the hosts file
-    itself."""
-    try:
-        run_directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-        fd = os.open(
-            run_directory / "hosts.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
-        )
-    except OSError as error:
-        raise SystemSetupError(
-            f"cannot use {run_directory}: {error.strerror}", code=Code.RUN_DIRECTORY, hint="run as root"
-        ) from error
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
 
 
 def _hosts_error(path: Path, error: OSError) -> SystemSetupError:

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import ipaddress
 import math
-import sys
 from collections.abc import Callable
 
 import msgspec
@@ -19,6 +18,7 @@ from wh.net import ssdp
 from wh.net.gateway import GatewaySilent, Refused
 from wh.net.igd_worker import Answer, Question
 from wh.net.rtnetlink import Gateway
+from wh.python import python_module
 from wh.wire.address import Address, is_usable, pack, port_of
 
 DEADLINE_S = 8.0
@@ -100,7 +100,7 @@ async def _run_worker(question: bytes) -> bytes:
     """What it printed, at most ANSWER_LEN_MAX. Raises GatewaySilent at the deadline."""
     try:
         worker = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "wh.net.igd_worker"),
+            *python_module("wh.net.igd_worker"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,

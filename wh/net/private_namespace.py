@@ -11,7 +11,6 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import sys
 import threading
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from wh.net.namespaces import Links
 from wh.net.netlink_socket import NetlinkLinks, NetlinkSocket
 from wh.net.packet_interface import open_packet_interface
 from wh.net.tun import check_interface_name, open_tun
+from wh.python import python_file
 
 READY_TIMEOUT_S = 10.0
 _NO_TUN = frozenset({errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENODEV, errno.ENXIO})
@@ -133,7 +133,7 @@ class PrivateNamespace:
 
 def _spawn(fd: int) -> int:
     """The helper's process id. In a session of its own: the terminal's signals are not for it."""
-    arguments = [sys.executable, "-I", "-S", namespace_helper.__file__]
+    arguments = python_file(namespace_helper.__file__)
     files = [(os.POSIX_SPAWN_DUP2, fd, 0)]
     try:
         return os.posix_spawn(arguments[0], arguments, {}, file_actions=files, setsid=True)

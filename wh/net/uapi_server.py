@@ -17,6 +17,7 @@ from pathlib import Path
 from wh.config.model import IPNetwork
 from wh.errors import Code, SystemSetupError
 from wh.events import Key
+from wh.files import PUBLIC_DIRECTORY, open_place
 from whcore import uapi
 from whcore.datapath import Datapath
 
@@ -42,16 +43,16 @@ def open_uapi_socket(interface: str, directory: Path = UAPI_DIRECTORY) -> socket
     path = directory / f"{interface}.sock"
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-        if _is_served(path):
-            raise SystemSetupError(
-                f"another device already serves {path}",
-                code=Code.INTERFACE_TAKEN,
-                hint=f"end it first: ip link delete {interface}",
-            )
-        path.unlink(missing_ok=True)
-        os.fchmod(listener.fileno(), 0o600)  # Linux gives the file that bind makes the mode of the socket
-        listener.bind(str(path))
+        with open_place(path, make=PUBLIC_DIRECTORY) as place:
+            if _is_served(path):
+                raise SystemSetupError(
+                    f"another device already serves {path}",
+                    code=Code.INTERFACE_TAKEN,
+                    hint=f"end it first: ip link delete {interface}",
+                )
+            place.unlink()
+            os.fchmod(listener.fileno(), 0o600)  # Linux gives the file that bind makes the mode of the socket
+            listener.bind(str(path))
         listener.listen(MAX_CLIENTS)
     except OSError as error:
         listener.close()

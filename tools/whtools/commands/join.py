@@ -18,6 +18,7 @@ from wh.config.model import Endpoint, IPNetwork, Network, Peer, PeerKind
 from wh.config.parser import parse
 from wh.config.writer import render
 from wh.errors import Code, ConfigError, InvitationError, IpcError, SystemSetupError
+from wh.files import PUBLIC_DIRECTORY, UnsafePlace, new_file, open_place
 from wh.ipc import client, schema
 from wh.trust.degrees import Source, boot_lines, reachable
 from wh.trust.invitation import Contact, Flag, Invitation
@@ -163,15 +164,17 @@ def check_place(config_path: Path, key_path: Path, *, new: bool) -> None:
     """Nothing is overwritten, and all can be written: the invitation is good for one use. Raises
     SystemSetupError."""
     for path in (config_path, key_path) if new else (config_path,):
-        if path.exists():
+        try:
+            with open_place(path, make=PUBLIC_DIRECTORY) as place:
+                exists = place.status() is not None
+                writable = os.access(".", os.W_OK, dir_fd=place.directory)
+        except OSError as error:
+            raise _unwritable(path.parent, error) from None
+        if exists:
             raise SystemSetupError(
                 f"{path} exists", code=Code.FILE_UNWRITABLE, hint="name another with: interface NAME"
             )
-        try:
-            path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        except OSError as error:
-            raise _unwritable(path.parent, error) from None
-        if not os.access(path.parent, os.W_OK):
+        if not writable:
             raise SystemSetupError(
                 f"no permission to write into {path.parent}", code=Code.NOT_PERMITTED, hint="run as root"
             )
@@ -207,18 +210,16 @@ def write_file(path: Path, text: str, mode: int) -> None:
 def _new_file(path: Path, mode: int) -> Iterator[int]:
     """On disk at the end. Raises SystemSetupError."""
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-        try:
+        with open_place(path) as place, new_file(place, mode) as descriptor:
             yield descriptor
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
     except OSError as error:
         raise _unwritable(path, error) from None
 
 
 def _unwritable(path: Path, error: OSError) -> SystemSetupError:
     hint = "run as root" if isinstance(error, PermissionError) else ""
+    if isinstance(error, UnsafePlace):
+        hint = "keep key and network file where nobody else can write, such as /etc/wirehub"
     return SystemSetupError(f"cannot write {path}: {error.strerror}", code=Code.FILE_UNWRITABLE, hint=hint)
 
 

@@ -10,6 +10,7 @@ import click
 from wh.config.model import Network
 from wh.config.parser import MAX_FILE_SIZE, decode, unreadable
 from wh.errors import Code, SystemSetupError, UsageError
+from wh.files import PUBLIC_DIRECTORY, open_place, open_readable
 from wh.ipc import client, paths
 from wh.ipc.schema import Ready
 from whcore.keys import SecretKey, encode_key
@@ -93,7 +94,7 @@ def up(
 def open_network(file: str) -> tuple[int, Network]:
     """A descriptor of the network file, at its start, and what it says. Raises ConfigError."""
     try:
-        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = open_readable(file)
         data = os.pread(descriptor, MAX_FILE_SIZE + 1, 0)
     except OSError as error:
         raise unreadable(file, error) from None
@@ -133,16 +134,18 @@ def prepare_log(interface: str) -> Path:
     """Where the daemon's log can be made. Raises SystemSetupError."""
     log = paths.log_path(interface)
     try:
-        paths.make_run_dir(log.parent)
+        with open_place(log, make=PUBLIC_DIRECTORY):
+            return log
     except PermissionError:
         raise SystemSetupError(
             f"no permission to make {log.parent}", code=Code.NOT_PERMITTED, hint="run as root"
         ) from None
     except OSError as error:
         raise SystemSetupError(
-            f"cannot make {log.parent}: {error.strerror}", code=Code.RUN_DIRECTORY
+            f"cannot use {log.parent}: {error.strerror}",
+            code=Code.RUN_DIRECTORY,
+            hint="WH_RUNDIR and WH_LOGPATH must lead where only this user can write",
         ) from None
-    return log
 
 
 def describe(ready: Ready, network: Network) -> str:

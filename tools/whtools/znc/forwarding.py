@@ -13,13 +13,15 @@ Datagrams are DATA frames, one each. A Unix socket's place is `unix PATH`.
 from __future__ import annotations
 
 import contextlib
+import os
 import select
 import socket
+import stat
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 
+from wh import files
 from wh.events import Key
 from wh.rendezvous import Guest, Party
 from wh.streams import frames
@@ -356,9 +358,21 @@ def _listen_at(place: Place) -> socket.socket:
 
 
 def _close_after(listener: socket.socket, stop: threading.Event, place: Place) -> None:
-    stop.wait()
-    with contextlib.suppress(OSError):
-        listener.shutdown(socket.SHUT_RDWR)
-    listener.close()
-    if place.kind == "unix":
-        Path(place.host).unlink(missing_ok=True)
+    with contextlib.ExitStack() as held:
+        held.callback(listener.close)
+        file = None
+        if place.kind == "unix":
+            with contextlib.suppress(OSError):
+                file = held.enter_context(files.open_place(place.host, safe=False))
+        stop.wait()
+        with contextlib.suppress(OSError):
+            listener.shutdown(socket.SHUT_RDWR)
+        if file is not None:
+            _remove_socket(file)
+
+
+def _remove_socket(file: files.Place) -> None:
+    """Ours, and nothing that somebody put in its place."""
+    status = file.status()
+    if status is not None and stat.S_ISSOCK(status.st_mode) and status.st_uid == os.geteuid():
+        file.unlink()

@@ -6,6 +6,8 @@ import ctypes
 import os
 from pathlib import Path
 
+from wh.files import open_readable
+
 VARIABLE = "ZNC_INVITE"
 INVITATION_LEN_MAX = 8192
 
@@ -47,7 +49,7 @@ def read_invitation(word: str | None) -> str | None:
     if word == "-":
         return _read_line(0)
     if len(word) < 256 and Path(word).is_file():
-        with Path(word).open("rb") as file:
+        with os.fdopen(open_readable(word), "rb") as file:
             return _read_line(file.fileno())
     return word
 

@@ -122,6 +122,16 @@ class MoveRelay:
 
 
 @dataclass(frozen=True, slots=True)
+class LimitRelay:
+    """Other limits for a channel than OpenRelay gave it. leg: either of the channel's two."""
+
+    leg: int
+    rate: int = 0
+    burst: int = 0
+    trusted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class CloseRelay:
     """leg: either of the channel's two."""
 
@@ -213,6 +223,7 @@ Command = (
     | DismissChannel
     | OpenRelay
     | MoveRelay
+    | LimitRelay
     | CloseRelay
     | SetRelayLimits
     | OpenSocket

@@ -176,13 +176,6 @@ class RelayOpened:
 
 
 @dataclass(frozen=True, slots=True)
-class RelayAnswered:
-    """The targets of these channels have sent on them, for the first time. legs: opener's and target's."""
-
-    legs: tuple[tuple[int, int], ...]
-
-
-@dataclass(frozen=True, slots=True)
 class RelayEnded:
     """The data plane ended channels that forwarded nothing for RELAY_SILENCE_S. legs: opener's and
     target's."""
@@ -316,7 +309,6 @@ Event = (
     | DataTraffic
     | PathSilent
     | RelayOpened
-    | RelayAnswered
     | RelayEnded
     | SocketOpened
     | SocketAdopted

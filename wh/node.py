@@ -37,7 +37,6 @@ from wh.events import (
     PathSilent,
     PathWanted,
     PingRequested,
-    RelayAnswered,
     RelayEnded,
     RelayOpened,
     RequestCancelled,
@@ -79,7 +78,7 @@ from wh.trusted import TrustedPeer
 from wh.trusted_peers import TrustedPeers, Visit
 from wh.wire.candidates import Candidate, CandidateFlag
 from wh.wire.fields import NONCE_LEN
-from wh.wire.messages import ANSWERS, Auth, Capability, Challenge, Find, Leaving, Ping
+from wh.wire.messages import ANSWERS, Auth, Capability, Challenge, ChallengeWant, Find, Leaving, Ping
 from wh.wire.records import RecordFlag, Sign, Verify
 
 RELAYS_TOLD_MAX = 16
@@ -237,7 +236,7 @@ class Node:
                 self._say_leaving()
             case PathWanted() | DataOnNewPath() | DataSession() | DataTraffic() | PathSilent():
                 self._data_plane_event(event, now)
-            case RelayOpened() | RelayAnswered() | RelayEnded():
+            case RelayOpened() | RelayEnded():
                 self._relaying.forwarder_event(event, now)
         return self._take_commands(now)
 
@@ -327,12 +326,26 @@ class Node:
                 trusted.heard(event, now)
             elif not event.first_contact and not peer.is_validated(event.path, now):
                 self._challenge(event, now)
-        elif isinstance(event.message, Challenge):
-            return  # to a socket that is no way to us
+        if isinstance(event.message, Challenge) and not self._uses(event.peer, event.path, event.message):
+            return
         if isinstance(event.message, Auth):
             self._authentication.claimed(event, event.message, now)
         elif not self._relaying.handle(event, now):
             self._server.handle(event, now)
+
+    def _uses(self, key: Key, path: Path, challenge: Challenge) -> bool:
+        """Whether the path is a way to us, and we use it as the CHALLENGE supposes. A socket that comes and
+        goes with a measurement is none: nobody shall move there."""
+        match challenge.want:
+            case ChallengeWant.ANY:
+                return path.socket < PUNCH_SOCKETS_FROM
+            case ChallengeWant.DATA:
+                trusted = self._trusted.get(key)
+                return trusted is not None and trusted.routes.first == path
+            case ChallengeWant.RELAY:
+                link = self._relays.link(key)
+                return link is not None and link.path == path
+        return False
 
     def _left(self, event: MessageReceived, trusted: TrustedPeer | None, now: Instant) -> None:
         self._discovery.left(event.peer)

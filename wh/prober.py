@@ -31,8 +31,12 @@ class Prober:
         self._last_number = 0
         self._answered: set[Path] = set()
 
-    def aim(self, predicted: Iterable[Path], targets: Iterable[Path]) -> None:
-        """For a new round. PROBEs of the ones before may still be answered."""
+    def aim(
+        self, predicted: Iterable[Path], targets: Iterable[Path], vouched: frozenset[bytes] = frozenset()
+    ) -> None:
+        """For a new round. PROBEs of the ones before may still be answered. vouched: IPs as above, which may
+        be known only by now."""
+        self._budget.vouched |= vouched
         self._predicted = list(predicted)
         self._targets = dict.fromkeys(targets)
         self._probed_back.clear()

@@ -297,7 +297,8 @@ class Attempt:
             return
         self.phase = Phase.PROBING
         aims = punch.aims(self._candidates, self._theirs, self._tactic)
-        self._prober.aim(*([path for path in map(self._path_to, each) if path is not None] for each in aims))
+        predicted, told = ([path for path in map(self._path_to, each) if path is not None] for each in aims)
+        self._prober.aim(predicted, told, self._around.observed(self.peer))
         self._prober.shoot(0, punch.ROUNDS[self.round].opener_ttl, now)
         for number, at_s in enumerate(punch.SHOTS_AT_S[1:], 1):
             self._call_at(now.monotonic + at_s, partial(self._prober.shoot, number, 0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from wh.commands import AdmitChannel, DismissChannel
 from wh.config.model import Network, PeerKind
@@ -27,11 +28,12 @@ LATELY_S = 60.0
 
 OFFERS_BURST = 32
 OFFERS_INTERVAL_S = 0.5
-"""Channels that one relay may tell us of."""
+"""Channels of one member, and of all strangers, that one relay may tell us of."""
 
-GUESTS_MAX = 16
+GUESTS_OF_RELAY = 16
 GUEST_S = 30.0
-"""Channels of peers that the file does not name yet, and how long each has to claim an alias."""
+"""Channels of peers that the file does not name yet, and how long each has to claim an alias. A relay holds
+no more of them for us, and sees to it that no network has them all: we do not know where they come from."""
 
 
 class RelayClient:
@@ -175,16 +177,44 @@ class RelayClient:
     def offered(self, event: MessageReceived, opened: Opened, now: Instant) -> None:
         """A peer opened a channel. Only a relay that we chose may say so, and of peers we trust."""
         link = self._links.get(event.peer)
-        if link is None or not link.reserved or event.path != link.path or not opened.channel:
+        if link is None or event.path != link.path or not opened.channel or opened.status != RelayStatus.OK:
             return
-        if opened.status != RelayStatus.OK or not self._offers.allow(link.key, now.monotonic):
+        member = opened.peer in self._members
+        known = link.channels.get(opened.channel)
+        if known is not None and known.peer == opened.peer:
+            self._told_again(link, known, opened.observed, now)
             return
-        if opened.peer in self._members:
+        offered_by = opened.peer if member else None
+        if not link.reserved or not self._offers.allow((link.key, offered_by), now.monotonic):
+            return
+        if member:
             self._take_channel(link, opened, now, by_us=False)
-        elif self._welcome(now) and len(self._guests) < GUESTS_MAX:
+            link.open(opened.peer, now)
+        elif self._welcome(now) and self._guests_of(link) < GUESTS_OF_RELAY:
             self._take_guest(link, opened, now)
         else:
             link.close(opened.channel, CloseReason.UNWANTED)
+
+    def crowded_out(self, event: MessageReceived, now: Instant) -> None:
+        """Our reservation has gone to somebody of a less crowded network."""
+        link = self._links.get(event.peer)
+        if link is not None and link.reserved and event.path == link.path:
+            link.reserved_until = None
+            self.reservation_changed(link, RelayStatus.FULL, now)
+
+    def _guests_of(self, link: RelayLink) -> int:
+        return sum(channel.path in self._guests for channel in link.channels.values())
+
+    def _told_again(self, link: RelayLink, channel: Channel, observed: Address, now: Instant) -> None:
+        """Both ends have asked for the channel; or the relay has not heard that we do."""
+        self._observe(link, channel, observed)
+        if not any(observed) and not channel.opened_by_us and channel.path not in self._guests:
+            link.open(channel.peer, now)
+
+    def _observe(self, link: RelayLink, channel: Channel, observed: Address) -> None:
+        """Where the relay sees the peer; zeros where it does not say."""
+        if any(observed):
+            link.channels[channel.path.channel] = replace(channel, observed=observed)
 
     def _take_guest(self, link: RelayLink, opened: Opened, now: Instant) -> None:
         """Control may come through the channel, and answers go back; nothing is done about a path to the
@@ -198,9 +228,11 @@ class RelayClient:
 
     def _admit(self, channel: Channel, now: Instant) -> None:
         """A guest may have become a member."""
-        if channel.peer in self._members:
+        link = self._links.get(channel.relay)
+        if channel.peer in self._members and link is not None:
             self._guests.discard(channel.path)
             self._opened(channel, now)
+            link.open(channel.peer, now)
 
     def _dismiss_guest(self, path: Path, now: Instant) -> None:
         """It has claimed nothing in its time."""
@@ -290,6 +322,7 @@ class RelayClient:
         """A pair has one channel at a relay: another id means that the relay lost the one that we know."""
         known = link.channel_to(opened.peer)
         if known is not None and known.path.channel == opened.channel:
+            self._observe(link, known, opened.observed)
             return
         stale = [each for each in (known, link.channels.get(opened.channel)) if each is not None]
         for each in stale:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from wh.config.model import Network
-from wh.events import Instant, Key, MessageReceived, RelayAnswered, RelayEnded, RelayOpened
+from wh.events import Instant, Key, MessageReceived, RelayEnded, RelayOpened
 from wh.relay_client import RelayClient
 from wh.relay_service import RelayService
-from wh.wire.messages import Close, Open, Opened, Reserve
+from wh.wire.messages import Close, Open, Opened, Reserve, Reserved
 
 
 class Relaying:
@@ -28,16 +28,16 @@ class Relaying:
                     self._client.closed_by(event, close, now)
             case Opened(request_id=0) as opened:
                 self._client.offered(event, opened, now)
+            case Reserved(request_id=0):
+                self._client.crowded_out(event, now)
             case _:
                 return False
         return True
 
-    def forwarder_event(self, event: RelayOpened | RelayAnswered | RelayEnded, now: Instant) -> None:
+    def forwarder_event(self, event: RelayOpened | RelayEnded, now: Instant) -> None:
         match event:
             case RelayOpened():
                 self._service.opened(event, now)
-            case RelayAnswered():
-                self._service.answered(event)
             case RelayEnded():
                 self._service.ended(event)
 
@@ -46,7 +46,7 @@ class Relaying:
         return self._service.served()
 
     def set_network(self, network: Network, now: Instant) -> None:
-        self._service.set_network(network)
+        self._service.set_network(network, now)
         self._client.set_network(network, now)
 
     def left(self, key: Key, now: Instant) -> None:

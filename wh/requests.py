@@ -178,10 +178,11 @@ class Requests:
         for request in [request for request in self._pending.values() if request.peer == peer]:
             self._remove(request)
 
-    def waits_for(self, peer: Key, kind: type[Message]) -> bool:
-        """Whether a request of that type to that peer is in flight."""
+    def waits_for(self, peer: Key, kind: type[Message], path: Path | None = None) -> bool:
+        """Whether a request of that type to that peer is in flight. path: on that one; None: on any."""
         return any(
-            key == peer and isinstance(request.message, kind) for (key, _), request in self._pending.items()
+            key == peer and isinstance(request.message, kind) and path in (None, *request.paths)
+            for (key, _), request in self._pending.items()
         )
 
     def take_answer(self, event: MessageReceived, now: Instant) -> bool:

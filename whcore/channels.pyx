@@ -11,7 +11,7 @@ from libc.string cimport memcpy
 from whcore.errors cimport WH_E_LIMIT, WH_OK, raise_rc
 from whcore.forwarder cimport (
     CHANNEL_HEADER_LEN, FORWARD_CHANNELS, FORWARD_CODES, FORWARD_MIXED, FORWARD_OK, FORWARD_UNPROVED_BYTES,
-    OPENER, TARGET, channel_header, forward_close, forward_expire, forward_free_list, forward_limits,
+    OPENER, TARGET, channel_header, forward_close, forward_expire, forward_free_list, forward_limit, forward_limits,
     forward_move, forward_open, forward_place, forward_retired, forward_segments, forward_set_totals,
     forward_status, forward_table, forward_table_free, forward_table_init, forward_take_retired,
     forward_verdict, forward_walk, put_channel_header,
@@ -143,6 +143,14 @@ cdef class ForwardTable:
         cdef forward_place moved = place_of(place)
         rc = forward_move(&self.table, id, &moved)
         self.reclaim()
+        if rc != WH_OK:
+            raise_rc(rc, "leg")
+
+    def limit(self, uint32_t id, *, uint64_t rate=0, uint32_t burst=0, uint64_t quota=0, bint trusted=False):
+        """Other limits for the channel of leg id than open() gave it. Raises SystemFailure where there is none."""
+        cdef forward_limits limits
+        limits.rate, limits.burst, limits.quota, limits.trusted = rate, burst, quota, trusted
+        rc = forward_limit(&self.table, id, &limits)
         if rc != WH_OK:
             raise_rc(rc, "leg")
 

@@ -121,6 +121,10 @@ class Datapath:
         rate: bytes/s; burst, quota: bytes; 0: unlimited. trusted: the relay's totals do not apply."""
     def relay_move(self, leg: int, client: tuple[int, bytes]) -> None:
         """The client of a leg is elsewhere now. Raises KeyError where there is no such leg."""
+    def relay_limit_channel(
+        self, leg: int, *, rate: int = 0, burst: int = 0, quota: int = 0, trusted: bool = False
+    ) -> None:
+        """Other limits for a channel than relay_open() gave it."""
     def relay_close(self, leg: int) -> None: ...
     def relay_expire(self, silence_ns: int) -> list[tuple[int, int]]:
         """End the channels that forwarded nothing for so long; returns their leg ids."""

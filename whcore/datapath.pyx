@@ -27,7 +27,7 @@ from whcore.peer_control cimport (
 )
 from whcore.peer_paths cimport path_fill
 from whcore.relaying cimport (
-    channel_status, close_channel, expire_channels, limit_channels, move_leg, open_channel,
+    channel_status, close_channel, expire_channels, limit_channel, limit_channels, move_leg, open_channel,
 )
 from whcore.sending cimport send_datagrams, source_was_refused
 from whcore.snapshot cimport peer_statuses, sum_counters
@@ -299,6 +299,12 @@ cdef class Datapath:
     def relay_move(self, uint32_t leg, client):
         """The client of a leg is at (socket id, remote 18 bytes) now. Raises KeyError where there is no such leg."""
         move_leg(self.device(), leg, client)
+
+    def relay_limit_channel(self, uint32_t leg, *, uint64_t rate=0, uint32_t burst=0, uint64_t quota=0, bint trusted=False):
+        """Other limits for the channel of a leg, as those of relay_open(). Raises KeyError where there is none."""
+        cdef forward_limits limits
+        limits.rate, limits.burst, limits.quota, limits.trusted = rate, burst, quota, trusted
+        limit_channel(self.device(), leg, &limits)
 
     def relay_close(self, uint32_t leg):
         """End the channel of a leg. Raises KeyError where there is none."""

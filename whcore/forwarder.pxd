@@ -141,6 +141,8 @@ cdef void forward_set_totals(forward_table* t, uint64_t rate, uint32_t burst,
 # open), WH_E_MEMORY; on failure the places' paths stay the caller's.
 cdef int forward_open(forward_table* t, const forward_place* opener, const forward_place* target,
                       const forward_limits* limits, int64_t now, uint32_t* ids) noexcept nogil
+# Other limits for the channel of leg id, from the next datagram on. WH_OK or WH_E_STATE (no such leg).
+cdef int forward_limit(forward_table* t, uint32_t id, const forward_limits* limits) noexcept nogil
 # The client of leg id is elsewhere now. WH_OK, WH_E_STATE (no such leg), WH_E_MEMORY; on failure the path
 # stays the caller's.
 cdef int forward_move(forward_table* t, uint32_t id, const forward_place* place) noexcept nogil

@@ -107,9 +107,7 @@ cdef int forward_open(forward_table* t, const forward_place* opener, const forwa
     channel = channel_new(opener, target)
     if channel == NULL:
         return WH_E_MEMORY
-    set_bucket(&channel.bucket, limits.rate, limits.burst)
-    channel.quota = limits.quota
-    channel.trusted = limits.trusted
+    set_limits(channel, limits)
     channel.last_at[OPENER] = channel.last_at[TARGET] = now
     ids[OPENER] = channel.legs[OPENER].id = unused_id(t, 0)
     ids[TARGET] = channel.legs[TARGET].id = unused_id(t, ids[OPENER])
@@ -139,6 +137,22 @@ cdef forward_channel* channel_new(const forward_place* opener, const forward_pla
         channel.legs[side].side = side
         channel.legs[side].end = ends[side]
     return channel
+
+
+cdef inline void set_limits(forward_channel* channel, const forward_limits* limits) noexcept nogil:
+    set_bucket(&channel.bucket, limits.rate, limits.burst)
+    channel.quota = limits.quota
+    channel.trusted = limits.trusted
+
+
+cdef int forward_limit(forward_table* t, uint32_t id, const forward_limits* limits) noexcept nogil:
+    cdef forward_leg* leg = leg_find(t, id)
+    if leg == NULL:
+        return WH_E_STATE
+    wh_spin_lock(&leg.channel.lock)
+    set_limits(leg.channel, limits)
+    wh_spin_unlock(&leg.channel.lock)
+    return WH_OK
 
 
 cdef int forward_move(forward_table* t, uint32_t id, const forward_place* place) noexcept nogil:

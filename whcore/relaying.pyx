@@ -10,8 +10,8 @@ from whcore.device cimport wh_device
 from whcore.device_control cimport fill_place, settle_forwards
 from whcore.errors cimport WH_E_LIMIT, WH_OK, raise_rc
 from whcore.forwarder cimport (
-    FORWARD_CHANNELS, FORWARD_CODES, OPENER, TARGET, forward_close, forward_expire, forward_find, forward_limits,
-    forward_move, forward_open, forward_place, forward_set_totals, forward_status,
+    FORWARD_CHANNELS, FORWARD_CODES, OPENER, TARGET, forward_close, forward_expire, forward_find, forward_limit,
+    forward_limits, forward_move, forward_open, forward_place, forward_set_totals, forward_status,
 )
 from whcore.kernel cimport pthread_mutex_lock, pthread_mutex_unlock, wh_now_ns
 
@@ -58,6 +58,17 @@ cdef int move_leg(wh_device* dev, uint32_t leg, object client) except -1:
         pthread_mutex_unlock(&dev.control_lock)
     if rc != WH_OK:
         free(place.path)
+        raise KeyError(leg)
+    return 0
+
+
+cdef int limit_channel(wh_device* dev, uint32_t leg, const forward_limits* limits) except -1:
+    cdef int rc
+    with nogil:
+        pthread_mutex_lock(&dev.control_lock)
+        rc = forward_limit(&dev.forwards, leg, limits)
+        pthread_mutex_unlock(&dev.control_lock)
+    if rc != WH_OK:
         raise KeyError(leg)
     return 0
 

@@ -21,6 +21,7 @@ from wh.commands import (
     DisconnectTcp,
     DismissChannel,
     Knock,
+    LimitRelay,
     MoveRelay,
     Notify,
     OpenRelay,
@@ -269,7 +270,7 @@ class SimNode:
                     self.network.call_later(0.02, lambda answer=answer: self.handle(answer))
                 case OpenSocket() | CloseSocket() | AdoptSocket():
                     self._change_sockets(command)
-                case OpenRelay() | MoveRelay() | CloseRelay():
+                case OpenRelay() | MoveRelay() | LimitRelay() | CloseRelay():
                     self.relay.execute(command)
                 case AdmitChannel(path=path):
                     self.admitted.add(path)

@@ -6,12 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from simnet import SimNetwork
-from wh.commands import CloseRelay, MoveRelay, OpenRelay
-from wh.events import Event, Path, RelayAnswered, RelayEnded, RelayOpened
+from wh.commands import CloseRelay, LimitRelay, MoveRelay, OpenRelay
+from wh.events import Event, Path, RelayEnded, RelayOpened
 from wh.wire.address import Address
 
 SILENCE_S = 120.0
-REPORT_S = 5.0
 
 
 @dataclass
@@ -49,7 +48,7 @@ class SimRelay:
     def channels(self) -> list[Channel]:
         return list({id(channel): channel for channel in self._by_leg.values()}.values())
 
-    def execute(self, command: OpenRelay | MoveRelay | CloseRelay) -> None:
+    def execute(self, command: OpenRelay | MoveRelay | LimitRelay | CloseRelay) -> None:
         match command:
             case OpenRelay(request, opener, target, trusted=trusted):
                 legs = (Leg(self._new_id(), opener), Leg(self._new_id(), target))
@@ -63,6 +62,9 @@ class SimRelay:
                 for leg in self._by_leg[moved].legs if moved in self._by_leg else ():
                     if leg.id == moved:
                         leg.path = path
+            case LimitRelay(leg=limited, trusted=trusted):
+                if limited in self._by_leg:
+                    self._by_leg[limited].trusted = trusted
             case CloseRelay(leg=closed):
                 if closed in self._by_leg:
                     self._remove(self._by_leg[closed])
@@ -79,9 +81,7 @@ class SimRelay:
             return None
         channel.last_at = self._network.time
         channel.forwarded.append(datagram)
-        if side == 1 and not channel.answered:
-            channel.answered = True
-            self._network.call_later(REPORT_S, lambda: self._handle(RelayAnswered((channel.ids,))))
+        channel.answered |= side == 1
         return channel.legs[1 - side]
 
     def _new_id(self) -> int:

@@ -23,7 +23,6 @@ from wh.events import (
     NameResolved,
     NetworkLoaded,
     Path,
-    RelayAnswered,
     RelayEnded,
     RelayOpened,
     ReplyToken,
@@ -127,7 +126,6 @@ def random_relay_event(rng: random.Random) -> Event:
     return rng.choice(
         (
             RelayOpened(1 + rng.randrange(EVENTS // 100), rng.choice((legs, legs, None))),
-            RelayAnswered((legs,)),
             RelayEnded((legs,)),
         )
     )

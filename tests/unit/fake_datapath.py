@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from whcore.datapath import ControlDatagram, PeerStatus, RelayStatus
+from whcore.datapath import ControlDatagram, PeerStatus
 from whcore.errors import SystemFailure
 
 Path = tuple[int, bytes, int, int]
@@ -29,7 +29,6 @@ class FakeDatapath:
         self.relayed: dict[tuple[int, int], list[tuple[int, bytes]]] = {}  # legs -> clients
         self.relays_opened = 0
         self.relay_limits: list[dict[str, int]] = []
-        self.answered: set[tuple[int, int]] = set()
         self.silent: list[tuple[int, int]] = []
 
     def close(self) -> None:
@@ -118,12 +117,11 @@ class FakeDatapath:
     def relay_close(self, leg: int) -> None:
         del self.relayed[self._legs_of(leg)]
 
+    def relay_limit_channel(self, leg: int, **limits: int) -> None:
+        self.relay_limits.append({"leg": leg, **limits})
+
     def relay_limit(self, **limits: int) -> None:
         self.relay_limits.append(limits)
-
-    def relay_status(self, leg: int) -> RelayStatus:
-        legs = self._legs_of(leg)
-        return RelayStatus(legs, legs in self.answered, (0, 0), (0, 0), 0, 0)
 
     def relay_expire(self, silence_ns: int) -> list[tuple[int, int]]:
         ended, self.silent = self.silent, []

@@ -361,6 +361,21 @@ def test_totals_are_shared_by_strangers_and_spare_the_trusted() -> None:
     assert sent_bytes(send(0, 60_000)) == 60_000
 
 
+def test_a_channel_may_get_other_limits() -> None:
+    table = ForwardTable()
+    table.set_totals(rate=1, burst=100)
+    opener, target = table.open(place(0), place(1), trusted=True, now_ns=0)
+    for leg, client in ((target, 1), (opener, 0)):
+        assert isinstance(table.forward(*place(client), datagram(leg, 1000), now_ns=0), Forwarded)
+    table.limit(target, rate=1_000, burst=500)
+    assert table.forward(*place(0), datagram(opener, 501), now_ns=0) == "rate"
+    assert table.forward(*place(0), datagram(opener, 101), now_ns=0) == "rate"  # of all strangers
+    table.limit(opener, trusted=True)
+    assert isinstance(table.forward(*place(0), datagram(opener, 1000), now_ns=0), Forwarded)
+    with pytest.raises(SystemFailure):
+        table.limit(opener ^ target, rate=1)
+
+
 def test_limits_may_change_while_traffic_flows() -> None:
     table, opener_id, _ = opened()
     table.set_totals(rate=1000, burst=100)

@@ -15,7 +15,7 @@ from wh.relay.client import SAMPLE, Channel, Offer, choose_relays
 from wh.relay_client import (
     BARRED_S,
     GUEST_S,
-    GUESTS_MAX,
+    GUESTS_OF_RELAY,
     OFFERS_BURST,
     OPEN_AGAIN_S,
     RelayClient,
@@ -196,7 +196,9 @@ class Scene(Driver):
         self.do(lambda now: self.client.open(peer, relays, now))
 
     def offer(self, number: int, peer: Key = PEER, leg: int = 77) -> list[Command]:
-        return self.hear(relay_key(number), Opened(0, RelayStatus.OK, leg, peer, SEEN_AT))
+        """As a relay does, which tells no address before both have asked."""
+        self.server(number).legs[peer] = leg
+        return self.hear(relay_key(number), Opened(0, RelayStatus.OK, leg, peer))
 
 
 @pytest.fixture
@@ -596,9 +598,56 @@ def test_an_answer_about_another_peer_opens_nothing(scene: Scene) -> None:
 def test_a_relay_of_ours_may_tell_of_a_channel_that_a_peer_opened(scene: Scene) -> None:
     scene.offer(0)
     (channel,) = scene.opened()
-    assert channel == Channel(Path(0, relay_address(0), 77), relay_key(0), PEER, SEEN_AT, False)
+    assert channel == Channel(Path(0, relay_address(0), 77), relay_key(0), PEER, bytes(18), False)
     scene.offer(0)
     assert len(scene.opened()) == 1
+
+
+def test_the_channel_of_a_member_is_agreed_to_and_so_both_hear_where_the_other_is(scene: Scene) -> None:
+    scene.offer(0)
+    assert [message.peer for message in scene.server(0).heard if isinstance(message, Open)] == [PEER]
+    (channel,) = scene.client.channels_to(PEER)
+    assert (channel.observed, channel.opened_by_us) == (SEEN_AT, False)
+
+
+def test_a_relay_that_did_not_hear_that_we_agree_hears_it_again(scene: Scene) -> None:
+    server = scene.server(0)
+    honest = server.answer
+    server.answer = lambda message: None if isinstance(message, Open) else honest(message)  # type: ignore
+    scene.offer(0)
+    scene.wait(8)
+    server.answer = honest  # type: ignore[method-assign]
+    scene.wait(2)
+    scene.offer(0)
+    assert [channel.observed for channel in scene.client.channels_to(PEER)] == [SEEN_AT]
+
+
+def test_an_opener_hears_later_where_the_peer_is(scene: Scene) -> None:
+    elsewhere = pack("203.0.113.77", 1)
+    scene.open(4)  # no reservation there
+    (channel,) = scene.opened()
+    told = Opened(0, RelayStatus.OK, channel.path.channel, PEER, elsewhere)
+    scene.hear(relay_key(4), told, Path(0, pack("20.99.0.1", 1)))
+    assert scene.client.channels_to(PEER)[0].observed != elsewhere
+    scene.hear(relay_key(4), told)
+    assert scene.client.channels_to(PEER)[0].observed == elsewhere
+    assert scene.hear(relay_key(4), Opened(0, RelayStatus.OK, 5, PEER, elsewhere)) == []
+
+
+def test_a_reservation_that_went_to_somebody_else_is_replaced(scene: Scene) -> None:
+    key = scene.held()[0]
+    event = received(Reserved(0, RelayStatus.FULL), Path(0, scene.servers[key].address), peer=key)
+    scene.do(lambda now: scene.client.crowded_out(event, now))
+    scene.wait(1)
+    assert key not in scene.held()
+    assert len(scene.held()) == 3
+
+
+def test_strangers_do_not_use_up_what_members_may_open(scene: Scene) -> None:
+    for number in range(200):
+        scene.offer(0, peer=bytes((0x13, number)) + bytes(30), leg=200 + number)
+    scene.offer(0)
+    assert [channel.peer for channel in scene.opened()] == [PEER]
 
 
 def test_the_channel_of_a_stranger_is_not_wanted(scene: Scene) -> None:
@@ -622,6 +671,7 @@ def test_where_an_alias_is_open_a_stranger_may_speak_and_no_more(scene: Scene) -
     assert AdmitChannel(path) in commands
     assert scene.opened() == []
     assert closes(scene.offer(0, peer=STRANGER)) == []
+    assert scene.server(0).asked(Open) == 0, "nobody tells it where we are"
     scene.wait(GUEST_S - 1)
     assert scene.client.channels_to(STRANGER) != []
     scene.wait(2)
@@ -648,9 +698,10 @@ def test_other_guests_stay_when_one_becomes_a_member(scene: Scene) -> None:
 
 def test_guests_are_few(scene: Scene) -> None:
     scene.welcome = True
-    for number in range(GUESTS_MAX + 1):
+    for number in range(GUESTS_OF_RELAY + 1):
         commands = scene.offer(0, peer=bytes((0x13, number)) + bytes(30), leg=200 + number)
-        assert len(closes(commands)) == (number == GUESTS_MAX)
+        assert len(closes(commands)) == (number == GUESTS_OF_RELAY)
+    assert closes(scene.offer(1, peer=STRANGER)) == [], "each relay has its own"
 
 
 def test_who_is_no_relay_of_ours_cannot_open_channels(scene: Scene) -> None:

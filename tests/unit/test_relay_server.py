@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import pytest
 from engine_parts import OWN_KEY, Driver, at, received
 
-from wh.commands import CloseRelay, Command, MoveRelay, OpenRelay, Reply, Send, SetRelayLimits
+from wh.commands import CloseRelay, Command, LimitRelay, MoveRelay, OpenRelay, Reply, Send, SetRelayLimits
 from wh.config.model import Network, Peer, PeerKind, RelayPolicy
-from wh.events import Key, Path, RelayAnswered, RelayEnded, RelayOpened
+from wh.events import TCP, Key, Path, RelayEnded, RelayOpened
 from wh.relay import server
 from wh.relay.server import (
     BAR_S,
@@ -16,12 +16,14 @@ from wh.relay.server import (
     RESERVATIONS_OF_ADDRESS,
     RESERVATIONS_OF_NETWORK,
     TTL_MAX_S,
-    UNANSWERED_OF_TARGET,
+    UNAGREED_OF_TARGET,
+    UNAGREED_PATIENCE_S,
 )
-from wh.relay_service import REQUESTS_BURST, WAITING_MAX, RelayService
+from wh.relay_service import NETWORK_BURST, REQUESTS_BURST, WAITING_MAX, RelayService
 from wh.wire.address import pack
 from wh.wire.messages import (
     Challenge,
+    ChallengeWant,
     Close,
     CloseReason,
     Message,
@@ -37,6 +39,7 @@ MEMBERS = [bytes((0x11, number)) + bytes(30) for number in range(2)]
 POLICY = RelayPolicy(rate=1_000_000, total_rate=10_000_000, day_quota=10**11)
 NETWORK = Network(peers=tuple(Peer(PeerKind.TRUST, key) for key in MEMBERS), relay=POLICY)
 LEGS = iter(range(1, 10**6))
+NOWHERE = bytes(18)
 
 
 def stranger(number: int) -> Key:
@@ -56,9 +59,13 @@ class Relay(Driver):
         self.reachable = True
         self.room = True
         self.service = RelayService(self.engine, self.requests, lambda: self.reachable)
-        self.service.set_network(network)
         self.now = 0.0
+        self.service.set_network(network, at(0))
         self.setup = self.take(0)
+
+    def load(self, network: Network) -> list[Command]:
+        self.service.set_network(network, at(self.now))
+        return self.settle()
 
     def be(self, client: Key, path: Path) -> None:
         self.requests.validated(self.engine.peers.obtain(client), path, at(self.now))
@@ -102,6 +109,10 @@ class Relay(Driver):
         assert isinstance(reply, Opened)
         assert reply.request_id == 6
         return reply, commands
+
+    def agree(self, target: Key, path: Path, opener: Key) -> tuple[Opened, list[Command]]:
+        """The target asks for the channel that was opened to it."""
+        return self.open(target, path, opener)
 
     def channel(self, opener: Key, path: Path, target: Key) -> tuple[int, int]:
         """Opened; returns the legs of opener and target."""
@@ -174,6 +185,40 @@ def test_a_network_has_its_share_of_the_reservations(relay: Relay, of_one: objec
     assert statuses == [RelayStatus.OK] * limit + [RelayStatus.FULL]
 
 
+def test_whoever_holds_most_reservations_makes_room_for_others(relay: Relay) -> None:
+    """16 addresses in 4 networks hold all of them, and renew."""
+    attackers = {
+        stranger(1000 + number): Path(0, pack(f"20.{number % 4}.{number // 4 % 4}.9", 1 + number))
+        for number in range(RESERVATIONS_MAX)
+    }
+    for key, path in attackers.items():
+        assert relay.reserve(key, path).status == RelayStatus.OK
+    got = []
+    for number in range(40):
+        got.append(relay.reserve(stranger(number), network_path(200 + number)).status)
+        for key, path in list(attackers.items())[number::40]:
+            relay.reserve(key, path)
+        relay.wait(1)
+    assert got == [RelayStatus.OK] * 40
+    relay.wait(60)
+    kept = [relay.service._tables.has_reservation(stranger(number), relay.now) for number in range(40)]
+    assert all(kept)
+    assert relay.service.served()[0] == RESERVATIONS_MAX
+
+
+def test_who_is_crowded_out_is_told(relay: Relay) -> None:
+    for number in range(RESERVATIONS_MAX):
+        relay.reserve(stranger(number), network_path(number // 2, port=number + 1))
+    relay.be(stranger(500), network_path(150))
+    commands = relay.hear(stranger(500), Reserve(5, 60), network_path(150))
+    ((loser, told),) = sent(commands)
+    assert told == Reserved(0, RelayStatus.FULL)
+    assert loser == stranger(1)
+    assert sent(relay.wait(0.5)) == [(loser, told)]
+    assert relay.reserve(loser, network_path(0)).status == RelayStatus.FULL
+    assert sent(relay.wait(30)) == [(loser, told)]
+
+
 def test_the_relay_has_128_reservations_for_strangers_and_any_number_for_members(relay: Relay) -> None:
     for number in range(RESERVATIONS_MAX):
         assert relay.reserve(stranger(number), network_path(number)).status == RelayStatus.OK
@@ -235,8 +280,7 @@ def test_who_is_not_reachable_takes_nobody_new_and_keeps_who_is_there(relay: Rel
 def test_the_operator_can_switch_it_off_at_any_time(relay: Relay) -> None:
     relay.reserve(B, PATH_B)
     leg_a, _ = relay.channel(A, PATH_A, B)
-    relay.service.set_network(Network(relay=RelayPolicy(offered=False)))
-    commands = relay.settle()
+    commands = relay.load(Network(relay=RelayPolicy(offered=False)))
     assert set(closed(commands)) == {A, B}
     assert CloseRelay(leg_a) in commands
     assert relay.reserve(B, PATH_B).status == RelayStatus.REFUSED
@@ -267,12 +311,38 @@ def test_both_ends_are_told_of_a_channel(relay: Relay) -> None:
     relay.reserve(B, PATH_B)
     reply, commands = relay.open(A, PATH_A, B)
     ((target, offer),) = sent(commands)
-    assert (reply.status, reply.peer, reply.observed) == (RelayStatus.OK, B, PATH_B.remote)
+    assert (reply.status, reply.peer, reply.observed) == (RelayStatus.OK, B, NOWHERE)
     assert isinstance(offer, Opened)
-    assert (target, offer.request_id, offer.peer, offer.observed) == (B, 0, A, PATH_A.remote)
+    assert (target, offer.request_id, offer.peer, offer.observed) == (B, 0, A, NOWHERE)
     assert reply.channel != offer.channel
     (order,) = [command for command in commands if isinstance(command, OpenRelay)]
     assert order == OpenRelay(order.request, PATH_A, PATH_B, POLICY.rate, 250_000, 0, trusted=False)
+
+
+def test_where_the_ends_are_they_hear_when_both_have_asked(relay: Relay) -> None:
+    relay.reserve(B, PATH_B)
+    leg_a, leg_b = relay.channel(A, PATH_A, B)
+    assert relay.open(A, PATH_A, B)[0].observed == NOWHERE
+    reply, commands = relay.agree(B, PATH_B, A)
+    assert (reply.channel, reply.peer, reply.observed) == (leg_b, A, PATH_A.remote)
+    assert sent(commands) == [(A, Opened(0, RelayStatus.OK, leg_a, B, PATH_B.remote))]
+    assert sent(relay.wait(0.5)) == sent(commands)  # it may get lost
+    assert relay.open(A, PATH_A, B)[0].observed == PATH_B.remote
+
+
+def test_a_stranger_hears_of_nobody_where_it_is(relay: Relay) -> None:
+    """Not at once, not later, not before a bar and not after it, whoever it is and however often it asks."""
+    relay.reserve(B, PATH_B)
+    told = []
+    for number in range(20):
+        opener, path = stranger(10 + number), network_path(10 + number)
+        leg_b = relay.channel(opener, path, B)[1]
+        told += [relay.open(opener, path, B)[0] for _ in range(3)]
+        told += [message for peer, message in sent(relay.wait(3)) if peer == opener]
+        relay.hear(B, Close(0, leg_b, CloseReason.UNWANTED), PATH_B)
+        told.append(relay.open(opener, path, B)[0])
+    assert all(PATH_B.remote[:16] not in bytes(str(each), "latin1") for each in told)
+    assert {each.observed for each in told if isinstance(each, Opened)} == {NOWHERE}
 
 
 def test_members_have_no_limit_among_themselves(relay: Relay) -> None:
@@ -290,12 +360,12 @@ def test_a_member_and_a_stranger_have_the_limits_of_strangers(relay: Relay) -> N
     assert (order.rate, order.trusted) == (POLICY.rate, False)
 
 
-def test_the_target_hears_again_until_it_has_sent(relay: Relay) -> None:
+def test_the_target_hears_again_until_it_agrees(relay: Relay) -> None:
     relay.reserve(B, PATH_B)
-    legs = relay.channel(A, PATH_A, B)
+    relay.channel(A, PATH_A, B)
     assert [peer for peer, _ in sent(relay.wait(0.5))] == [B]
-    relay.service.answered(RelayAnswered((legs,)))
-    assert sent(relay.wait(30)) == []
+    relay.agree(B, PATH_B, A)
+    assert {peer for peer, _ in sent(relay.wait(30))} == {A}
 
 
 def test_a_target_without_reservation_is_unknown(relay: Relay) -> None:
@@ -328,7 +398,7 @@ def test_who_opens_the_other_way_gets_the_channel_that_is_there(relay: Relay) ->
     _, leg_b = relay.channel(A, PATH_A, B)
     reply, commands = relay.open(B, PATH_B, A)
     assert (reply.channel, reply.peer) == (leg_b, A)
-    assert sent(commands) == []
+    assert [peer for peer, _ in sent(commands)] == [A]
 
 
 def test_two_who_open_to_each_other_at_once_get_one_channel(relay: Relay) -> None:
@@ -342,7 +412,8 @@ def test_two_who_open_to_each_other_at_once_get_one_channel(relay: Relay) -> Non
     for number, order in enumerate(orders):
         relay.service.opened(RelayOpened(order.request, (10 * number + 1, 10 * number + 2)), at(0))
     commands = relay.take(0)
-    assert [reply.channel for reply in replies(commands) if isinstance(reply, Opened)] == [1, 2]
+    opened = [reply for reply in replies(commands) if isinstance(reply, Opened)]
+    assert [(reply.channel, reply.observed) for reply in opened] == [(1, NOWHERE), (2, PATH_A.remote)]
     assert [command for command in commands if isinstance(command, CloseRelay)] == [CloseRelay(11)]
 
 
@@ -367,14 +438,46 @@ def test_a_batch_of_opens_gets_no_more_than_one_after_the_other(relay: Relay) ->
 
 def test_sixteen_channels_wait_for_a_target(relay: Relay) -> None:
     relay.reserve(B, PATH_B)
-    legs = [
+    for number in range(UNAGREED_OF_TARGET):
         relay.channel(stranger(10 + number), network_path(10 + number), B)
-        for number in range(UNANSWERED_OF_TARGET)
-    ]
     late, path = stranger(99), network_path(99)
     assert relay.open(late, path, B)[0].status == RelayStatus.FULL
-    relay.service.answered(RelayAnswered((legs[3],)))
+    relay.agree(B, PATH_B, stranger(13))
     assert relay.open(late, path, B)[0].status == RelayStatus.OK
+
+
+def test_a_channel_that_waits_too_long_makes_room(relay: Relay) -> None:
+    relay.reserve(B, PATH_B)
+    for number in range(UNAGREED_OF_TARGET):
+        relay.channel(stranger(10 + number), network_path(10 + number), B)
+    relay.wait(UNAGREED_PATIENCE_S)
+    reply, commands = relay.open(A, PATH_A, B)
+    assert reply.status == RelayStatus.OK
+    assert closed(commands).keys() == {stranger(10), B}
+
+
+def test_channels_that_wait_from_one_network_make_room_for_another(relay: Relay) -> None:
+    relay.reserve(B, PATH_B)
+    for number in range(UNAGREED_OF_TARGET):
+        relay.channel(stranger(10 + number), network_path(7, port=number + 1), B)
+    reply, commands = relay.open(A, PATH_A, B)
+    assert reply.status == RelayStatus.OK
+    assert closed(commands)[stranger(10)].reason == CloseReason.CROWDED
+    assert relay.open(stranger(99), network_path(7), B)[0].status == RelayStatus.FULL
+
+
+def test_channels_of_one_network_make_room_for_another(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "CHANNELS_OF_STRANGERS", 8)
+    for number in range(8):
+        relay.reserve(stranger(20 + number), network_path(20 + number))
+        relay.channel(stranger(10 + number), network_path(7, port=number + 1), stranger(20 + number))
+    for number in range(3):
+        relay.agree(stranger(20 + number), network_path(20 + number), stranger(10 + number))
+    relay.reserve(B, PATH_B)
+    reply, commands = relay.open(A, PATH_A, B)
+    assert reply.status == RelayStatus.OK
+    assert closed(commands).keys() == {stranger(17), stranger(27)}  # the youngest that nobody agreed to
+    assert relay.open(stranger(99), network_path(7), B)[0].status == RelayStatus.FULL
 
 
 def test_strangers_leave_room_for_the_channels_of_members(
@@ -448,6 +551,65 @@ def test_a_flood_of_requests_is_answered_to_its_burst_only(relay: Relay) -> None
 # Clients that move
 
 
+def test_keys_of_one_network_share_what_is_answered(relay: Relay) -> None:
+    relay.reserve(B, PATH_B)
+    answers = []
+    for number in range(200):
+        opener, path = stranger(10 + number), network_path(7, port=number + 1)
+        relay.be(opener, path)
+        answers += replies(relay.hear(opener, Open(6, B), path))
+    assert len(answers) == NETWORK_BURST
+    assert relay.open(A, PATH_A, B)[0].status == RelayStatus.OK
+
+
+def test_the_bars_of_one_target_push_out_none_of_another(relay: Relay) -> None:
+    relay.reserve(B, PATH_B)
+    relay.hear(B, Close(0, relay.channel(A, PATH_A, B)[1], CloseReason.UNWANTED), PATH_B)
+    relay.reserve(C, PATH_C)
+    for number in range(5000):
+        relay.service._tables.bar(C, stranger(number), relay.now)
+    assert relay.open(A, PATH_A, B)[0].status == RelayStatus.BARRED
+
+
+# The network file changes
+
+
+def limits(commands: list[Command]) -> list[LimitRelay]:
+    return [command for command in commands if isinstance(command, LimitRelay)]
+
+
+def test_the_channel_of_a_member_that_is_revoked_has_the_limits_of_strangers(relay: Relay) -> None:
+    one, other = MEMBERS
+    relay.reserve(other, PATH_B)
+    leg, _ = relay.channel(one, PATH_A, other)
+    rest = Network(peers=(Peer(PeerKind.TRUST, other),), relay=POLICY)
+    assert limits(relay.load(rest)) == [LimitRelay(leg, POLICY.rate, 250_000, trusted=False)]
+    assert limits(relay.load(rest)) == []
+    assert limits(relay.load(NETWORK)) == [LimitRelay(leg, 0, 0, trusted=True)]
+
+
+def test_channels_follow_what_the_operator_allows(relay: Relay) -> None:
+    relay.reserve(B, PATH_B)
+    leg, _ = relay.channel(A, PATH_A, B)
+    less = RelayPolicy(rate=1000, total_rate=POLICY.total_rate, day_quota=POLICY.day_quota)
+    commands = relay.load(Network(peers=NETWORK.peers, relay=less))
+    assert limits(commands) == [LimitRelay(leg, 1000, 128 * 1024, trusted=False)]
+
+
+def test_reservations_of_members_that_are_revoked_count_as_those_of_strangers() -> None:
+    members = [stranger(1000 + number) for number in range(RESERVATIONS_MAX)]
+    relay = Relay(Network(peers=tuple(Peer(PeerKind.TRUST, key) for key in members), relay=POLICY))
+    for number, key in enumerate(members):
+        assert relay.reserve(key, network_path(7, port=number + 1)).status == RelayStatus.OK
+    for number in range(RESERVATIONS_MAX):
+        assert relay.reserve(stranger(number), network_path(number + 10)).status == RelayStatus.OK
+    commands = relay.load(NETWORK)
+    told = [(peer, message) for peer, message in sent(commands) if isinstance(message, Reserved)]
+    assert {message for _, message in told} == {Reserved(0, RelayStatus.FULL)}
+    assert set(members) - {peer for peer, _ in told} == {members[0]}
+    assert relay.service.served()[0] == RESERVATIONS_MAX
+
+
 def moves(commands: list[Command]) -> set[tuple[int, Path]]:
     return {(command.leg, command.path) for command in commands if isinstance(command, MoveRelay)}
 
@@ -466,6 +628,44 @@ def test_a_client_is_followed_to_where_it_reserves(relay: Relay, opener: Key, ta
     _, commands = relay.open(stranger(50), network_path(50), target)
     (order,) = [command for command in commands if isinstance(command, OpenRelay)]
     assert order.target == NEW_PATH
+
+
+def forwarded(relay: Relay) -> Challenge:
+    """B has a channel, and its RESERVE arrives from elsewhere. Returns what B is asked where it was."""
+    relay.reserve(B, PATH_B)
+    relay.channel(A, PATH_A, B)
+    relay.be(B, NEW_PATH)
+    commands = relay.hear(B, Reserve(5, 3600), NEW_PATH)
+    asked = [each for each in commands if isinstance(each, Send) and isinstance(each.message, Challenge)]
+    assert [(each.peer, each.path) for each in asked] == [(B, PATH_B)]
+    challenge = asked[0].message
+    assert isinstance(challenge, Challenge)
+    assert challenge.want == ChallengeWant.RELAY
+    return challenge
+
+
+def test_a_client_that_still_is_where_it_was_goes_back(relay: Relay) -> None:
+    """Somebody has copied its RESERVE, and was faster."""
+    challenge = forwarded(relay)
+    leg = relay.service._tables.between(A, B).leg_of(B)  # type: ignore[union-attr]
+    commands = relay.hear(B, Response(challenge.request_id, challenge.nonce), PATH_B)
+    assert moves(commands) == {(leg, PATH_B)}
+    assert moves(relay.hear(B, Reserve(5, 3600), NEW_PATH)) == set()  # not so easily again
+    assert moves(relay.wait(3)) == {(leg, NEW_PATH)}  # it has fallen silent there
+
+
+def test_a_client_that_moves_on_meanwhile_is_followed(relay: Relay) -> None:
+    forwarded(relay)
+    relay.be(B, PATH_C)
+    assert {path for _, path in moves(relay.hear(B, Reserve(5, 3600), PATH_C))} == {PATH_C}
+    assert {path for _, path in moves(relay.wait(3))} <= {PATH_C}
+
+
+def test_a_client_that_comes_back_from_tcp_is_not_asked_there(relay: Relay) -> None:
+    over_tcp = Path(TCP, pack("198.51.100.77", 4000))
+    relay.reserve(B, over_tcp)
+    relay.be(B, PATH_B)
+    assert sent(relay.hear(B, Reserve(5, 3600), PATH_B)) == []
 
 
 def test_another_way_to_the_client_is_no_move(relay: Relay) -> None:
@@ -521,5 +721,5 @@ def _check(relay: Relay) -> None:
     for client in tables.clients():
         channels = tables.channels_of(client)
         assert sum(each.opener == client for each in channels) <= CHANNELS_OF_OPENER
-        assert sum(each.target == client for each in channels) <= UNANSWERED_OF_TARGET
+        assert sum(each.target == client for each in channels) <= UNAGREED_OF_TARGET
         assert len({each.other(client) for each in channels}) == len(channels)

@@ -389,7 +389,7 @@ def test_who_proves_nothing_or_falls_silent_is_ended(monkeypatch: pytest.MonkeyP
                 client.writer.write(PREFACE + frame([KNOCK]))
                 assert await client.reader.readexactly(len(PREFACE)) == PREFACE
             name = proved.writer.get_extra_info("sockname")
-            it.server.bridge.proved(Path(TCP, pack(*name[:2])))
+            it.server.bridge.proved(Path(TCP, pack(*name[:2])), member=False)
             await asyncio.sleep(0.15)
             it.server.bridge.expire()
             assert await unproved.is_closed()
@@ -403,7 +403,7 @@ def test_who_proves_nothing_or_falls_silent_is_ended(monkeypatch: pytest.MonkeyP
     run(test)
 
 
-@pytest.mark.parametrize("limit", ["LINKS_PER_NETWORK_MAX", "LINKS_MAX", "UNPROVED_MAX"])
+@pytest.mark.parametrize("limit", ["LINKS_PER_NETWORK_MAX", "UNPROVED_MAX"])
 def test_connections_have_limits(limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tcp_listener, limit, 2)
 
@@ -416,6 +416,130 @@ def test_connections_have_limits(limit: str, monkeypatch: pytest.MonkeyPatch) ->
         await it.server.until(lambda: it.server.bridge.counters()["tcp_clients"] == 0, "both have gone")
         async with Client(it):
             pass
+
+    run(test)
+
+
+class Idler:
+    """Takes a place and proves nothing: stops before, in or after TLS, or after the preface. Comes again
+    whenever it is turned out."""
+
+    def __init__(self, it: Pair, source: str, stage: str) -> None:
+        self._port, self._source, self._stage = it.port, source, stage
+        self.connects = 0
+
+    async def run(self) -> None:
+        while True:
+            try:
+                await self._connect_and_wait()
+            except OSError:
+                await asyncio.sleep(0.05)
+
+    async def _connect_and_wait(self) -> None:
+        self.connects += 1
+        tls = client_context() if self._stage in ("tls", "preface") else None
+        reader, writer = await asyncio.open_connection(
+            HOST, self._port, ssl=tls, server_hostname="" if tls else None, local_addr=(self._source, 0)
+        )
+        try:
+            writer.write({"tcp": b"", "hello": b"\x16\x03\x01", "tls": b"", "preface": PREFACE}[self._stage])
+            while await reader.read(65536):
+                pass
+        finally:
+            writer.transport.abort()
+
+
+@pytest.mark.parametrize("stage", ["tcp", "hello", "tls", "preface"])
+def test_idle_connections_of_a_few_networks_keep_nobody_out(
+    stage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """64 of them, 16 from each of four networks, were there first."""
+    monkeypatch.setattr(tcp_listener, "ACCEPT_INTERVAL_S", 0.005)
+
+    async def test(it: Pair) -> None:
+        sources = [f"127.66.{network}.{host}" for network in range(4) for host in range(1, 17)]
+        idlers = [Idler(it, source, stage) for source in sources]
+        tasks = [asyncio.ensure_future(idler.run()) for idler in idlers]
+        clients: list[Client] = []
+        try:
+            await it.server.until(
+                lambda: it.server.bridge.counters()["tcp_clients"] == len(idlers), "all places are taken"
+            )
+            for number in range(40):
+                client = await Client(it, f"127.{100 + number}.0.1").__aenter__()
+                clients.append(client)
+                client.writer.write(PREFACE)
+                assert await client.reader.readexactly(len(PREFACE)) == PREFACE
+                name = client.writer.get_extra_info("sockname")
+                it.server.bridge.proved(Path(TCP, pack(*name[:2])), member=False)
+            await asyncio.sleep(0.1)
+            assert not any(client.reader.at_eof() for client in clients)
+            assert it.server.bridge.counters()["tcp_clients"] <= 40 + tcp_listener.UNPROVED_MAX
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            for client in clients:
+                await client.__aexit__()
+
+    async def in_loop() -> None:
+        async with pair() as it:
+            await test(it)
+
+    uvloop.run(in_loop())
+
+
+def test_who_holds_most_connections_makes_room_and_members_make_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tcp_listener, "LINKS_MAX", 3)
+
+    async def test(it: Pair) -> None:
+        def prove(client: Client, *, member: bool = False) -> None:
+            name = client.writer.get_extra_info("sockname")
+            it.server.bridge.proved(Path(TCP, pack(*name[:2])), member=member)
+
+        async def connect(source: str) -> Client:
+            client = await Client(it, source).__aenter__()
+            clients.append(client)
+            client.writer.write(PREFACE)
+            await client.reader.readexactly(len(PREFACE))
+            return client
+
+        clients: list[Client] = []
+        crowd = [await connect("127.66.0.1") for _ in range(3)]
+        member = await connect("127.66.0.1")
+        for client in crowd:
+            prove(client)
+        prove(member, member=True)
+        await connect("127.70.0.1")  # proves nothing, and takes nothing
+        newcomer = await connect("127.71.0.1")
+        prove(newcomer)
+        assert await crowd[0].is_closed()
+        late = await connect("127.66.0.1")
+        prove(late)
+        assert await late.is_closed() or await crowd[1].is_closed()
+        prove(member)  # it was revoked
+        await it.server.until(lambda: it.server.bridge.counters()["tcp_clients"] == 4, "it counts now")
+        assert not newcomer.reader.at_eof()
+        for client in clients:
+            await client.__aexit__()
+
+    run(test)
+
+
+def test_places_for_proofs_are_short_when_many_want_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tcp_listener, "UNPROVED_MAX", 4)
+    monkeypatch.setattr(tcp_listener, "PROOF_TIMEOUT_BUSY_S", 0.0)
+
+    async def test(it: Pair) -> None:
+        async with Client(it, "127.66.0.1") as first, Client(it, "127.67.0.1") as second:
+            await asyncio.sleep(0.01)
+            it.server.bridge.expire()
+            assert it.server.bridge.counters()["tcp_clients"] == 2
+            async with Client(it, "127.68.0.1"):
+                await asyncio.sleep(0.01)
+                it.server.bridge.expire()
+                assert await first.is_closed()
+                assert await second.is_closed()
 
     run(test)
 

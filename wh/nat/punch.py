@@ -143,7 +143,7 @@ class ProbeBudget:
     others only the peer names, and they may be a victim's."""
 
     def __init__(self, vouched: frozenset[bytes]) -> None:
-        self._vouched = vouched
+        self.vouched = vouched
         self._of_ip: Counter[bytes] = Counter()
         self._many = 0
 
@@ -155,7 +155,7 @@ class ProbeBudget:
 
     def take_of_many(self, ip: bytes) -> bool:
         """For guessed ports, and for guesses of ours at the peer's."""
-        if ip not in self._vouched or self._many >= VOUCHED_PROBES_MAX:
+        if ip not in self.vouched or self._many >= VOUCHED_PROBES_MAX:
             return False
         self._many += 1
         return True

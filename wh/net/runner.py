@@ -26,6 +26,7 @@ from wh.commands import (
     DisconnectTcp,
     DismissChannel,
     Knock,
+    LimitRelay,
     MoveRelay,
     Notify,
     OpenRelay,
@@ -52,7 +53,6 @@ from wh.events import (
     Path,
     PathSilent,
     PathWanted,
-    RelayAnswered,
     RelayEnded,
     RelayOpened,
     RequestCancelled,
@@ -147,7 +147,6 @@ class Runner:
         self._requests: dict[int, asyncio.Queue[Notify]] = {}
         self._last_request = 0
         self._traffic: dict[Key, tuple[int, int, int]] = {}
-        self._unanswered: set[tuple[int, int]] = set()  # channels that we relay, whose targets have not sent
         self._tick_not_before = 0.0
         self._stopped = False
         self._failures = 0
@@ -243,7 +242,7 @@ class Runner:
                 if isinstance(event, SessionOpened) or (
                     isinstance(event, MessageReceived) and not event.first_contact
                 ):
-                    self._tcp.proved(event.path)
+                    self._tcp.proved(event.path, member=self._datapath.has_peer(event.peer))
         return events
 
     def _translate(self, raw: tuple[Any, ...]) -> list[Event]:
@@ -303,24 +302,12 @@ class Runner:
             now = read_clocks()
             self._guarded(self._channel.remove_idle, now)
             self._tcp.expire()
-            for report in (self._traffic_report, self._expire_relays, self._answered_relays):
+            for report in (self._traffic_report, self._expire_relays):
                 self.dispatch(*(self._guarded(report) or ()))
 
     def _expire_relays(self) -> list[Event]:
         ended = self._datapath.relay_expire(int(RELAY_SILENCE_S * NS))
         return [RelayEnded(tuple(ended))] if ended else []
-
-    def _answered_relays(self) -> list[Event]:
-        answered = []
-        for legs in list(self._unanswered):
-            try:
-                if not self._datapath.relay_status(legs[0]).proved:
-                    continue
-                answered.append(legs)
-            except KeyError:  # it has ended
-                pass
-            self._unanswered.discard(legs)
-        return [RelayAnswered(tuple(answered))] if answered else []
 
     def _traffic_report(self) -> list[Event]:
         """One event a peer that user data went to or came from; keepalives and handshakes are none."""
@@ -370,7 +357,7 @@ class Runner:
                 self._channel.admit_channel(path)
             case DismissChannel(path):
                 self._channel.dismiss_channel(path)
-            case OpenRelay() | MoveRelay() | CloseRelay() | SetRelayLimits():
+            case OpenRelay() | MoveRelay() | LimitRelay() | CloseRelay() | SetRelayLimits():
                 return self._relay(command)
             case OpenSocket() | CloseSocket() | AdoptSocket():
                 return self._change_sockets(command)
@@ -408,8 +395,10 @@ class Runner:
         )
         self._datapath.set_keepalive(command.peer, command.keepalive_s)
 
-    def _relay(self, command: OpenRelay | MoveRelay | CloseRelay | SetRelayLimits) -> list[Event]:
-        """A channel that is gone by now needs neither move nor close."""
+    def _relay(
+        self, command: OpenRelay | MoveRelay | LimitRelay | CloseRelay | SetRelayLimits
+    ) -> list[Event]:
+        """A channel that is gone by now needs neither move nor limits nor close."""
         match command:
             case OpenRelay(request, opener, target, rate, burst, quota, trusted):
                 return [RelayOpened(request, self._open_relay(opener, target, rate, burst, quota, trusted))]
@@ -418,6 +407,9 @@ class Runner:
                 with suppress(KeyError, ValueError):
                     if client is not None:
                         self._datapath.relay_move(leg, (client.socket, client.remote))
+            case LimitRelay(leg, rate, burst, trusted):
+                with suppress(KeyError):
+                    self._datapath.relay_limit_channel(leg, rate=rate, burst=burst, trusted=trusted)
             case CloseRelay(leg):
                 with suppress(KeyError):
                     self._datapath.relay_close(leg)
@@ -432,7 +424,7 @@ class Runner:
         if opener_at is None or target_at is None:
             return None
         try:
-            legs = self._datapath.relay_open(
+            return self._datapath.relay_open(
                 (opener_at.socket, opener_at.remote),
                 (target_at.socket, target_at.remote),
                 rate=rate,
@@ -442,8 +434,6 @@ class Runner:
             )
         except (SystemFailure, ValueError):  # every channel is taken; a socket has gone meanwhile
             return None
-        self._unanswered.add(legs)
-        return legs
 
     def _change_sockets(self, command: OpenSocket | CloseSocket | AdoptSocket) -> list[Event]:
         match command:

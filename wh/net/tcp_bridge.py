@@ -75,10 +75,11 @@ class TcpBridge:
         address = self._named.get(datagram.remote)
         return None if address is None else datagram._replace(socket=TCP, remote=address, source=b"")
 
-    def proved(self, path: Path) -> None:
-        """Somebody has a control session on this path."""
-        if path.socket == TCP and path.remote in self._links:
-            self._links[path.remote].authenticated = True
+    def proved(self, path: Path, *, member: bool) -> None:
+        """Somebody has a control session on this path, and has just used it. member: of our network."""
+        link = self._links.get(path.remote) if path.socket == TCP else None
+        if link is not None and self._listener is not None:
+            self._listener.proved(link, member=member)
 
     # Life
 

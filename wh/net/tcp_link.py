@@ -47,7 +47,6 @@ class TcpLink(asyncio.Protocol):
         self._port: LoopbackPort | None = None
         self._closed = False
         self.begun_at = self.heard_at = self._loop.time()
-        self.authenticated = False  # the peer has a control session over this link
 
     @property
     def closed(self) -> bool:

@@ -54,6 +54,14 @@ class PingWant(IntEnum):
     DIALBACK = 1  # have a third node KNOCK at my observed IP; only in a validated session
 
 
+class ChallengeWant(IntEnum):
+    """Whether the path still is the peer's own choice: from any other no RESPONSE comes."""
+
+    ANY = 0
+    DATA = 1  # only where the peer's data for us goes
+    RELAY = 2  # only where the peer uses us as its relay
+
+
 class FindWant(IntFlag):
     NODES = 1
     RECORD = 2
@@ -84,6 +92,7 @@ class CloseReason(IntEnum):
     SILENT = 2
     QUOTA = 3
     GONE = 4  # the other end has left the relay
+    CROWDED = 5  # the relay is full, and the client's network has the most there
 
 
 class AuthStatus(IntEnum):
@@ -161,8 +170,11 @@ class PutAck(Struct, array_like=True, frozen=True, tag=6):
 
 
 class Challenge(Struct, array_like=True, frozen=True, tag=7):
+    """want: a ChallengeWant."""
+
     request_id: Uint32
     nonce: NonceBytes
+    want: Uint8 = 0
 
 
 class Response(Struct, array_like=True, frozen=True, tag=8):
@@ -188,7 +200,9 @@ class Reserve(Struct, array_like=True, frozen=True, tag=10):
 
 
 class Reserved(Struct, array_like=True, frozen=True, tag=11):
-    """status: a RelayStatus. ttl: seconds from now; 0 where there is none. rate: bytes/s of a channel, quota:
+    """The answer to RESERVE; unasked (request id 0): the reservation has gone to somebody else.
+
+    status: a RelayStatus. ttl: seconds from now; 0 where there is none. rate: bytes/s of a channel, quota:
     bytes of a channel; 0: unlimited."""
 
     request_id: Uint32
@@ -199,7 +213,8 @@ class Reserved(Struct, array_like=True, frozen=True, tag=11):
 
 
 class Open(Struct, array_like=True, frozen=True, tag=12):
-    """Ask a relay for a channel to `peer`, which has a reservation there."""
+    """Ask a relay for a channel to `peer`, which has a reservation there; or agree to the one that it has
+    opened to us."""
 
     request_id: Uint32
     peer: KeyBytes
@@ -209,7 +224,7 @@ class Opened(Struct, array_like=True, frozen=True, tag=13):
     """The answer to OPEN, and, unasked (request id 0), what the relay tells the other end.
 
     status: a RelayStatus. channel: our leg's id. peer: who is at the other end. observed: where the relay
-    sees it.
+    sees it; zeros until both ends have said OPEN.
     """
 
     request_id: Uint32

@@ -267,8 +267,53 @@ def test_a_wrong_response_proves_nothing() -> None:
     paths = ValidatedPaths()
     path = Path(0, pack("203.0.113.77", 4000))
     paths.challenge_sent(b"k" * 32, path, NONCE)
-    paths.challenge_answered(b"k" * 32, path, bytes(8))
-    assert (b"k" * 32, path) not in paths
+    paths.challenge_answered(b"k" * 32, path, bytes(8), 0.0)
+    assert not paths.holds(b"k" * 32, path, 0.0)
+
+
+def ping_from(wire: Wire, source: Address) -> int:
+    """The room for an answer there."""
+    wire.send(wire.a, PING)
+    *_, ping = wire.deliver(wire.a, source=source)
+    assert isinstance(ping, MessageReceived)
+    return ping.capacity
+
+
+def prove(wire: Wire, address: Address) -> None:
+    wire.b.channel.send(Send(wire.a.key, Path(0, address), Challenge(3, NONCE)), wire.now)
+    wire.send(wire.a, Response(3, NONCE))
+    wire.deliver(wire.a, source=address)
+
+
+def test_an_address_that_was_proved_long_ago_is_no_target_for_long_answers(wire: Wire) -> None:
+    """Whoever lived there may have moved, and somebody else lives there now."""
+    wire.open_session()
+    moved = pack("203.0.113.77", 4000)
+    prove(wire, moved)
+    assert ping_from(wire, moved) > 1000
+    for _ in range(5):
+        wire.pass_time(150)
+        assert ping_from(wire, wire.a.address) > 1000
+        wire.b.channel.remove_idle(wire.now)
+    assert ping_from(wire, moved) < 200
+    prove(wire, moved)
+    assert ping_from(wire, moved) > 1000
+
+
+def test_a_path_is_proved_again_however_much_it_is_used(wire: Wire) -> None:
+    paths = ValidatedPaths()
+    path = Path(0, pack("203.0.113.77", 4000))
+    paths.add(b"k" * 32, path, 0.0)
+    held = [paths.holds(b"k" * 32, path, 60.0 * minute) for minute in range(60)]
+    assert held == [True] * 40 + [False] * 20
+
+
+def test_what_was_proved_ends_with_the_session(wire: Wire) -> None:
+    wire.open_session()
+    assert len(wire.b.channel._validated) == 1
+    wire.pass_time(700)
+    wire.b.channel.remove_idle(wire.now)
+    assert len(wire.b.channel._validated) == 0
 
 
 def test_a_malformed_message_ends_nothing_but_itself(wire: Wire) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from typing import NamedTuple
 
+from wh.crowds import Crowd
 from wh.dht.diversity import PrefixLimit
 from wh.dht.metric import K, distance
 from wh.wire.address import Address
@@ -50,6 +51,7 @@ class RecordStore:
         self._records: dict[Key, StoredRecord] = {}
         self._by_distance: list[tuple[int, Key]] = []
         self._limit = PrefixLimit(24, 48, network_limit)
+        self._sources: Crowd[Key] = Crowd()
 
     def __len__(self) -> int:
         return len(self._records)
@@ -78,6 +80,7 @@ class RecordStore:
         self._records[record.key] = stored
         insort(self._by_distance, self._rank(record.key))
         self._limit.add(source)
+        self._sources.add(record.key, source)
         return _result(PutStatus.STORED, stored, unix)
 
     def expire(self, unix: float) -> None:
@@ -86,7 +89,8 @@ class RecordStore:
             self._remove(key)
 
     def _has_room(self, key: Key, source: Address, unix: float) -> bool:
-        """Whether a record from source may be kept, if need be in the place of a farther one."""
+        """Whether a record from source may be kept, if need be in the place of one that came from the most
+        crowded network, the farthest of these; or, where networks are alike, of a farther one."""
         held = self._records.get(key)
         network_of = self._limit.network_of
         replaces_own = held is not None and network_of(held.source) == network_of(source)
@@ -95,8 +99,12 @@ class RecordStore:
         if held is not None or len(self._records) < self._capacity:
             return True
         self.expire(unix)
-        if len(self._records) >= self._capacity and self._by_distance[-1] > self._rank(key):
-            self._remove(self._by_distance[-1][1])
+        if len(self._records) >= self._capacity:
+            rivals = self._sources.rivals(source)
+            if rivals:
+                self._remove(max(rivals, key=self._rank))
+            elif self._by_distance[-1] > self._rank(key):
+                self._remove(self._by_distance[-1][1])
         return len(self._records) < self._capacity
 
     def _remove(self, key: Key) -> None:
@@ -104,6 +112,7 @@ class RecordStore:
         if stored is not None:
             del self._by_distance[bisect_left(self._by_distance, self._rank(key))]
             self._limit.remove(stored.source)
+            self._sources.remove(key)
 
     def _rank(self, key: Key) -> tuple[int, Key]:
         return distance(key, self._own_key), key

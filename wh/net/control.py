@@ -166,6 +166,7 @@ class ControlChannel:
     def remove_idle(self, now: Instant) -> None:
         """Remove sessions that are idle or over-age. Call it every few seconds."""
         self._sessions.expire(_ns(now.monotonic))
+        self._validated.forget_unless(self._sessions.has_session)
 
     def next_deadline(self) -> float | None:
         return self._handshakes.next_deadline()
@@ -292,7 +293,7 @@ class ControlChannel:
         self, peer: Key, path: Path, payload: bytes, datagram_len: int, now: Instant
     ) -> list[Event]:
         events: list[Event] = self._session_up(peer, path, now, initiator=True)
-        return events + self._on_message(peer, path, payload, datagram_len)
+        return events + self._on_message(peer, path, payload, datagram_len, now)
 
     def _on_data(
         self, peer: Key, path: Path, payload: bytes, confirmed: bool, datagram_len: int, now: Instant
@@ -300,13 +301,13 @@ class ControlChannel:
         events = self._session_up(peer, path, now, initiator=False) if confirmed else []
         if payload == CONFIRMATION:
             return events
-        return events + self._on_message(peer, path, payload, datagram_len)
+        return events + self._on_message(peer, path, payload, datagram_len, now)
 
     def _session_up(self, peer: Key, path: Path, now: Instant, *, initiator: bool) -> list[Event]:
         """Keys are confirmed: send what waited for them. An initiator owes the responder a DATA in any case;
         and on glare (both sides began, the other's handshake won) our own first message has not been
         answered."""
-        self._validated.add(peer, path)
+        self._validated.add(peer, path, now.monotonic)
         events: list[Event] = [SessionOpened(peer, path, initiator)]
         handshake = self._handshakes.finish(peer)
         waiting = list(handshake.waiting) if handshake is not None else []
@@ -320,13 +321,16 @@ class ControlChannel:
                 self._put(path, confirmation)
         return events
 
-    def _on_message(self, peer: Key, path: Path, payload: bytes, datagram_len: int) -> list[Event]:
+    def _on_message(
+        self, peer: Key, path: Path, payload: bytes, datagram_len: int, now: Instant
+    ) -> list[Event]:
         message = self._decode(payload)
         if message is None:
             return []
         if isinstance(message, Response):
-            self._validated.challenge_answered(peer, path, message.nonce)
-        capacity = DATA_PAYLOAD_MAX if (peer, path) in self._validated else _capacity_of(datagram_len)
+            self._validated.challenge_answered(peer, path, message.nonce, now.monotonic)
+        proved = self._validated.holds(peer, path, now.monotonic)
+        capacity = DATA_PAYLOAD_MAX if proved else _capacity_of(datagram_len)
         token = ReplyToken(peer, path, None)
         return [MessageReceived(peer, path, message, token, first_contact=False, capacity=capacity)]
 

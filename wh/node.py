@@ -387,7 +387,7 @@ class Node:
 
     def _network_loaded(self, network: Network, now: Instant) -> None:
         self._kademlia.namespace = network.namespace.encode()
-        self._engine.peers.pin({peer.key for peer in network.peers} - {self._engine.key})
+        gone = self._engine.peers.pin({peer.key for peer in network.peers} - {self._engine.key})
         self._engine.addressing.set_network(network)
         self._reachability.bootstrap = any(
             peer.key == self._engine.key and peer.kind is PeerKind.BOOT for peer in network.peers
@@ -406,6 +406,9 @@ class Node:
         self._fallback.surroundings_changed(now)
         self._publisher.content_changed(now)
         self._neighbours.restart(now)
+        for key in gone:  # if it comes again, then as the stranger that it is, whose key must be dear enough
+            self._engine.peers.forget(key)
+            self._engine.emit(ResetSession(key))
 
     def _surroundings_changed(self, now: Instant) -> None:
         """Other addresses, or a sleep in which NATs forgot us: nothing that was measured counts any more."""

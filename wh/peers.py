@@ -89,9 +89,9 @@ class Peers:
         if key in self._pinned:
             self._pinned[key] = Peer(key)
 
-    def pin(self, keys: Collection[Key]) -> None:
+    def pin(self, keys: Collection[Key]) -> list[Key]:
         """Never forget these (the network file's keys); what was pinned before and is not named is a
-        stranger again."""
+        stranger again. Returns those."""
         former, self._pinned = self._pinned, {}
         for key in keys:
             known = former.pop(key, None) or self._strangers.pop(key, None)
@@ -99,6 +99,7 @@ class Peers:
         self._strangers.update(former)
         while len(self._strangers) > self._strangers_max:
             self._strangers.popitem(last=False)
+        return list(former)
 
     def with_session(self) -> list[Peer]:
         known = (*self._pinned.values(), *self._strangers.values())

@@ -205,3 +205,19 @@ def test_a_bootstrap_with_two_families_says_how_it_sees_us_in_both() -> None:
         commands = node.tick(at(seconds))
     assert [each.observed for each in node.surroundings().behaviours] == [(seen[4],), (seen[6],)]
     assert [contact.endpoint for contact in node.snapshot().contacts] == [v6]
+
+
+@pytest.mark.parametrize("line", [TRUST, BOOT])
+def test_a_key_that_leaves_the_file_begins_anew_as_a_stranger(line: Peer) -> None:
+    """Its session was let in without the work that a stranger's key must show."""
+    node = make_node()
+    node.handle(LOCAL, at(0))
+    node.handle(NetworkLoaded(Network(peers=(TRUST, BOOT))), at(0))
+    node.handle(SessionOpened(line.key, Path(0, PEER_ADDRESS), False), at(1))
+    rest = tuple(peer for peer in (TRUST, BOOT) if peer != line)
+    commands = node.handle(NetworkLoaded(Network(peers=rest)), at(2))
+    assert ResetSession(line.key) in commands
+    known = node._engine.peers.obtain(line.key)
+    assert not known.session
+    assert not known.is_validated(Path(0, PEER_ADDRESS), at(2))
+    assert ResetSession(line.key) not in node.handle(NetworkLoaded(Network(peers=rest)), at(3))

@@ -69,8 +69,15 @@ class RoutingTable:
 
     def set_protected(self, keys: Iterable[Key]) -> None:
         """The bootstraps of the network file: no limit by network applies to them, they need no SERVER flag
-        and are not evicted. They too enter only by add()."""
-        self._protected = frozenset(keys)
+        and are not evicted. They too enter only by add(); who was one stays only where it may as any server."""
+        former, self._protected = self._protected, frozenset(keys)
+        for key in former - self._protected:
+            contact = self._contacts.get(key)
+            if contact is None:
+                continue
+            self._take_out(contact)
+            if contact.flags & Capability.SERVER:
+                self._insert(contact)
 
     def add(self, contact: Contact, now: float) -> Added:
         """Take in, or mark as seen, a node that just talked to us."""

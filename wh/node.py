@@ -159,7 +159,7 @@ class Node:
             self._reachability,
             allowed=lambda peer: self._trusted.get(peer) is not None,
             observed=self._seen_by_relays,
-            found=lambda peer, path, rtt_s, now: self._trusted.punched(peer, path, rtt_s, now),
+            found=lambda peer, path, rtt_s, told, now: self._trusted.punched(peer, path, rtt_s, told, now),
             ended=self._punch_ended,
         )
         self._trusted: TrustedPeers = TrustedPeers(
@@ -326,14 +326,16 @@ class Node:
                 trusted.heard(event, now)
             elif not event.first_contact and not peer.is_validated(event.path, now):
                 self._challenge(event, now)
-        if isinstance(event.message, Challenge) and not self._uses(event.peer, event.path, event.message):
+        if isinstance(event.message, Challenge) and not self._uses(
+            event.peer, event.path, event.message, now
+        ):
             return
         if isinstance(event.message, Auth):
             self._authentication.claimed(event, event.message, now)
         elif not self._relaying.handle(event, now):
             self._server.handle(event, now)
 
-    def _uses(self, key: Key, path: Path, challenge: Challenge) -> bool:
+    def _uses(self, key: Key, path: Path, challenge: Challenge, now: Instant) -> bool:
         """Whether the path is a way to us, and we use it as the CHALLENGE supposes. A socket that comes and
         goes with a measurement is none: nobody shall move there."""
         match challenge.want:
@@ -341,10 +343,9 @@ class Node:
                 return path.socket < PUNCH_SOCKETS_FROM
             case ChallengeWant.DATA:
                 trusted = self._trusted.get(key)
-                return trusted is not None and trusted.routes.first == path
+                return trusted is not None and trusted.keeps_to(path, now)
             case ChallengeWant.RELAY:
-                link = self._relays.link(key)
-                return link is not None and link.path == path
+                return self._relays.keeps_to(key, path, now)
         return False
 
     def _left(self, event: MessageReceived, trusted: TrustedPeer | None, now: Instant) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from wh.engine import Engine
-from wh.events import Instant, Key
+from wh.events import Instant, Key, Path
 from wh.randomness import jittered
 from wh.requests import CANDIDATES, Answer, Request, Requests
 from wh.timers import Timer
@@ -79,21 +79,22 @@ class PathFinder:
         self._finder = finder
         self._seeker = seeker
         self._file_addresses: tuple[Address, ...] = ()
+        last = engine.peers.obtain(key).last_direct_path
+        self._worked = last.remote if last is not None else None
         self._record: Record | None = None
         self._rounds = 0
         self._round_at = float("-inf")
         self._search: Search | None = None
         self._attempt: Request | None = None  # PINGs to candidates
-        self._probe: Request | None = None  # a PROBE on the one that answered
+        self._probes: list[Request] = []  # PROBEs where it may have answered
         self._timer: Timer | None = None  # the next round
 
     @property
     def candidates(self) -> tuple[Address, ...]:
         """What the file says, the last path that worked, and what its record says, at most 8."""
         published = self._record.candidates if self._record is not None else ()
-        last = self._engine.peers.obtain(self._key).last_direct_path
         addressing = self._engine.addressing
-        found = [*self._file_addresses, *([last.remote] if last is not None else [])]
+        found = [*self._file_addresses, *([self._worked] if self._worked is not None else [])]
         found += [candidate.address for candidate in published if addressing.is_acceptable(candidate.address)]
         return tuple(dict.fromkeys(found))[:MAX_CANDIDATES]
 
@@ -132,14 +133,19 @@ class PathFinder:
             if addresses and self._seeker.wants_path(now):
                 self._try_candidates(now)
 
+    def worked(self, address: Address) -> None:
+        """The peer was there: a candidate for the next time."""
+        self._worked = address
+
     def forget(self) -> None:
-        self._record = None
+        self._record = self._worked = None
 
     def stop(self) -> None:
         """A path was found, or none is wanted any more."""
-        for request in (self._attempt, self._probe):
+        for request in (self._attempt, *self._probes):
             self._requests.cancel(request)
-        self._attempt = self._probe = None
+        self._attempt = None
+        self._probes.clear()
         if self._search is not None:
             self._search.cancel()
             self._search = None
@@ -186,7 +192,7 @@ class PathFinder:
     def _try_candidates(self, now: Instant) -> None:
         """PING them all at once: whichever answers first wins. A running attempt gets what is new."""
         paths = [path for path in map(self._engine.addressing.path_to, self.candidates) if path is not None]
-        if not paths or self._probe is not None:
+        if not paths or self._probes:
             return
         if self._attempt is not None:
             self._requests.add_paths(self._attempt, paths, now)
@@ -205,26 +211,41 @@ class PathFinder:
 
     def _candidate_answered(self, answer: Answer, now: Instant) -> None:
         """The path works for us; a PROBE in the new session shows the peer the same. Where the INIT went
-        through a channel too, and arrived there first, no address has answered."""
-        self._attempt = None
-        if answer.path.channel:
+        through a channel too, and arrived there first, no address has answered. Where the answer came from
+        elsewhere, all candidates get a PROBE: that address nobody told us, it may be of somebody who copies
+        datagrams and is faster than they are."""
+        asked, self._attempt = self._attempt, None
+        if answer.path.channel or asked is None:
             self._attempt_failed(now)
             return
+        paths = [answer.path] if answer.path in asked.paths else list(asked.paths)
+        self._probes = [self._probe(path, now) for path in paths]
+
+    def _probe(self, path: Path, now: Instant) -> Request:
         number = int.from_bytes(self._engine.rng.randbytes(4), "little")
-        self._probe = self._requests.start(
+        return self._requests.start(
             self._key,
-            [answer.path],
+            [path],
             Probe(0, number, number),
             now,
             on_answer=self._probe_answered,
-            on_failure=self._attempt_failed,
+            on_failure=self._probe_failed,
             speculative=self._seeker.has_channel,
         )
 
     def _probe_answered(self, answer: Answer, now: Instant) -> None:
-        self._probe = None
+        for request in self._probes:
+            self._requests.cancel(request)
+        self._probes.clear()
         self._seeker.found(answer, now)
 
+    def _probe_failed(self, now: Instant) -> None:
+        """All were sent at once, and are given up at once."""
+        if self._probes:
+            self._probes.pop()
+            if not self._probes:
+                self._attempt_failed(now)
+
     def _attempt_failed(self, now: Instant) -> None:
-        self._attempt = self._probe = None
+        self._attempt = None
         self._seeker.exhausted(now)

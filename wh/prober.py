@@ -25,7 +25,7 @@ class Prober:
         self._budget = ProbeBudget(vouched)
         self._predicted: list[Path] = []
         self._targets: dict[Path, None] = {}
-        self._learned = 0
+        self._learned: set[Path] = set()
         self._probed_back: set[Path] = set()
         self._sent: dict[int, tuple[Path, float]] = {}  # number of a PROBE -> where to, when
         self._last_number = 0
@@ -64,9 +64,9 @@ class Prober:
         if path in self._probed_back:
             return
         if path not in self._targets and path not in self._predicted:
-            if self._learned >= LEARNED_MAX or not self._engine.addressing.may_send_to(path.remote):
+            if len(self._learned) >= LEARNED_MAX or not self._engine.addressing.may_send_to(path.remote):
                 return
-            self._learned += 1
+            self._learned.add(path)
             self._targets[path] = None
         self._probed_back.add(path)
         self._probe(path, 0, now)
@@ -79,6 +79,10 @@ class Prober:
             return None
         self._answered.add(path)
         return path, now.monotonic - at
+
+    def was_told(self, path: Path) -> bool:
+        """Whether we would have probed it also without having got a PROBE from there."""
+        return path not in self._learned
 
     def unreachable(self, path: Path) -> None:
         """The system refuses to send there."""

@@ -59,7 +59,7 @@ class Owner(Protocol):
     def may_search(self, peer: Key, now: Instant) -> bool:
         """Whether a search among many ports may begin with that peer: one at a time, and not soon again."""
 
-    def path_found(self, peer: Key, path: Path, rtt_s: float, now: Instant) -> None: ...
+    def path_found(self, peer: Key, path: Path, rtt_s: float, told: bool, now: Instant) -> None: ...
 
     def attempt_over(self, attempt: Attempt, reason: str, now: Instant) -> None:
         """reason: why it failed; empty: it did not."""
@@ -324,7 +324,7 @@ class Attempt:
             self._stop_search()
             self._call_at(now.monotonic + SETTLE_S, lambda then: self._end("", then))
         path, rtt_s = answered
-        self._around.owner.path_found(self.peer, path, rtt_s, now)
+        self._around.owner.path_found(self.peer, path, rtt_s, self._prober.was_told(path), now)
 
     def unreachable(self, path: Path) -> None:
         """The system refuses to send there."""

@@ -28,7 +28,7 @@ REASONS_MAX = 1024
 
 
 class PathFound(Protocol):
-    def __call__(self, peer: Key, path: Path, rtt_s: float, now: Instant, /) -> None: ...
+    def __call__(self, peer: Key, path: Path, rtt_s: float, told: bool, now: Instant, /) -> None: ...
 
 
 class AttemptEnded(Protocol):
@@ -39,8 +39,9 @@ class Punching:
     """One attempt a peer at a time, whoever began it.
 
     allowed(peer): whether the network file trusts it; OFFERs of others are ignored. observed(peer): the IPs
-    (16 bytes) that the relays of our channels to it see it at. found(peer, path, rtt_s, now): a PROBE of ours
-    was answered on that direct path, several times an attempt for several paths. ended(peer, succeeded, now):
+    (16 bytes) that the relays of our channels to it see it at. found(peer, path, rtt_s, told, now): a PROBE
+    of ours was answered on that direct path, several times an attempt for several paths; told: the peer told
+    its address, or one that it follows from. ended(peer, succeeded, now):
     once an attempt, offered or answered. A path's socket may be one of the attempt's own: who wants it emits
     AdoptSocket within found() or ended(); when ended() has returned, the attempt's other sockets close.
 
@@ -173,8 +174,8 @@ class Punching:
         busy = any(each.searching for each in self._attempts.values())
         return not busy and self._pauses.over(peer, now.monotonic)
 
-    def path_found(self, peer: Key, path: Path, rtt_s: float, now: Instant) -> None:
-        self._found(peer, path, rtt_s, now)
+    def path_found(self, peer: Key, path: Path, rtt_s: float, told: bool, now: Instant) -> None:
+        self._found(peer, path, rtt_s, told, now)
 
     def attempt_over(self, attempt: Attempt, reason: str, now: Instant) -> None:
         if self._attempts.get(attempt.peer) is attempt:

@@ -26,6 +26,9 @@ BARRED_S = 600.0
 LATELY_S = 60.0
 """An address that a relay answered at this recently needs no proof."""
 
+LEFT_S = 60.0
+"""So long a path to a relay that we gave up is remembered."""
+
 OFFERS_BURST = 32
 OFFERS_INTERVAL_S = 0.5
 """Channels of one member, and of all strangers, that one relay may tell us of."""
@@ -74,6 +77,7 @@ class RelayClient:
         self._attempts: dict[tuple[Key, Key], list[Relay]] = {}  # peer, relay -> where to try next
         self._refused = RecentlySeen(OPEN_AGAIN_S)  # (peer, relay)
         self._barred = RecentlySeen(BARRED_S)  # (peer, relay)
+        self._left = RecentlySeen(LEFT_S)  # (relay, path)
         self._offers = RateLimit(OFFERS_BURST, OFFERS_INTERVAL_S)
         self._reservations = Reservations(
             engine, kademlia, reachability, self, expected=self._is_expecting, changed=changed, short=short
@@ -354,6 +358,12 @@ class RelayClient:
         peers = {channel.peer for channel in link.channels.values()}
         link.set_in_use(not self._in_use.isdisjoint(peers), now)
 
+    def keeps_to(self, relay: Key, path: Path, now: Instant) -> bool:
+        """Whether we use a relay on this path, as far as we know: false for one that we have left ourselves.
+        One that we never knew is ours as copies of it are sent to us."""
+        link = self._links.get(relay)
+        return link is not None and (path == link.path or not self._left.seen((relay, path), now.monotonic))
+
     # Relays come and go
 
     def __iter__(self) -> Iterator[RelayLink]:
@@ -387,6 +397,7 @@ class RelayClient:
     def relay_lost(self, link: RelayLink, now: Instant) -> None:
         """See LinkOwner."""
         self._links.pop(link.key, None)
+        self._left.note((link.key, link.path), now.monotonic)
         link.cancel()
         for channel in list(link.channels.values()):
             self._refused.note((channel.peer, link.key), now.monotonic)
@@ -403,6 +414,7 @@ class RelayClient:
             link.cancel()
 
     def _move(self, link: RelayLink, path: Path, now: Instant) -> None:
+        self._left.note((link.key, link.path), now.monotonic)
         for before, after in link.move(path, now):
             self._engine.emit(DismissChannel(before.path))
             self._engine.emit(AdmitChannel(after.path))

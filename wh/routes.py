@@ -30,7 +30,8 @@ OVERLAP_MAX_S = 2.0
 
 
 class Routes:
-    """A direct path, if there is one, before the channels; of all these the first two carry data.
+    """A direct path, if there is one, before the channels; of all these the first two carry data. One on
+    trial (wh.migration) gets all data too.
 
     keepalive_s: WireGuard's persistent keepalive of a direct path, in seconds."""
 
@@ -39,6 +40,7 @@ class Routes:
         self._engine = engine
         self._keepalive_s = keepalive_s
         self._direct: Path | None = None
+        self._trial: Path | None = None
         self._channels: list[Path] = []
         self._mtus: dict[Path, int] = {}
         self._round_trips: dict[Path, RttEstimator] = {}
@@ -101,10 +103,16 @@ class Routes:
         before = self.first
         if self._direct is not None and self._direct != path:
             self._forget(self._direct)
-        self._direct = path
+        self._direct, self._trial = path, None
         if path is not None and rtt > 0.0:
             self._sample(path, rtt)
         self._switched(before, now)
+
+    def set_trial(self, path: Path | None) -> None:
+        """A path that the direct one may have moved to; None: it has not."""
+        if self._direct is not None and path != self._trial:
+            self._trial = path
+            self._tell()
 
     def add_channel(self, path: Path, now: Instant) -> None:
         if path not in self._channels:
@@ -147,7 +155,7 @@ class Routes:
         """There is no way to the peer."""
         self._round_trips.clear()
         self._mtus.clear()
-        self._direct = None
+        self._direct = self._trial = None
         self._channels = []
         self._stop_overlap()
         self._tell()
@@ -181,12 +189,12 @@ class Routes:
     # Telling
 
     def _ordered(self) -> list[Path]:
-        direct = [self._direct] if self._direct is not None else []
+        direct = [path for path in (self._direct, self._trial) if path is not None]
         return direct + self._channels
 
     @property
     def _mode(self) -> PathMode:
-        if self._overlap is not None and len(self._ordered()) > 1:
+        if self._trial is not None or (self._overlap is not None and len(self._ordered()) > 1):
             return PathMode.DUPLICATE
         return PathMode.SPLIT if self._split and self._has_two_alike() else PathMode.PRIMARY
 

@@ -12,6 +12,8 @@ from wh.commands import AdoptSocket, CloseSocket, ResetSession
 from wh.engine import Engine
 from wh.events import PUNCH_SOCKETS_FROM, TCP, Instant, Key, MessageReceived, Path
 from wh.flow_splitting import FlowSplitting
+from wh.limits import RecentlySeen
+from wh.migration import Migration
 from wh.nomination import Nomination
 from wh.path_finder import PathFinder, Reachability, RecordFinder
 from wh.path_mtu import PathMtu
@@ -45,6 +47,10 @@ SUSPECT_FOR_S = 3.0
 
 ALTERNATE_LIFETIME_S = 60.0
 """A path that proved itself this recently is no news to the side that nominates."""
+
+LEFT_S = 60.0
+LEFT_MAX = 8
+"""Direct paths that we gave up: asked there, we do not say that we use them."""
 
 BETTER_S = 0.005
 BETTER_SHARE = 0.9
@@ -96,10 +102,13 @@ class TrustedPeer:
         )
         self._splitting = FlowSplitting()
         self._nomination = Nomination(key, engine, lambda: self._routes.first)
+        self._migration = Migration(key, engine, requests, self)
         self._wanted_until = float("-inf")
         self._upgrades = 0
         self._adopting: Path | None = None  # found through a punch socket, which the data plane is to get
         self._measured: Path | None = None  # a direct path that waits for its MTU while another carries data
+        self._left = RecentlySeen(LEFT_S, LEFT_MAX)  # direct paths
+        self._learned: set[Path] = set()  # those found by hole punching that the peer has not told
         self._received = -1  # packets, when the first path last fell silent
         self._probe: Request | None = None  # a PROBE on the path that fell silent
         self._check: Request | None = None  # a CHALLENGE on a path that the peer seems to have moved to
@@ -127,6 +136,13 @@ class TrustedPeer:
     def why_relayed(self) -> str:
         """Empty where the path is direct, or there is none."""
         return self._puncher.why_not(self.key) if self.state in ON_CHANNELS else ""
+
+    def keeps_to(self, path: Path, now: Instant) -> bool:
+        """Whether our data takes this path as far as we know: false for one that we have left ourselves, as
+        for all while there is none. One that we never knew is ours as copies of it are sent to us."""
+        if self.path is None:
+            return False
+        return path == self.path or not self._left.seen(path, now.monotonic)
 
     # What the node tells it
 
@@ -163,7 +179,11 @@ class TrustedPeer:
     def session_opened(self, path: Path, now: Instant) -> None:
         """The peer began a session, and confirmed it from `path`."""
         self._nomination.restart()
-        if not path.channel:
+        if path.channel:
+            return
+        if self.state in HAVING_PATH and path != self.path:
+            self._migration.seen_at(path, now, proved=True)
+        else:
             self._proved(path, now)
 
     def heard(self, event: MessageReceived, now: Instant) -> None:
@@ -330,13 +350,22 @@ class TrustedPeer:
         """The peer began an attempt."""
         self._machine.step(PathInput.PUNCH)
 
-    def punched(self, path: Path, rtt: float, now: Instant) -> None:
-        """A PROBE was answered there."""
+    def punched(self, path: Path, rtt: float, told: bool, now: Instant) -> None:
+        """A PROBE was answered there. told: at an address that the peer told, or that follows from such a
+        one; else it is only where its PROBEs came from, which may be copies."""
+        if not told:
+            self._learned.add(path)
         if path.socket < PUNCH_SOCKETS_FROM:
             self._take_direct(path, rtt, now)
-        elif self._adopting is None and self.state not in HAVING_PATH:
+        elif self.state not in HAVING_PATH and (
+            self._adopting is None or self._gives_way(self._adopting, path)
+        ):
             self._adopting = path
             self._engine.emit(AdoptSocket(path.socket))
+
+    def _gives_way(self, held: Path, found: Path) -> bool:
+        """An address that the peer has told counts more than one that it has not."""
+        return held in self._learned and found not in self._learned
 
     def socket_adopted(self, socket: int, adopted: int | None, now: Instant) -> bool:
         """Whether it was ours."""
@@ -346,6 +375,8 @@ class TrustedPeer:
         self._adopting = None
         if adopted is not None:
             moved = Path(adopted, path.remote)
+            if path in self._learned:
+                self._learned.add(moved)
             self._requests.validated(self._engine.peers.obtain(self.key), moved, now)
             self._take_direct(moved, 0.0, now)
         return True
@@ -356,19 +387,31 @@ class TrustedPeer:
         if self.state is PathState.RELAYED:
             self._schedule_upgrade(now)
 
+    def _leave(self, now: Instant) -> None:
+        """For a path of our own choice. Not where the peer seems to have moved, nor for what only its packets
+        spoke for: what copies come by is never a path that we have left."""
+        if self.path is not None and self.path not in self._learned:
+            self._left.note(self.path, now.monotonic)
+
     def _take_direct(self, path: Path, rtt: float, now: Instant) -> None:
         """A direct path works. Where a channel carries data it goes on doing so until the path's MTU is
         known."""
-        if self.state in HAVING_PATH and path != self.path and not self._is_better(rtt):
+        if self.state in HAVING_PATH and path != self.path and not self._is_better(path, rtt):
             return
         if self.state not in ON_CHANNELS:
+            if path != self.path:
+                self._leave(now)
             self._proved(path, now, rtt)
-        elif self._measured is None:
+        elif self._measured is None or self._gives_way(self._measured, path):
             self._measured = path
             self._mtu.start(path, now)
 
-    def _is_better(self, rtt: float) -> bool:
+    def _is_better(self, path: Path, rtt: float) -> bool:
         """No round trip is known of a path that was adopted just now."""
+        if self.path is not None and self._gives_way(self.path, path):
+            return True
+        if path in self._learned:
+            return False
         current = self._routes.round_trip_s(self.path) if self.path is not None else None
         return current is not None and 0.0 < rtt < min(current - BETTER_S, current * BETTER_SHARE)
 
@@ -387,6 +430,8 @@ class TrustedPeer:
     def _proved(self, path: Path, now: Instant, rtt: float = 0.0) -> None:
         self._cancel_requests()
         self._finder.stop()
+        self._finder.worked(path.remote)
+        self._learned &= {path}
         before = self.path
         if self._machine.step(PathInput.PROVED, path):
             self._routes.set_direct(path, now, rtt)
@@ -409,6 +454,7 @@ class TrustedPeer:
         self._cancel_requests()
         self._cancel_timer()
         self._mtu.stop()
+        self._migration.stop()
         before = self.path
         self._machine.step(PathInput.DROPPED)
         self._routes.set_direct(None, now)
@@ -486,6 +532,7 @@ class TrustedPeer:
         if path not in self._routes.in_use or self._probe is not None:
             return
         self._machine.step(PathInput.SILENT)
+        self._migration.distrust_no_more()
         one_way, self._received = received == self._received, received
         self._channels.check_relays(now)
         number = int.from_bytes(self._engine.rng.randbytes(4), "little")
@@ -532,15 +579,25 @@ class TrustedPeer:
             self._check_path(path, now)
 
     def _check_path(self, path: Path, now: Instant) -> None:
-        """Move to where the peer's packets come from now, once it has answered there."""
-        peer = self._engine.peers.obtain(self.key)
-        if self._check is not None or not self._engine.addressing.may_send_to(path.remote):
+        """The peer's packets come from there now. Where there is a path already, wh.migration decides."""
+        if not self._engine.addressing.may_send_to(path.remote) or path.socket >= PUNCH_SOCKETS_FROM:
             return
-        if self.state in HAVING_PATH and peer.is_validated(path, now, ALTERNATE_LIFETIME_S):
-            if not self._nomination.is_ours and path.socket < PUNCH_SOCKETS_FROM:
-                self._proved(path, now)
+        if self.state not in HAVING_PATH:
+            if self._check is None:
+                self._begin_check(path, now)
             return
-        self._begin_check(path, now)
+        lately = self._engine.peers.obtain(self.key).is_validated(path, now, ALTERNATE_LIFETIME_S)
+        if not (lately and self._nomination.is_ours):
+            self._migration.seen_at(path, now, proved=lately)
+
+    # What wh.migration says (wh.migration.Mover)
+
+    def on_trial(self, path: Path | None, now: Instant) -> None:
+        self._routes.set_trial(path)
+
+    def moved(self, path: Path, rtt: float, now: Instant) -> None:
+        if self.state in HAVING_PATH:
+            self._proved(path, now, rtt)
 
     def _begin_check(self, path: Path, now: Instant) -> None:
         peer = self._engine.peers.obtain(self.key)
@@ -561,6 +618,7 @@ class TrustedPeer:
         if answer.path.channel or answer.path.socket >= PUNCH_SOCKETS_FROM:
             return
         if self.state in HAVING_PATH:
+            self._leave(now)
             self._proved(answer.path, now, answer.rtt)
         else:
             self._take_direct(answer.path, answer.rtt, now)
@@ -591,6 +649,8 @@ class TrustedPeer:
         self._mtu.stop()
         self._puncher.cancel(self.key)
         self._measured = self._adopting = None
+        self._learned.clear()
+        self._migration.stop()
         self._nomination.stop()
 
 

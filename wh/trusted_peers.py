@@ -183,9 +183,9 @@ class TrustedPeers:
         if (peer := self._by_key.get(key)) is not None:
             peer.punching(now)
 
-    def punched(self, key: Key, path: Path, rtt: float, now: Instant) -> None:
+    def punched(self, key: Key, path: Path, rtt: float, told: bool, now: Instant) -> None:
         if (peer := self._by_key.get(key)) is not None:
-            peer.punched(path, rtt, now)
+            peer.punched(path, rtt, told, now)
 
     def punch_ended(self, key: Key, now: Instant) -> None:
         if (peer := self._by_key.get(key)) is not None:

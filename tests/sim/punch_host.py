@@ -83,7 +83,7 @@ class PunchEngine:
             record_sequence=lambda: 0,
         )
 
-    def _found(self, peer: Key, path: Path, rtt_s: float, now: Instant) -> None:
+    def _found(self, peer: Key, path: Path, rtt_s: float, told: bool, now: Instant) -> None:
         self.found.append((peer, path, rtt_s, now.monotonic))
         if self.adopts and path.socket >= PUNCH_SOCKETS_FROM:
             self.engine.emit(AdoptSocket(path.socket))

@@ -4,6 +4,7 @@ semantics but no cryptography. Messages do pass through the codec."""
 from __future__ import annotations
 
 import hashlib
+import itertools
 import random
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -29,6 +30,7 @@ from wh.commands import (
     Reply,
     ResetSession,
     ResolveName,
+    Route,
     Send,
     SendBeacon,
     SetDataPaths,
@@ -79,8 +81,8 @@ def make_key(rng: random.Random) -> Key:
 
 @dataclass
 class Datagram:
-    """kind: init, resp, data or knock. session: invented by whoever sends the INIT. channel: the leg where it
-    goes through a relay; from_relay: bit 31 of it."""
+    """kind: init, resp, data or knock. session: invented by whoever sends the INIT. counter: of data;
+    only the first copy opens. channel: the leg where it goes through a relay; from_relay: bit 31 of it."""
 
     kind: str
     sender: Key = b""
@@ -90,6 +92,7 @@ class Datagram:
     size: int = 0
     channel: int = 0
     from_relay: bool = False
+    counter: int = field(default_factory=itertools.count(1).__next__)
 
 
 @dataclass
@@ -136,9 +139,11 @@ class SimNode:
         self.current: dict[Key, int] = {}
         self.next: dict[Key, int] = {}
         self.handshakes: dict[Key, Handshake] = {}
+        self.opened_data: set[int] = set()
         self.validated: set[tuple[Key, Path]] = set()
         self.relay = SimRelay(self.network, self.handle)
         self.admitted: set[Path] = set()
+        self.routes: dict[Key, tuple[Route, ...]] = {}
         self.data_paths: dict[Key, Path | None] = {}
         self.path_changes: list[tuple[float, Key, Path | None]] = []
         self.notifications: list[Notify] = []
@@ -255,6 +260,7 @@ class SimNode:
                     for table in (self.sessions, self.current, self.next, self.handshakes):
                         table.pop(peer, None)
                 case SetDataPaths(peer=peer, routes=routes):
+                    self.routes[peer] = routes
                     path = routes[0].path if routes else None
                     if path != self.data_paths.get(peer):
                         self.path_changes.append((self.network.time, peer, path))
@@ -410,8 +416,12 @@ class SimNode:
         self._deliver(datagram, path, ReplyToken(datagram.sender, path, None), False, 0)
 
     def _data_arrived(self, path: Path, datagram: Datagram) -> None:
-        if datagram.session not in self.sessions.get(datagram.sender, ()):
+        if (
+            datagram.session not in self.sessions.get(datagram.sender, ())
+            or datagram.counter in self.opened_data
+        ):
             return
+        self.opened_data.add(datagram.counter)
         if self.next.get(datagram.sender) == datagram.session:
             del self.next[datagram.sender]
             self._session_up(datagram, path, initiator=False)

@@ -208,6 +208,12 @@ def test_whoever_copies_datagrams_to_a_relay_does_not_become_its_client(spoofing
     relay = pair.servers[0]
     pair.nats[0].filtering = Dependence.ENDPOINT_INDEPENDENT
     copier = Copier(pair.network, pack(pair.nats[0].public_ip, 1)[:16], relay.address[:16], spoofing=spoofing)
+    honest = pair.network.dropped_if
+    between = {copier.ip, pack(pair.nats[1].public_ip, 1)[:16]}
+    # What a relay sees is what the peer hears: it shall not try the copier's address.
+    pair.network.dropped_if = lambda source, target: (
+        honest(source, target) or {source[:16], target[:16]} == between
+    )
     client = pair.a.node._relays.link(relay.key)
     assert client is not None
     away = 0.0

@@ -18,8 +18,9 @@ from wh.commands import Command, ResetSession, Route, Send, SetDataPaths
 from wh.events import Instant, Key, Path
 from wh.paths import PathState
 from wh.trusted import KEEPALIVE_S, TrustedPeer
+from wh.wire.address import pack
 from wh.wire.candidates import Candidate
-from wh.wire.messages import Challenge, Message, Ping, Pong, Probe, ProbeAck, Response
+from wh.wire.messages import Challenge, ChallengeWant, Message, Ping, Pong, Probe, ProbeAck, Response
 from wh.wire.records import Record, Relay
 
 
@@ -248,13 +249,87 @@ def test_what_the_peer_sends_spares_our_keepalive(scene: Scene) -> None:
     assert len([1 for _, each in scene.log if isinstance(each, Send) and isinstance(each.message, Ping)]) == 1
 
 
-def test_a_peer_that_moved_is_challenged_and_then_followed(scene: Scene) -> None:
+PATIENCE_S = 0.16
+
+
+def challenged(commands: list[Command]) -> tuple[Send, Send]:
+    """Where the peer was, and where its packets come from now."""
+    old, new = sends(commands)
+    assert isinstance(old.message, Challenge)
+    assert isinstance(new.message, Challenge)
+    assert (old.path, new.path) == (PATH, OTHER_PATH)
+    assert (old.message.want, new.message.want) == (ChallengeWant.DATA, ChallengeWant.ANY)
+    return old, new
+
+
+def moved(scene: Scene) -> tuple[Send, list[Command]]:
+    """The peer has moved, or somebody copies what it sends. Returns what it was asked on PATH."""
     scene.connect()
-    (challenge,) = sends(scene.hear(Ping(5, 0, 0, bytes(8)), OTHER_PATH))
-    assert challenge.path == OTHER_PATH
+    old, new = challenged(scene.hear(Ping(5, 0, 0, bytes(8)), OTHER_PATH))
     assert scene.peer.path == PATH
-    commands = scene.hear(respond(challenge), OTHER_PATH)
+    assert told(scene.hear(respond(new), OTHER_PATH))[-1] == (PATH, OTHER_PATH)
+    return old, scene.wait(PATIENCE_S)
+
+
+def test_a_peer_that_moved_is_challenged_and_then_followed(scene: Scene) -> None:
+    _, commands = moved(scene)
     assert told(commands)[-1] == (OTHER_PATH,)
+    scene.wait(5)
+    assert scene.peer.path == OTHER_PATH
+
+
+def test_a_peer_that_still_sends_where_it_was_has_not_moved(scene: Scene) -> None:
+    scene.connect()
+    old, new = challenged(scene.hear(Ping(5, 0, 0, bytes(8)), OTHER_PATH))
+    scene.hear(respond(new), OTHER_PATH)
+    assert told(scene.hear(respond(old), OTHER_PATH))[-1] == (PATH,)  # also when that is copied
+    scene.wait(5)
+    assert scene.peer.path == PATH
+
+
+def test_an_answer_that_comes_late_moves_the_path_back(scene: Scene) -> None:
+    old, _ = moved(scene)
+    assert scene.peer.path == OTHER_PATH
+    scene.hear(respond(old), PATH)
+    assert scene.peer.path == PATH
+
+
+def test_copies_are_looked_at_less_and_less(scene: Scene) -> None:
+    scene.connect()
+    looked_at = []
+    for tenths in range(150):
+        commands = sends(scene.do(lambda now: scene.peer.data_arrived(OTHER_PATH, now)))
+        if commands:
+            looked_at.append(tenths / 10)
+            for each in commands:
+                if isinstance(each.message, Challenge):
+                    scene.hear(respond(each), each.path)
+        scene.wait(0.1)
+        assert scene.peer.path == PATH
+    assert 1 < len(looked_at) <= 5
+    scene.do(lambda now: scene.peer.silent(PATH, 0, now))
+    assert sends(scene.do(lambda now: scene.peer.data_arrived(OTHER_PATH, now))) != []
+
+
+def test_a_session_that_begins_elsewhere_may_be_a_copy_too(scene: Scene) -> None:
+    scene.connect()
+    commands = scene.do(lambda now: scene.peer.session_opened(OTHER_PATH, now))
+    (old,) = sends(commands)
+    assert old.path == PATH
+    assert told(commands)[-1] == (PATH, OTHER_PATH)
+    scene.hear(respond(old), PATH)
+    scene.wait(5)
+    assert scene.peer.path == PATH
+
+
+def test_a_peer_that_moves_on_is_followed_from_path_to_path(scene: Scene) -> None:
+    moved(scene)
+    third = Path(0, pack("203.0.113.9", 9))
+    commands = sends(scene.hear(Ping(6, 0, 0, bytes(8)), third))
+    assert [each.path for each in commands] == [OTHER_PATH, third]
+    scene.hear(respond(commands[1]), third)
+    scene.wait(PATIENCE_S)
+    assert scene.peer.path == third
 
 
 def test_a_challenge_without_an_answer_moves_nothing(scene: Scene) -> None:
@@ -266,9 +341,7 @@ def test_a_challenge_without_an_answer_moves_nothing(scene: Scene) -> None:
 
 def test_packets_on_a_path_that_also_works_do_not_make_data_swing(scene: Scene) -> None:
     """Both sides may have chosen another of two good paths: each keeps its own."""
-    scene.connect()
-    (challenge,) = sends(scene.hear(Ping(5, 0, 0, bytes(8)), OTHER_PATH))
-    scene.hear(respond(challenge), OTHER_PATH)
+    moved(scene)
     for _ in range(5):
         scene.wait(1)
         assert scene.hear(Ping(6, 0, 0, bytes(8)), PATH) == []
@@ -278,9 +351,10 @@ def test_packets_on_a_path_that_also_works_do_not_make_data_swing(scene: Scene) 
 
 def test_data_on_a_new_path_is_checked_before_it_moves_ours(scene: Scene) -> None:
     scene.connect()
-    (challenge,) = sends(scene.do(lambda now: scene.peer.data_arrived(OTHER_PATH, now)))
+    _, challenge = challenged(scene.do(lambda now: scene.peer.data_arrived(OTHER_PATH, now)))
     assert scene.do(lambda now: scene.peer.data_arrived(OTHER_PATH, now)) == []
     scene.hear(respond(challenge), OTHER_PATH)
+    scene.wait(PATIENCE_S)
     assert scene.peer.path == OTHER_PATH
 
 

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import pytest
 from engine_parts import OTHER_ADDRESS, OTHER_PATH, PATH, PEER_ADDRESS, PEER_KEY
-from test_trusted import Scene, acknowledge, is_mtu_probe, pong_to, respond, sends, told
+from test_trusted import (
+    PATIENCE_S,
+    Scene,
+    acknowledge,
+    challenged,
+    is_mtu_probe,
+    pong_to,
+    respond,
+    sends,
+    told,
+)
 
 from wh.commands import AdoptSocket, ClearSilence, CloseSocket, Command, PathMode, Send, SetDataPaths
 from wh.events import PUNCH_SOCKETS_FROM, Path
@@ -13,6 +23,7 @@ from wh.path_mtu import SUSPECTED_AFTER_S
 from wh.paths import PathState
 from wh.relay.client import Channel
 from wh.trusted import SUSPECT_FOR_S, UPGRADE_AFTER_S, WANTED_FOR_S
+from wh.wire.address import pack
 from wh.wire.messages import Nominate, Ping, Probe, ProbeAck
 from wh.wire.records import Record, Relay
 
@@ -70,7 +81,7 @@ def answer_mtu_probes(scene: Scene, commands: list[Command]) -> list[Command]:
 def direct(scene: Scene) -> Scene:
     """As relayed(), then hole punching found PATH."""
     relayed(scene)
-    commands = scene.do(lambda now: scene.peer.punched(PATH, 0.05, now))
+    commands = scene.do(lambda now: scene.peer.punched(PATH, 0.05, True, now))
     answer_mtu_probes(scene, commands)
     assert scene.peer.state is PathState.DIRECT
     return scene
@@ -148,7 +159,7 @@ def test_attempts_come_again_after_5_15_and_then_each_60_seconds(scene: Scene) -
 
 def test_data_stays_on_the_channel_until_the_direct_path_is_measured(scene: Scene) -> None:
     relayed(scene)
-    commands = scene.do(lambda now: scene.peer.punched(PATH, 0.05, now))
+    commands = scene.do(lambda now: scene.peer.punched(PATH, 0.05, True, now))
     assert told(commands) == []
     commands = answer_mtu_probes(scene, commands)
     assert told(commands)[-1] == (PATH, CHANNEL)
@@ -159,14 +170,14 @@ def test_data_stays_on_the_channel_until_the_direct_path_is_measured(scene: Scen
 
 def test_a_path_that_carries_no_large_datagram_at_all_is_not_taken(scene: Scene) -> None:
     relayed(scene)
-    scene.do(lambda now: scene.peer.punched(PATH, 0.05, now))
+    scene.do(lambda now: scene.peer.punched(PATH, 0.05, True, now))
     assert told(scene.wait(1.5)) == []
     assert scene.peer.state is PathState.RELAYED
 
 
 def test_a_socket_of_hole_punching_is_adopted_before_data_takes_it(scene: Scene) -> None:
     relayed(scene)
-    assert AdoptSocket(PUNCHED.socket) in scene.do(lambda now: scene.peer.punched(PUNCHED, 0.05, now))
+    assert AdoptSocket(PUNCHED.socket) in scene.do(lambda now: scene.peer.punched(PUNCHED, 0.05, True, now))
     adopt = scene.do(lambda now: scene.peer.socket_adopted(PUNCHED.socket, ADOPTED.socket, now) or None)
     answer_mtu_probes(scene, adopt)
     assert scene.peer.path == ADOPTED
@@ -176,10 +187,10 @@ def test_a_socket_of_hole_punching_is_adopted_before_data_takes_it(scene: Scene)
 
 def test_a_socket_that_the_data_plane_has_no_room_for_changes_nothing(scene: Scene) -> None:
     relayed(scene)
-    scene.do(lambda now: scene.peer.punched(PUNCHED, 0.05, now))
+    scene.do(lambda now: scene.peer.punched(PUNCHED, 0.05, True, now))
     scene.do(lambda now: scene.peer.socket_adopted(PUNCHED.socket, None, now) or None)
     assert scene.peer.state is PathState.RELAYED
-    assert scene.do(lambda now: scene.peer.punched(PATH, 0.05, now)) != []
+    assert scene.do(lambda now: scene.peer.punched(PATH, 0.05, True, now)) != []
 
 
 def test_one_channel_stays_behind_a_direct_path(scene: Scene) -> None:
@@ -318,9 +329,26 @@ def test_the_lower_key_nominates_and_the_higher_one_follows(scene: Scene) -> Non
 
 def test_a_peer_that_moved_is_followed_without_a_new_measurement_first(scene: Scene) -> None:
     direct(scene)
-    (challenge,) = sends(scene.hear(Ping(5, 0, 0, bytes(8)), OTHER_PATH))
-    commands = scene.hear(respond(challenge), OTHER_PATH)
+    _, challenge = challenged(scene.hear(Ping(5, 0, 0, bytes(8)), OTHER_PATH))
+    commands = scene.hear(respond(challenge), OTHER_PATH) + scene.wait(PATIENCE_S)
     assert told(commands)[-1] == (OTHER_PATH, CHANNEL)
+
+
+LEARNED = Path(0, pack("203.0.113.66", 6))
+
+
+def test_an_address_that_nobody_told_gives_way_to_one_that_the_peer_told(scene: Scene) -> None:
+    """Copies of its PROBEs may have come from there, and have been faster."""
+    open_channel(scene)
+    scene.do(lambda now: scene.peer.punched(LEARNED, 0.01, False, now))
+    commands = scene.do(lambda now: scene.peer.punched(PATH, 0.05, True, now))
+    assert {send.path for send in commands if isinstance(send, Send) and is_mtu_probe(send)} == {PATH}
+    for probe in [each for each in commands if isinstance(each, Send) and is_mtu_probe(each)]:
+        scene.hear(acknowledge(probe))
+    scene.wait(1)
+    assert scene.peer.path == PATH
+    scene.do(lambda now: scene.peer.punched(LEARNED, 0.001, False, now))
+    assert scene.peer.path == PATH
 
 
 def test_what_comes_through_a_channel_moves_no_direct_path(scene: Scene) -> None:

@@ -69,7 +69,7 @@ class RoutingTable:
 
     def set_protected(self, keys: Iterable[Key]) -> None:
         """The bootstraps of the network file: no limit by network applies to them, they need no SERVER flag
-        and are not evicted. They too enter only by add(); who was one stays only where it may as any server."""
+        and are not evicted. They too enter only by add(); who was one stays where any server may."""
         former, self._protected = self._protected, frozenset(keys)
         for key in former - self._protected:
             contact = self._contacts.get(key)

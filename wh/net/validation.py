@@ -45,11 +45,12 @@ class ValidatedPaths:
 
     def holds(self, peer: Key, path: Path, now: float) -> bool:
         """Whether the path is proven; asked when something has come on it from the peer."""
-        proof = self._proofs.get(peer, {}).get(path)
-        if proof is None:
+        proofs = self._proofs.get(peer)
+        proof = proofs.get(path) if proofs is not None else None
+        if proofs is None or proof is None:
             return False
         if not proof.holds(now):
-            del self._proofs[peer][path]
+            del proofs[path]
             return False
         proof.heard_at = now
         return True

@@ -55,11 +55,11 @@ class PingWant(IntEnum):
 
 
 class ChallengeWant(IntEnum):
-    """Whether the path still is the peer's own choice: from any other no RESPONSE comes."""
+    """Whether the path still is the peer's own choice: from one that it has left itself no RESPONSE comes."""
 
     ANY = 0
-    DATA = 1  # only where the peer's data for us goes
-    RELAY = 2  # only where the peer uses us as its relay
+    DATA = 1  # for its data to us
+    RELAY = 2  # to us as its relay
 
 
 class FindWant(IntFlag):

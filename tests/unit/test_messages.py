@@ -54,7 +54,7 @@ EXAMPLES: list[tuple[Message, list[object]]] = [
     (Nodes(7, b"", (), None), [4, 7, b"", [], None]),
     (Put(7, b"token", b"record"), [5, 7, b"token", b"record"]),
     (PutAck(7, 0, 2**64 - 1, 3600), [6, 7, 0, 2**64 - 1, 3600]),
-    (Challenge(7, NONCE), [7, 7, NONCE]),
+    (Challenge(7, NONCE, 1), [7, 7, NONCE, 1]),
     (Response(7, NONCE), [8, 7, NONCE]),
     (Dialback(7, ADDRESS, NONCE), [9, 7, ADDRESS, NONCE]),
     (Reserve(7, 3600), [10, 7, 3600]),

@@ -60,7 +60,7 @@ class ForwardTable:
     def move(self, id: int, place: _Place) -> None:
         """The client of leg id is at another place now. Raises SystemFailure where there is no such leg."""
     def limit(self, id: int, *, rate: int = 0, burst: int = 0, quota: int = 0, trusted: bool = False) -> None:
-        """Other limits for the channel of leg id than open() gave. Raises SystemFailure where there is none."""
+        """Other limits for the channel of leg id. Raises SystemFailure where there is no such leg."""
     def close(self, id: int) -> None:
         """Close the channel of leg id, either of its two. Raises SystemFailure where there is no such leg."""
     def expire(self, *, now_ns: int, silence_ns: int) -> list[ChannelStatus]:

@@ -117,11 +117,7 @@ class Node:
         self._kademlia.capabilities = lambda: self._reachability.capabilities
         self._requests.unproved.known_at = self._kademlia.table.is_alive_at
         self._searches = Searches(engine, self._requests, self._kademlia)
-        self._reachability = OwnReachability(
-            engine, self._requests, self._kademlia, Mode(mode), self._reachability_changed
-        )
         self._endpoints = FileEndpoints(engine, self._endpoints_changed)
-        self._reachability.file_addresses_of = self._endpoints.addresses_of
         self._discovery = Discovery(
             engine,
             self._requests,
@@ -131,6 +127,10 @@ class Node:
             capabilities=lambda: self._reachability.capabilities,
             new_server=self._new_server,
         )
+        self._reachability = OwnReachability(
+            engine, self._requests, self._kademlia, Mode(mode), self._reachability_changed
+        )
+        self._reachability.file_addresses_of = self._endpoints.addresses_of
         self._fallback = Fallback(
             engine, self._requests, self._kademlia, self._endpoints, self._discovery, moved=self._paths_moved
         )

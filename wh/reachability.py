@@ -11,12 +11,15 @@ from wh.engine import Engine
 from wh.events import Instant, Key, KnockReceived, PortMapping
 from wh.hairpin import Hairpin
 from wh.kademlia import Kademlia
-from wh.limits import RecentlySeen
+from wh.limits import Level, RateLimit, RecentlySeen, Shares
 from wh.mapped_ports import MappedPorts
 from wh.nat.behavior import (
+    AGREEMENT,
     ANSWERS_WANTED,
     ENDPOINT_DEPENDENT,
+    OBSERVATION_LIFETIME_S,
     WITNESSES_MAX,
+    Heard,
     NatBehaviour,
     Observations,
     PortUse,
@@ -50,6 +53,13 @@ REFLEXIVE_MAX = 2
 """Of one family: more than one only while the mapping is unknown, or endpoint-dependent."""
 
 PROOFS_MAX = 16
+
+DOUBTS_OF_NETWORK = Level(16, 32, 1, OBSERVATION_LIFETIME_S)
+DOUBTS_BURST, DOUBTS_INTERVAL_S = 4, 60.0
+"""How often a witness that sees us elsewhere makes us ask the others, while they do not agree with it."""
+
+COMPARE_INTERVAL_S = 60.0
+"""Between two measurements that only follow from what witnesses say."""
 
 
 class Mode(StrEnum):
@@ -91,7 +101,9 @@ class OwnReachability:
         self._hairpin = Hairpin(engine)
         self._second = SecondSocket(engine, requests, self._measured)
         self._silence = UdpSilence()
-        self._unknocked: dict[int, set[Key]] = {4: set(), 6: set()}  # servers whose dial-back never arrived
+        self._unknocked: dict[int, set[bytes]] = {4: set(), 6: set()}  # networks whose dial-back never came
+        self._doubts = _new_doubts()
+        self._compared = RateLimit(1, COMPARE_INTERVAL_S)  # by family
         self._timer: Timer | None = None
         self._checked_at = float("-inf")
         requests.answer_listeners.append(self._answered)
@@ -153,8 +165,10 @@ class OwnReachability:
         found = []
         for family, observations in self._observations.items():
             observed = tuple(observations.addresses())
+            use = self._port_use(family)
+            if use.mapping is Mapping.NONE:
+                observed = tuple(filter(self._engine.addressing.is_local, observed))
             if observed:
-                use = self._port_use(family)
                 found.append(NatBehaviour(use.mapping, self._filtering(observed), observed, use.step))
         return found
 
@@ -203,6 +217,7 @@ class OwnReachability:
             observations.clear()
         self._proofs.clear()
         self._second.clear()
+        self._doubts, self._compared = _new_doubts(), RateLimit(1, COMPARE_INTERVAL_S)
         self._silence.restart()
         for unknocked in self._unknocked.values():
             unknocked.clear()
@@ -229,8 +244,9 @@ class OwnReachability:
 
     def servers_changed(self, now: Instant) -> None:
         """There are new witnesses; they matter while there are too few."""
-        if any(0 < len(each) < ANSWERS_WANTED for each in self._observations.values()):
-            self.check_soon(now)
+        for family, words in self._observations.items():
+            if len(words) < min(ANSWERS_WANTED, len(self.witnesses(family))):
+                self.check_soon(now)
 
     def punch_failed(self, now: Instant) -> None:
         """What we believe of our NAT may be wrong, or old. Looked at once a minute at most."""
@@ -249,7 +265,7 @@ class OwnReachability:
             return
         if address in self._observed():
             self._unknocked[_family(address)].clear()
-        if not self._proves(event.source, address, now):
+        if not self._proves(event.source, address, now) or not self._is_ours(address):
             return
         if len(self._proofs) < PROOFS_MAX or address in self._proofs:
             self._proofs[address] = now.monotonic
@@ -259,6 +275,29 @@ class OwnReachability:
         """What we write goes out by other ports than a gateway's mapping, and opens none of those."""
         only_mapped = self._mapped.has(address) and address not in self._observed()
         return only_mapped or not self._written.seen(source[:16], now.monotonic)
+
+    def _is_ours(self, address: Address) -> bool:
+        """Whoever arranged the KNOCK also said where we are, and may have said what is not true."""
+        here, elsewhere = self._words_on(address)
+        return here >= AGREEMENT or not elsewhere
+
+    def _words_on(self, address: Address) -> tuple[int, int]:
+        """Networks that see us there, and those that see us elsewhere. Nobody sees a gateway's mapping; they
+        see its IP."""
+        known = 16 if self._mapped.has(address) else len(address)
+        return self._observations[_family(address)].count(lambda seen: seen[:known] == address[:known])
+
+    def _drop_refuted(self, family: int, enough: int) -> bool:
+        """A proof falls when two networks see us elsewhere and no two see us there; whether any fell. Where
+        there is only one network to ask, its word is enough."""
+        refuted = []
+        for address in self._proofs:
+            here, elsewhere = self._words_on(address)
+            if _family(address) == family and here < AGREEMENT and elsewhere >= enough:
+                refuted.append(address)
+        for address in refuted:
+            del self._proofs[address]
+        return bool(refuted)
 
     def _observed(self) -> set[Address]:
         return {address for behaviour in self.behaviours() for address in behaviour.observed}
@@ -273,26 +312,30 @@ class OwnReachability:
             return
         if self._is_server(key):
             self._silence.answered()
-        if not isinstance(pong, Pong) or not self._is_witness(key, path.remote, pong):
+        if not isinstance(pong, Pong) or not self._is_witness(key, path.remote):
             return
         if not self._engine.addressing.is_acceptable_as_own(pong.observed):
             return
         before = self.behaviours()
         family = _family(pong.observed)
-        moved = self._observations[family].add(path.remote, pong.observed, now.monotonic)
-        if moved:
-            still = {*self._mapped.addresses([pong.observed])}
-            self._proofs = {
-                address: at
-                for address, at in self._proofs.items()
-                if _family(address) != family or address in still
-            }
+        alone = not self._has_several_witnesses(family)
+        heard = self._observations[family].add(path.remote, pong.observed, now.monotonic, alone=alone)
+        if heard is Heard.MOVED:
+            self._doubts = _new_doubts()
             self._unknocked[family].clear()
-            if self._port_use(family).mapping not in ENDPOINT_DEPENDENT:
-                self.check_soon(now)
+        if heard is not Heard.NOTHING_NEW:
+            self._ask_others(family, path.remote, heard, now)
+        refuted = self._drop_refuted(family, 1 if alone else AGREEMENT)
         self._compare(family, now)
-        if moved or self.behaviours() != before:
+        if refuted or self.behaviours() != before:
             self._changed(now)
+
+    def _ask_others(self, family: int, witness: Address, heard: Heard, now: Instant) -> None:
+        """A NAT that maps by endpoint changes its mappings all the time."""
+        if self._port_use(family).mapping in ENDPOINT_DEPENDENT:
+            return
+        if heard is Heard.MOVED or self._doubts.allow(witness, now.monotonic):
+            self.check_soon(now)
 
     def _unanswered(self, key: Key, now: Instant) -> None:
         if self._is_server(key):
@@ -307,7 +350,11 @@ class OwnReachability:
         mapping = self._observations[family].mapping(self._engine.addressing.local)
         if mapping in (Mapping.ENDPOINT_INDEPENDENT, Mapping.NONE):
             self._second.forget(family)
-        elif mapping is Mapping.RANDOM and self._second.verdict(family) is None:
+        elif (
+            mapping is Mapping.RANDOM
+            and self._second.verdict(family) is None
+            and self._compared.allow(family, now.monotonic)
+        ):
             self._engine.timers.call_at(
                 now.monotonic + COMPARE_AFTER_S,
                 lambda then: self._second.measure(family, self.witnesses(family), then),
@@ -319,10 +366,12 @@ class OwnReachability:
     def _measured(self, now: Instant) -> None:
         self._changed(now)
 
-    def _is_witness(self, key: Key, address: Address, pong: Pong) -> bool:
-        """A server, or a node at an endpoint of the network file: others may sit behind our own NAT."""
-        known = key in self._kademlia.table or self._engine.addressing.is_configured(address)
-        return known or bool(pong.capabilities & Capability.SERVER)
+    def _is_witness(self, key: Key, address: Address) -> bool:
+        """A live server of our table, or a node at its endpoint of the network file: others may sit behind
+        our own NAT, or have come only to tell us this."""
+        contact = self._kademlia.table.get(key)
+        in_table = contact is not None and not contact.dead
+        return in_table or address in self.file_addresses_of(key)
 
     # Asking
 
@@ -362,6 +411,16 @@ class OwnReachability:
             chosen.setdefault(network_of(address), (key, address))
         return list(chosen.values())[:WITNESSES_MAX]
 
+    def _has_several_witnesses(self, family: int) -> bool:
+        networks: set[bytes] = set()
+        for contact in self._kademlia.table:
+            address = None if contact.dead else self._address_of(contact, family)
+            if address is not None:
+                networks.add(network_of(address))
+            if len(networks) > 1:
+                return True
+        return False
+
     def _address_of(self, contact: TrackedContact, family: int) -> Address | None:
         """A table has one address a server; the network file may know another of the other family."""
         known = (contact.address, *self.file_addresses_of(contact.key))
@@ -373,7 +432,7 @@ class OwnReachability:
             return
 
         def answered(answer: Answer, then: Instant) -> None:
-            if isinstance(answer.message, Pong):
+            if isinstance(answer.message, Pong) and answer.message.observed in self._observed():
                 self._hairpin.attempt(answer.message.observed, then)
                 self._ask_for_knock(key, answer, answer.message.observed, then)
 
@@ -407,20 +466,20 @@ class OwnReachability:
             [answer.path],
             Ping(0, PingWant.DIALBACK, port, nonce, self.capabilities),
             now,
-            on_answer=lambda _, then: self._await_knock(key, nonce, observed, then),
+            on_answer=lambda _, then: self._await_knock(answer.path.remote, nonce, observed, then),
         )
         unproved = [each for each in self._mapped.addresses([observed]) if each not in self._proofs]
         if self._mapped.wants_more(unproved):
             self._schedule(now.monotonic + MAPPING_CHECK_S)
 
-    def _await_knock(self, key: Key, nonce: bytes, observed: Address, now: Instant) -> None:
+    def _await_knock(self, server: Address, nonce: bytes, observed: Address, now: Instant) -> None:
         """A server has asked a third node: what does not arrive, our NAT has kept out."""
 
         def judge(then: Instant) -> None:
             unknocked = self._unknocked[_family(observed)]
             if self._expected.get(nonce) == observed and len(unknocked) < ANSWERS_WANTED:
                 before = self.behaviours()
-                unknocked.add(key)
+                unknocked.add(network_of(server))
                 if self.behaviours() != before:
                     self._changed(then)
 
@@ -430,6 +489,10 @@ class OwnReachability:
         """Mapped addresses first: they are the likelier ones."""
         mapped = self._mapped.addresses([observed])
         return [*mapped, observed] if self.mode is Mode.UNKNOWN and observed not in mapped else mapped
+
+
+def _new_doubts() -> Shares:
+    return Shares((DOUBTS_OF_NETWORK,), DOUBTS_BURST, DOUBTS_INTERVAL_S)
 
 
 def _family(address: Address) -> int:

@@ -23,7 +23,8 @@ class Times(NamedTuple):
 
 
 def populated(seed: int, servers: int, loss: float) -> tuple[SimNetwork, list[SimNode], list[SimNode]]:
-    """Servers that joined one after the other, and clients that came last, which have asked few of them."""
+    """Servers that joined one after the other and have been idle since, so that they have no sessions; and
+    clients that came last, which have asked few of them."""
     network = SimNetwork(seed, latency_s=LATENCY_S, loss=loss)
     nodes = [SimNode(network, network.public_address(), mode="direct") for _ in range(servers)]
     clients = [SimNode(network, network.public_address(), mode="nat") for _ in range(20)]
@@ -31,10 +32,16 @@ def populated(seed: int, servers: int, loss: float) -> tuple[SimNetwork, list[Si
     for node in nodes:
         node.start(config)
         network.run(0.1)
-    network.run(700)  # sessions that are idle for 10 min are forgotten
+    network.run(15)
+    for node in nodes:
+        for table in (node.sessions, node.current, node.next, node.handshakes):
+            table.clear()
+        for peer in node.node._engine.peers.with_session():
+            peer.session_lost()
+            peer.validated.clear()
     for node in clients:
         node.start(config)
-    network.run(20)
+    network.run(10)
     return network, nodes, clients
 
 
@@ -50,7 +57,7 @@ def look_up(network: SimNetwork, asker: SimNode, target: SimNode) -> Times:
     searches = asker.node._searches
     searches.find_record(target.key, network.now, have_sequence=0, found=found, done=done)
     asker._schedule()
-    network.run(12)
+    network.run(5)
     return Times(*times)
 
 

@@ -45,6 +45,11 @@ class Place:
     tries: int = 0
     trial: Trial | None = None
 
+    def named_by(self, source: Key | None) -> None:
+        is_news = bool(self.sources) and source not in self.sources
+        if source is not None and is_news and len(self.sources) < MAX_SOURCES:
+            self.sources.append(source)
+
 
 @dataclass(slots=True, eq=False)
 class Candidate:
@@ -88,11 +93,10 @@ class Candidate:
     def named(self, address: Address, source: Key | None) -> None:
         """Somebody says that it is at this address."""
         known = next((place for place in self.places if place.address == address), None)
-        if known is None and len(self.places) < MAX_ADDRESSES:
+        if known is not None:
+            known.named_by(source)
+        elif len(self.places) < MAX_ADDRESSES:
             self.places.append(Place(address, [] if source is None else [source]))
-        elif known is not None and known.sources and source is not None and len(known.sources) < MAX_SOURCES:
-            if source not in known.sources:
-                known.sources.append(source)
 
 
 def _believed(place: Place) -> tuple[bool, int]:

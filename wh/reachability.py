@@ -17,7 +17,6 @@ from wh.nat.behavior import (
     AGREEMENT,
     ANSWERS_WANTED,
     ENDPOINT_DEPENDENT,
-    OBSERVATION_LIFETIME_S,
     WITNESSES_MAX,
     Heard,
     NatBehaviour,
@@ -54,9 +53,9 @@ REFLEXIVE_MAX = 2
 
 PROOFS_MAX = 16
 
-DOUBTS_OF_NETWORK = Level(16, 32, 1, OBSERVATION_LIFETIME_S)
-DOUBTS_BURST, DOUBTS_INTERVAL_S = 4, 60.0
-"""How often a witness that sees us elsewhere makes us ask the others, while they do not agree with it."""
+DOUBTS_OF_NETWORK = Level(16, 32, 2, 120.0)
+DOUBTS_BURST, DOUBTS_INTERVAL_S = 8, 60.0
+"""How often a witness that sees us elsewhere than before makes us ask the others."""
 
 COMPARE_INTERVAL_S = 60.0
 """Between two measurements that only follow from what witnesses say."""
@@ -318,24 +317,17 @@ class OwnReachability:
             return
         before = self.behaviours()
         family = _family(pong.observed)
-        alone = not self._has_several_witnesses(family)
+        mapping, alone = self._port_use(family).mapping, not self._has_several_witnesses(family)
         heard = self._observations[family].add(path.remote, pong.observed, now.monotonic, alone=alone)
         if heard is Heard.MOVED:
-            self._doubts = _new_doubts()
             self._unknocked[family].clear()
-        if heard is not Heard.NOTHING_NEW:
-            self._ask_others(family, path.remote, heard, now)
+        doubtful = heard is not Heard.NOTHING_NEW and mapping not in ENDPOINT_DEPENDENT
+        if doubtful and self._doubts.allow(path.remote, now.monotonic):
+            self.check_soon(now)
         refuted = self._drop_refuted(family, 1 if alone else AGREEMENT)
         self._compare(family, now)
         if refuted or self.behaviours() != before:
             self._changed(now)
-
-    def _ask_others(self, family: int, witness: Address, heard: Heard, now: Instant) -> None:
-        """A NAT that maps by endpoint changes its mappings all the time."""
-        if self._port_use(family).mapping in ENDPOINT_DEPENDENT:
-            return
-        if heard is Heard.MOVED or self._doubts.allow(witness, now.monotonic):
-            self.check_soon(now)
 
     def _unanswered(self, key: Key, now: Instant) -> None:
         if self._is_server(key):

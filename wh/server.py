@@ -51,7 +51,7 @@ KNOCKS = (Level(24, 48, 32, 1 / 8), Level(16, 32, 64, 1 / 16))
 KNOCKS_BURST, KNOCKS_INTERVAL_S = 256, 1 / 64
 """KNOCKs, of 12 bytes, for the networks that DIALBACKs come from, and for all (docs/protocol.md 3)."""
 
-TARGETS = Level(24, 48, 8, 1 / 4)
+TARGET_BURST, TARGET_INTERVAL_S = 8, 1 / 4
 PAIR_BURST, PAIR_INTERVAL_S = 2, 1.0
 """KNOCKs to one network, and to one network for another: nobody uses up what is for somebody else."""
 
@@ -86,7 +86,7 @@ class Server:
         self._wishes = Shares((WISHES,), WISHES_BURST, WISHES_INTERVAL_S)
         self._wishes_of = RateLimit(1, WISH_INTERVAL_S)
         self._knocks = Shares(KNOCKS, KNOCKS_BURST, KNOCKS_INTERVAL_S)
-        self._knocks_at = Shares((TARGETS,), KNOCKS_BURST, KNOCKS_INTERVAL_S)
+        self._knocks_at = RateLimit(TARGET_BURST, TARGET_INTERVAL_S)
         self._knocks_between = RateLimit(PAIR_BURST, PAIR_INTERVAL_S)
 
     def handle(self, event: MessageReceived, now: Instant) -> None:
@@ -194,7 +194,7 @@ class Server:
         if (
             self._knocks.allow(asker, now.monotonic)
             and self._knocks_between.allow(pair, now.monotonic)
-            and self._knocks_at.allow(address, now.monotonic)
+            and self._knocks_at.allow(pair[1], now.monotonic)
         ):
             self._engine.emit(Knock(path.socket, address, nonce))
 

@@ -80,7 +80,10 @@ class Observations:
         if not changed:
             return Heard.NOTHING_NEW
         agreeing = [each for each in self._by_network.values() if each.observed == observed]
-        if len(agreeing) < (1 if alone else AGREEMENT):
+        enough = 1 if alone else AGREEMENT
+        if len(agreeing) > enough:
+            return Heard.NOTHING_NEW  # back to what others have said all the time
+        if len(agreeing) < enough:
             return Heard.DOUBT
         self._moved(observed, min(each.since for each in agreeing))
         return Heard.MOVED

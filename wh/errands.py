@@ -24,8 +24,8 @@ from wh.wire.messages import Find, FindWant, Put
 from wh.wire.records import Record
 
 RUNNING_MAX = 32
-OF_NETWORK = Level(24, 48, 16, 2.0)
-BURST, INTERVAL_S = 64, 1 / 8
+OF_NETWORK, OF_LARGE_NETWORK = Level(24, 48, 16, 2.0), Level(16, 32, 32, 1.0)
+BURST, INTERVAL_S = 64, 1 / 16
 """Errands for the clients of one network, and for all. A node looks up its peers, and each of them again
 after 1, 2, 5, 15 and 30 s."""
 
@@ -67,7 +67,7 @@ class Errands:
         self._is_server = is_server
         self._answer = answer
         self._running: dict[tuple[Key, Key], Errand] = {}  # client, target
-        self._shares = Shares((OF_NETWORK,), BURST, INTERVAL_S)
+        self._shares = Shares((OF_NETWORK, OF_LARGE_NETWORK), BURST, INTERVAL_S)
         self._published = RecentlySeen(PUBLISH_INTERVAL_S)  # client, sequence
 
     def find(self, event: MessageReceived, find: Find, now: Instant) -> bool:

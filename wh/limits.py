@@ -65,7 +65,7 @@ class _Buckets:
     def take(self, address: Address, tokens: float, now: float) -> None:
         """tokens: what tokens() said."""
         network = self._network(address)
-        self._entries[network] = tokens - 1, now
+        self._entries[network] = max(0.0, tokens - 1), now
         self._entries.move_to_end(network)
         if len(self._entries) > self._entries_max:
             self._entries.popitem(last=False)
@@ -76,18 +76,22 @@ class _Buckets:
 
 class Shares:
     """A token bucket that networks share. Each has buckets of its own besides, and the emptier these are, the
-    more it must leave in the common one, up to half: a crowd keeps nobody out who asks seldom.
+    more it must leave in the common one, up to half: a crowd keeps nobody out who asks seldom, unless it has
+    so many networks that each of them does. strict: an empty bucket of its own stops a network in any case.
 
     No table can be flushed: the common bucket bounds how many others are not full, and to forget a full one
     changes nothing. Attempts that fail take nothing."""
 
-    def __init__(self, levels: Sequence[Level], burst: int, interval_s: float) -> None:
+    def __init__(
+        self, levels: Sequence[Level], burst: int, interval_s: float, *, strict: bool = True
+    ) -> None:
         self._levels = [
             (level, _Buckets(level, burst + int(level.burst * level.interval_s / interval_s) + 1))
             for level in levels
         ]
         self._burst = float(burst)
         self._interval_s = interval_s
+        self._least_own = 1.0 if strict else 0.0
         self._tokens, self._at = self._burst, 0.0
 
     def __len__(self) -> int:
@@ -99,7 +103,7 @@ class Shares:
         self._at = now
         own = [buckets.tokens(address, now) for _, buckets in self._levels]
         left = min(tokens / level.burst for (level, _), tokens in zip(self._levels, own, strict=True))
-        if min(own) < 1 or self._tokens < 1 + (1 - left) * self._burst / 2:
+        if min(own) < self._least_own or self._tokens < 1 + (1 - left) * self._burst / 2:
             return False
         self._tokens -= 1
         for (_, buckets), tokens in zip(self._levels, own, strict=True):

@@ -41,15 +41,16 @@ from wh.wire.messages import (
 )
 from wh.wire.records import Record, decode_header_untrusted
 
-WISHES = Level(24, 48, 32, 1.0)
-WISHES_BURST, WISHES_INTERVAL_S = 256, 1 / 32
+WISHES = (Level(24, 48, 32, 2.0), Level(16, 32, 64, 1.0))
+WISHES_BURST, WISHES_INTERVAL_S = 512, 1 / 128
 WISH_INTERVAL_S = 5.0
 """Dial-backs that nodes of one network may have us arrange, all nodes, and one; a node's own checks are
 minutes apart."""
 
-KNOCKS = (Level(24, 48, 32, 1 / 8), Level(16, 32, 64, 1 / 16))
+KNOCKS = (Level(24, 48, 16, 8.0), Level(16, 32, 32, 4.0))
 KNOCKS_BURST, KNOCKS_INTERVAL_S = 256, 1 / 64
-"""KNOCKs, of 12 bytes, for the networks that DIALBACKs come from, and for all (docs/protocol.md 3)."""
+"""KNOCKs, of 12 bytes, for the networks that DIALBACKs come from, and for all (docs/protocol.md section 3):
+in a network of few servers one of them may ask for most."""
 
 TARGET_BURST, TARGET_INTERVAL_S = 8, 1 / 4
 PAIR_BURST, PAIR_INTERVAL_S = 2, 1.0
@@ -83,9 +84,9 @@ class Server:
             engine, requests, kademlia, searches, lambda: reachability.proved, self._answer_find
         )
         self.tcp_port = 0  # where we also listen; 0: nowhere
-        self._wishes = Shares((WISHES,), WISHES_BURST, WISHES_INTERVAL_S)
+        self._wishes = Shares(WISHES, WISHES_BURST, WISHES_INTERVAL_S)
         self._wishes_of = RateLimit(1, WISH_INTERVAL_S)
-        self._knocks = Shares(KNOCKS, KNOCKS_BURST, KNOCKS_INTERVAL_S)
+        self._knocks = Shares(KNOCKS, KNOCKS_BURST, KNOCKS_INTERVAL_S, strict=False)
         self._knocks_at = RateLimit(TARGET_BURST, TARGET_INTERVAL_S)
         self._knocks_between = RateLimit(PAIR_BURST, PAIR_INTERVAL_S)
 

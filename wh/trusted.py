@@ -333,6 +333,7 @@ class TrustedPeer:
     def punched(self, path: Path, rtt: float, now: Instant) -> None:
         """A PROBE was answered there."""
         if path.socket < PUNCH_SOCKETS_FROM:
+            self._requests.validated(self._engine.peers.obtain(self.key), path, now)
             self._take_direct(path, rtt, now)
         elif self._adopting is None and self.state not in HAVING_PATH:
             self._adopting = path

@@ -56,7 +56,8 @@ def look_up(network: SimNetwork, client: SimNode, number: int, seconds: float = 
 
 
 @pytest.mark.parametrize(
-    ("liars", "behaviour"), [*((1, each) for each in BEHAVIOURS), (20, "invent"), (20, "replay")]
+    ("liars", "behaviour"),
+    [*((1, each) for each in BEHAVIOURS), (20, "invent"), pytest.param(20, "replay", marks=pytest.mark.slow)],
 )
 def test_a_lookup_amplifies_no_lie_more_than_three_times(liars: int, behaviour: str) -> None:
     network, meter, client, _ = besieged(1, liars, behaviour)

@@ -25,6 +25,7 @@ from wh.nat.behavior import (
     network_of,
 )
 from wh.nat.candidates import offered_candidates, own_candidates
+from wh.proofs import Proofs
 from wh.randomness import jittered
 from wh.requests import Answer, Requests, Schedule
 from wh.second_socket import SecondSocket
@@ -43,15 +44,12 @@ ASK = Schedule((0.4,), 1.0)
 WRITTEN_LIFETIME_S = 600.0
 """A KNOCK from an address that we wrote to this recently proves nothing: our own packet opened the way."""
 
-PROOF_LIFETIME_S = 3600.0
 KNOCKS_EXPECTED_MAX = 16
 KNOCK_PATIENCE_S = 3.0
 PUNCH_CHECK_S = 60.0
 COMPARE_AFTER_S = 0.2
 REFLEXIVE_MAX = 2
 """Of one family: more than one only while the mapping is unknown, or endpoint-dependent."""
-
-PROOFS_MAX = 16
 
 DOUBTS_OF_NETWORK = Level(16, 32, 2, 120.0)
 DOUBTS_BURST, DOUBTS_INTERVAL_S = 8, 60.0
@@ -91,12 +89,12 @@ class OwnReachability:
         self._kademlia = kademlia
         self._changed = changed
         self._observations = {4: Observations(), 6: Observations()}
-        self._proofs: dict[Address, float] = {}  # an address of ours that a KNOCK reached -> when
         self._expected: OrderedDict[bytes, Address] = (
             OrderedDict()
         )  # nonce -> address that is to be knocked at
         self._written = RecentlySeen(WRITTEN_LIFETIME_S)
         self._mapped = MappedPorts()
+        self._proofs = Proofs(self._observations, self._mapped)
         self._hairpin = Hairpin(engine)
         self._second = SecondSocket(engine, requests, self._measured)
         self._silence = UdpSilence()
@@ -233,7 +231,7 @@ class OwnReachability:
         kept = {*self._mapped_addresses(), *self._observed()}
         for address in before:
             if address not in kept:
-                self._proofs.pop(address, None)
+                self._proofs.discard(address)
         self._changed(now)
         self.check_soon(now)
 
@@ -264,39 +262,13 @@ class OwnReachability:
             return
         if address in self._observed():
             self._unknocked[_family(address)].clear()
-        if not self._proves(event.source, address, now) or not self._is_ours(address):
-            return
-        if len(self._proofs) < PROOFS_MAX or address in self._proofs:
-            self._proofs[address] = now.monotonic
+        if self._proves(event.source, address, now) and self._proofs.add(address, now.monotonic):
             self._changed(now)
 
     def _proves(self, source: Address, address: Address, now: Instant) -> bool:
         """What we write goes out by other ports than a gateway's mapping, and opens none of those."""
         only_mapped = self._mapped.has(address) and address not in self._observed()
         return only_mapped or not self._written.seen(source[:16], now.monotonic)
-
-    def _is_ours(self, address: Address) -> bool:
-        """Whoever arranged the KNOCK also said where we are, and may have said what is not true."""
-        here, elsewhere = self._words_on(address)
-        return here >= AGREEMENT or not elsewhere
-
-    def _words_on(self, address: Address) -> tuple[int, int]:
-        """Networks that see us there, and those that see us elsewhere. Nobody sees a gateway's mapping; they
-        see its IP."""
-        known = 16 if self._mapped.has(address) else len(address)
-        return self._observations[_family(address)].count(lambda seen: seen[:known] == address[:known])
-
-    def _drop_refuted(self, family: int, enough: int) -> bool:
-        """A proof falls when two networks see us elsewhere and no two see us there; whether any fell. Where
-        there is only one network to ask, its word is enough."""
-        refuted = []
-        for address in self._proofs:
-            here, elsewhere = self._words_on(address)
-            if _family(address) == family and here < AGREEMENT and elsewhere >= enough:
-                refuted.append(address)
-        for address in refuted:
-            del self._proofs[address]
-        return bool(refuted)
 
     def _observed(self) -> set[Address]:
         return {address for behaviour in self.behaviours() for address in behaviour.observed}
@@ -324,7 +296,7 @@ class OwnReachability:
         doubtful = heard is not Heard.NOTHING_NEW and mapping not in ENDPOINT_DEPENDENT
         if doubtful and self._doubts.allow(path.remote, now.monotonic):
             self.check_soon(now)
-        refuted = self._drop_refuted(family, 1 if alone else AGREEMENT)
+        refuted = self._proofs.review(family, 1 if alone else AGREEMENT)
         self._compare(family, now)
         if refuted or self.behaviours() != before:
             self._changed(now)
@@ -377,10 +349,7 @@ class OwnReachability:
     def _check(self, now: Instant) -> None:
         self._checked_at = now.monotonic
         self._schedule(now.monotonic + jittered(self._engine.rng, CHECK_S))
-        expired = [address for address, at in self._proofs.items() if now.monotonic - at > PROOF_LIFETIME_S]
-        for address in expired:
-            del self._proofs[address]
-        if expired:
+        if self._proofs.expire(now.monotonic):
             self._changed(now)
         for observations in self._observations.values():
             observations.expire(now.monotonic)

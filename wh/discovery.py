@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 
 from wh.config.model import Network, PeerKind
@@ -13,7 +14,6 @@ from wh.endpoints import FileEndpoints
 from wh.engine import Engine
 from wh.events import Instant, Key, Path
 from wh.kademlia import Kademlia
-from wh.limits import RecentlySeen
 from wh.randomness import jittered
 from wh.requests import Answer, Requests
 from wh.search import SearchCallbacks
@@ -31,8 +31,8 @@ CHECK_S = 60.0
 LOOK_AROUND_S = (2.0, 5.0, 15.0, 60.0)
 """Pauses between lookups for who needs more servers than are known; from the first again after a new one."""
 
-GREETING_INTERVAL_S = 30.0
-"""A node that claims to be a server is PINGed once in this time."""
+GREETINGS_MAX = 256
+"""Nodes that say they are servers, and prove in a moment that they are where they say."""
 
 
 class Discovery:
@@ -62,9 +62,10 @@ class Discovery:
         self._check_timer: Timer | None = None
         self._looks = 0
         self._look_not_before = float("-inf")
-        self._greeted = RecentlySeen(GREETING_INTERVAL_S)
+        self._greetings: OrderedDict[tuple[Key, Path], int] = OrderedDict()  # -> capabilities
         requests.answer_listeners.append(self._answered)
         requests.silence_listeners.append(self._unanswered)
+        requests.validation_listeners.append(self._validated)
 
     @property
     def bootstraps(self) -> tuple[Key, ...]:
@@ -84,17 +85,23 @@ class Discovery:
         self._ping_bootstraps(now)
 
     def greet(self, key: Key, path: Path, capabilities: int, now: Instant) -> None:
-        """A node PINGed us. If it says it is a server it enters the table once it is known to be there: its
-        session is confirmed from that path, or a PING of ours is answered."""
+        """A node PINGed us. If it says it is a server it enters the table once it is known to be there: when
+        its session is confirmed from that path, or it answers our CHALLENGE."""
         known = self._kademlia.table.get(key)
         unchanged = known is not None and not known.dead and known.address == path.remote
         if unchanged or not capabilities & Capability.SERVER or not self._is_usual(path):
             return
         if self._engine.peers.obtain(key).is_validated(path, now):
             self._add(Contact(key, path.remote, capabilities), now)
-        elif not self._greeted.seen(key, now.monotonic):
-            self._greeted.note(key, now.monotonic)
-            self.ping(key, [path], now)
+            return
+        self._greetings[key, path] = capabilities
+        if len(self._greetings) > GREETINGS_MAX:
+            self._greetings.popitem(last=False)
+
+    def _validated(self, key: Key, path: Path, now: Instant) -> None:
+        capabilities = self._greetings.pop((key, path), None)
+        if capabilities is not None:
+            self._add(Contact(key, path.remote, capabilities), now)
 
     def ping(self, key: Key, paths: list[Path], now: Instant) -> None:
         """The PONG of a server puts it into the table."""

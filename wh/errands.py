@@ -14,18 +14,20 @@ from wh.dht.lookup import LookupResult
 from wh.engine import Engine
 from wh.events import TCP, Instant, Key, MessageReceived, Path
 from wh.kademlia import Kademlia
-from wh.limits import RateLimit, RecentlySeen
+from wh.limits import Level, RecentlySeen, Shares
 from wh.requests import Requests
 from wh.search import SearchCallbacks
 from wh.searches import Searches
 from wh.timers import Timer
+from wh.unproved import Cause
 from wh.wire.messages import Find, FindWant, Put
 from wh.wire.records import Record
 
 RUNNING_MAX = 32
-CLIENT_BURST = 16
-CLIENT_INTERVAL_S = 2.0
-"""Errands of one client. A node looks up its peers, and each of them again after 1, 2, 5, 15 and 30 s."""
+OF_NETWORK, OF_LARGE_NETWORK = Level(24, 48, 16, 2.0), Level(16, 32, 32, 1.0)
+BURST, INTERVAL_S = 64, 1 / 16
+"""Errands for the clients of one network, and for all. A node looks up its peers, and each of them again
+after 1, 2, 5, 15 and 30 s."""
 
 BETTER_WITHIN_S = 0.2
 """So long after the first record a better one is waited for."""
@@ -65,7 +67,7 @@ class Errands:
         self._is_server = is_server
         self._answer = answer
         self._running: dict[tuple[Key, Key], Errand] = {}  # client, target
-        self._clients = RateLimit(CLIENT_BURST, CLIENT_INTERVAL_S)
+        self._shares = Shares((OF_NETWORK, OF_LARGE_NETWORK), BURST, INTERVAL_S)
         self._published = RecentlySeen(PUBLISH_INTERVAL_S)  # client, sequence
 
     def find(self, event: MessageReceived, find: Find, now: Instant) -> bool:
@@ -76,7 +78,7 @@ class Errands:
         if name in self._running:
             self._running[name].asked, self._running[name].find = event, find
             return True
-        if len(self._running) >= RUNNING_MAX or not self._clients.allow(event.peer, now.monotonic):
+        if len(self._running) >= RUNNING_MAX or not self._shares.allow(event.path.remote, now.monotonic):
             return False
         self._running[name] = Errand(event, find)
         self._searches.find_record(
@@ -85,6 +87,7 @@ class Errands:
             have_sequence=find.have_sequence,
             found=lambda record, then: self._found(name, record, then),
             done=lambda then: self._finish(name, then),
+            cause=Cause.ERRAND,
         )
         return True
 
@@ -95,11 +98,11 @@ class Errands:
         name = record.key, record.sequence
         if self._published.seen(name, now.monotonic):
             return True
-        if not self._clients.allow(event.peer, now.monotonic):
+        if not self._shares.allow(event.path.remote, now.monotonic):
             return False
         self._published.note(name, now.monotonic)
         done = SearchCallbacks(done=lambda result, then: self._put(result, record, then))
-        self._searches.begin(record.key, now, done, want_record=False)
+        self._searches.begin(record.key, now, done, want_record=False, cause=Cause.ERRAND)
         return True
 
     def _serves(self, path: Path) -> bool:

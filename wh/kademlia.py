@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from wh.dht.routing_table import RoutingTable
@@ -23,6 +24,7 @@ class Kademlia:
     sign: Sign
     verify: Verify
     namespace: bytes = b""
+    capabilities: Callable[[], int] = lambda: 0  # ours
 
     @staticmethod
     def of(engine: Engine, sign: Sign, verify: Verify) -> Kademlia:

@@ -113,12 +113,10 @@ class Node:
         self._engine = engine = Engine(key, rng)
         self._kademlia = Kademlia.of(engine, sign, verify)
         self._requests = Requests(engine)
+        self._kademlia.capabilities = lambda: self._reachability.capabilities
+        self._requests.unproved.known_at = self._kademlia.table.is_alive_at
         self._searches = Searches(engine, self._requests, self._kademlia)
-        self._reachability = OwnReachability(
-            engine, self._requests, self._kademlia, Mode(mode), self._reachability_changed
-        )
         self._endpoints = FileEndpoints(engine, self._endpoints_changed)
-        self._reachability.file_addresses_of = self._endpoints.addresses_of
         self._discovery = Discovery(
             engine,
             self._requests,
@@ -128,6 +126,10 @@ class Node:
             capabilities=lambda: self._reachability.capabilities,
             new_server=self._new_server,
         )
+        self._reachability = OwnReachability(
+            engine, self._requests, self._kademlia, Mode(mode), self._reachability_changed
+        )
+        self._reachability.file_addresses_of = self._endpoints.addresses_of
         self._fallback = Fallback(
             engine, self._requests, self._kademlia, self._endpoints, self._discovery, moved=self._paths_moved
         )
@@ -359,10 +361,7 @@ class Node:
 
     def _challenge(self, event: MessageReceived, now: Instant) -> None:
         """Somebody we serve sends from a new address: until it is proved, large answers cannot go there."""
-        if self._requests.waits_for(event.peer, Challenge):
-            return
-        challenge = Challenge(0, self._engine.rng.randbytes(NONCE_LEN))
-        self._requests.start(event.peer, [event.path], challenge, now, speculative=True)
+        self._requests.challenge(event.peer, event.path, self._engine.rng.randbytes(NONCE_LEN), now)
 
     def _session_opened(self, event: SessionOpened, now: Instant) -> None:
         """As initiator, the answer in the RESP does what is to do."""

@@ -7,6 +7,7 @@ from collections.abc import Collection
 
 from wh.events import Instant, Key, Path
 from wh.rtt import RttEstimator
+from wh.wire.address import Address
 
 STRANGERS_MAX = 2048
 VALIDATED_PATHS_MAX = 8
@@ -41,6 +42,14 @@ class Peer:
         at = self.validated.get(path)
         return at is not None and now.monotonic - at < lifetime_s
 
+    def answered_at(self, address: Address, now: Instant) -> bool:
+        """Whether it has proved lately that it gets what is sent to that IP address, at any port: NATs change
+        those. What a relay forwards says nothing of where it is."""
+        return any(
+            path.remote[:16] == address[:16] and not path.channel and self.is_validated(path, now)
+            for path in self.validated
+        )
+
     def invalidate(self, path: Path) -> None:
         self.validated.pop(path, None)
 
@@ -60,32 +69,32 @@ class Peer:
 
 
 class Peers:
-    """All of them by key. Strangers are forgotten when there are too many, the longest silent one first."""
+    """All of them by key. Strangers are forgotten when there are too many, the longest silent one first, and
+    before all others those that have proved no path: keys are cheap to invent."""
 
     def __init__(self, strangers_max: int = STRANGERS_MAX) -> None:
         self._strangers_max = strangers_max
-        self._strangers: OrderedDict[Key, Peer] = OrderedDict()
+        self._unproved: OrderedDict[Key, Peer] = OrderedDict()
+        self._proved: OrderedDict[Key, Peer] = OrderedDict()
         self._pinned: dict[Key, Peer] = {}
 
     def __len__(self) -> int:
-        return len(self._strangers) + len(self._pinned)
+        return len(self._unproved) + len(self._proved) + len(self._pinned)
 
     def get(self, key: Key) -> Peer | None:
-        return self._pinned.get(key) or self._strangers.get(key)
+        return self._pinned.get(key) or self._proved.get(key) or self._unproved.get(key)
 
     def obtain(self, key: Key) -> Peer:
         """The peer with that key, new where it is unknown."""
         peer = self._pinned.get(key)
-        if peer is not None:
-            return peer
-        peer = self._strangers.pop(key, None) or Peer(key)
-        self._strangers[key] = peer
-        if len(self._strangers) > self._strangers_max:
-            self._strangers.popitem(last=False)
+        if peer is None:
+            peer = self._proved.pop(key, None) or self._unproved.pop(key, None) or Peer(key)
+            self._add_stranger(peer)
         return peer
 
     def forget(self, key: Key) -> None:
-        self._strangers.pop(key, None)
+        self._unproved.pop(key, None)
+        self._proved.pop(key, None)
         if key in self._pinned:
             self._pinned[key] = Peer(key)
 
@@ -94,13 +103,22 @@ class Peers:
         stranger again. Returns those."""
         former, self._pinned = self._pinned, {}
         for key in keys:
-            known = former.pop(key, None) or self._strangers.pop(key, None)
+            known = former.pop(key, None) or self._proved.pop(key, None) or self._unproved.pop(key, None)
             self._pinned[key] = known or Peer(key)
-        self._strangers.update(former)
-        while len(self._strangers) > self._strangers_max:
-            self._strangers.popitem(last=False)
+        for peer in former.values():
+            self._add_stranger(peer)
         return list(former)
 
+    def is_pinned(self, key: Key) -> bool:
+        return key in self._pinned
+
     def with_session(self) -> list[Peer]:
-        known = (*self._pinned.values(), *self._strangers.values())
+        known = (*self._pinned.values(), *self._proved.values(), *self._unproved.values())
         return [peer for peer in known if peer.session]
+
+    def _add_stranger(self, peer: Peer) -> None:
+        """As the one that was of use last."""
+        (self._proved if peer.validated else self._unproved)[peer.key] = peer
+        if len(self._unproved) + len(self._proved) > self._strangers_max:
+            newest_alone = len(self._unproved) == int(not peer.validated)
+            (self._proved if newest_alone else self._unproved).popitem(last=False)

@@ -28,7 +28,6 @@ class Prober:
         self._learned: set[Path] = set()
         self._probed_back: set[Path] = set()
         self._sent: dict[int, tuple[Path, float]] = {}  # number of a PROBE -> where to, when
-        self._last_number = 0
         self._answered: set[Path] = set()
 
     def aim(
@@ -90,10 +89,10 @@ class Prober:
         self._predicted = [each for each in self._predicted if each != path]
 
     def _probe(self, path: Path, ttl: int, now: Instant) -> None:
-        if self._budget.take(path.remote[:16]):
+        if self._budget.take(path.remote):
             self._send(path, ttl, now)
 
     def _send(self, path: Path, ttl: int, now: Instant) -> None:
-        self._last_number += 1
-        self._sent[self._last_number] = path, now.monotonic
-        self._engine.emit(Send(self._peer, path, Probe(0, self._attempt, self._last_number), ttl=ttl))
+        number = int.from_bytes(self._engine.rng.randbytes(4), "little")  # or an answer could be guessed
+        self._sent[number] = path, now.monotonic
+        self._engine.emit(Send(self._peer, path, Probe(0, self._attempt, number), ttl=ttl))

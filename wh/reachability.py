@@ -11,18 +11,21 @@ from wh.engine import Engine
 from wh.events import Instant, Key, KnockReceived, PortMapping
 from wh.hairpin import Hairpin
 from wh.kademlia import Kademlia
-from wh.limits import RecentlySeen
+from wh.limits import Level, RateLimit, RecentlySeen, Shares
 from wh.mapped_ports import MappedPorts
 from wh.nat.behavior import (
+    AGREEMENT,
     ANSWERS_WANTED,
     ENDPOINT_DEPENDENT,
     WITNESSES_MAX,
+    Heard,
     NatBehaviour,
     Observations,
     PortUse,
     network_of,
 )
 from wh.nat.candidates import offered_candidates, own_candidates
+from wh.proofs import Proofs
 from wh.randomness import jittered
 from wh.requests import Answer, Requests, Schedule
 from wh.second_socket import SecondSocket
@@ -41,7 +44,6 @@ ASK = Schedule((0.4,), 1.0)
 WRITTEN_LIFETIME_S = 600.0
 """A KNOCK from an address that we wrote to this recently proves nothing: our own packet opened the way."""
 
-PROOF_LIFETIME_S = 3600.0
 KNOCKS_EXPECTED_MAX = 16
 KNOCK_PATIENCE_S = 3.0
 PUNCH_CHECK_S = 60.0
@@ -49,7 +51,12 @@ COMPARE_AFTER_S = 0.2
 REFLEXIVE_MAX = 2
 """Of one family: more than one only while the mapping is unknown, or endpoint-dependent."""
 
-PROOFS_MAX = 16
+DOUBTS_OF_NETWORK = Level(16, 32, 2, 120.0)
+DOUBTS_BURST, DOUBTS_INTERVAL_S = 8, 60.0
+"""How often a witness that sees us elsewhere than before makes us ask the others."""
+
+COMPARE_INTERVAL_S = 60.0
+"""Between two measurements that only follow from what witnesses say."""
 
 
 class Mode(StrEnum):
@@ -82,16 +89,18 @@ class OwnReachability:
         self._kademlia = kademlia
         self._changed = changed
         self._observations = {4: Observations(), 6: Observations()}
-        self._proofs: dict[Address, float] = {}  # an address of ours that a KNOCK reached -> when
         self._expected: OrderedDict[bytes, Address] = (
             OrderedDict()
         )  # nonce -> address that is to be knocked at
         self._written = RecentlySeen(WRITTEN_LIFETIME_S)
         self._mapped = MappedPorts()
+        self._proofs = Proofs(self._observations, self._mapped)
         self._hairpin = Hairpin(engine)
         self._second = SecondSocket(engine, requests, self._measured)
         self._silence = UdpSilence()
-        self._unknocked: dict[int, set[Key]] = {4: set(), 6: set()}  # servers whose dial-back never arrived
+        self._unknocked: dict[int, set[bytes]] = {4: set(), 6: set()}  # networks whose dial-back never came
+        self._doubts = _new_doubts()
+        self._compared = RateLimit(1, COMPARE_INTERVAL_S)  # by family
         self._timer: Timer | None = None
         self._checked_at = float("-inf")
         requests.answer_listeners.append(self._answered)
@@ -153,8 +162,10 @@ class OwnReachability:
         found = []
         for family, observations in self._observations.items():
             observed = tuple(observations.addresses())
+            use = self._port_use(family)
+            if use.mapping is Mapping.NONE:
+                observed = tuple(filter(self._engine.addressing.is_local, observed))
             if observed:
-                use = self._port_use(family)
                 found.append(NatBehaviour(use.mapping, self._filtering(observed), observed, use.step))
         return found
 
@@ -203,6 +214,7 @@ class OwnReachability:
             observations.clear()
         self._proofs.clear()
         self._second.clear()
+        self._doubts, self._compared = _new_doubts(), RateLimit(1, COMPARE_INTERVAL_S)
         self._silence.restart()
         for unknocked in self._unknocked.values():
             unknocked.clear()
@@ -219,7 +231,7 @@ class OwnReachability:
         kept = {*self._mapped_addresses(), *self._observed()}
         for address in before:
             if address not in kept:
-                self._proofs.pop(address, None)
+                self._proofs.discard(address)
         self._changed(now)
         self.check_soon(now)
 
@@ -229,8 +241,9 @@ class OwnReachability:
 
     def servers_changed(self, now: Instant) -> None:
         """There are new witnesses; they matter while there are too few."""
-        if any(0 < len(each) < ANSWERS_WANTED for each in self._observations.values()):
-            self.check_soon(now)
+        for family, words in self._observations.items():
+            if len(words) < min(ANSWERS_WANTED, len(self.witnesses(family))):
+                self.check_soon(now)
 
     def punch_failed(self, now: Instant) -> None:
         """What we believe of our NAT may be wrong, or old. Looked at once a minute at most."""
@@ -249,10 +262,7 @@ class OwnReachability:
             return
         if address in self._observed():
             self._unknocked[_family(address)].clear()
-        if not self._proves(event.source, address, now):
-            return
-        if len(self._proofs) < PROOFS_MAX or address in self._proofs:
-            self._proofs[address] = now.monotonic
+        if self._proves(event.source, address, now) and self._proofs.add(address, now.monotonic):
             self._changed(now)
 
     def _proves(self, source: Address, address: Address, now: Instant) -> bool:
@@ -273,25 +283,22 @@ class OwnReachability:
             return
         if self._is_server(key):
             self._silence.answered()
-        if not isinstance(pong, Pong) or not self._is_witness(key, path.remote, pong):
+        if not isinstance(pong, Pong) or not self._is_witness(key, path.remote):
             return
         if not self._engine.addressing.is_acceptable_as_own(pong.observed):
             return
         before = self.behaviours()
         family = _family(pong.observed)
-        moved = self._observations[family].add(path.remote, pong.observed, now.monotonic)
-        if moved:
-            still = {*self._mapped.addresses([pong.observed])}
-            self._proofs = {
-                address: at
-                for address, at in self._proofs.items()
-                if _family(address) != family or address in still
-            }
+        mapping, alone = self._port_use(family).mapping, not self._has_several_witnesses(family)
+        heard = self._observations[family].add(path.remote, pong.observed, now.monotonic, alone=alone)
+        if heard is Heard.MOVED:
             self._unknocked[family].clear()
-            if self._port_use(family).mapping not in ENDPOINT_DEPENDENT:
-                self.check_soon(now)
+        doubtful = heard is not Heard.NOTHING_NEW and mapping not in ENDPOINT_DEPENDENT
+        if doubtful and self._doubts.allow(path.remote, now.monotonic):
+            self.check_soon(now)
+        refuted = self._proofs.review(family, 1 if alone else AGREEMENT)
         self._compare(family, now)
-        if moved or self.behaviours() != before:
+        if refuted or self.behaviours() != before:
             self._changed(now)
 
     def _unanswered(self, key: Key, now: Instant) -> None:
@@ -307,7 +314,11 @@ class OwnReachability:
         mapping = self._observations[family].mapping(self._engine.addressing.local)
         if mapping in (Mapping.ENDPOINT_INDEPENDENT, Mapping.NONE):
             self._second.forget(family)
-        elif mapping is Mapping.RANDOM and self._second.verdict(family) is None:
+        elif (
+            mapping is Mapping.RANDOM
+            and self._second.verdict(family) is None
+            and self._compared.allow(family, now.monotonic)
+        ):
             self._engine.timers.call_at(
                 now.monotonic + COMPARE_AFTER_S,
                 lambda then: self._second.measure(family, self.witnesses(family), then),
@@ -319,10 +330,12 @@ class OwnReachability:
     def _measured(self, now: Instant) -> None:
         self._changed(now)
 
-    def _is_witness(self, key: Key, address: Address, pong: Pong) -> bool:
-        """A server, or a node at an endpoint of the network file: others may sit behind our own NAT."""
-        known = key in self._kademlia.table or self._engine.addressing.is_configured(address)
-        return known or bool(pong.capabilities & Capability.SERVER)
+    def _is_witness(self, key: Key, address: Address) -> bool:
+        """A live server of our table, or a node at its endpoint of the network file: others may sit behind
+        our own NAT, or have come only to tell us this."""
+        contact = self._kademlia.table.get(key)
+        in_table = contact is not None and not contact.dead
+        return in_table or address in self.file_addresses_of(key)
 
     # Asking
 
@@ -336,10 +349,7 @@ class OwnReachability:
     def _check(self, now: Instant) -> None:
         self._checked_at = now.monotonic
         self._schedule(now.monotonic + jittered(self._engine.rng, CHECK_S))
-        expired = [address for address, at in self._proofs.items() if now.monotonic - at > PROOF_LIFETIME_S]
-        for address in expired:
-            del self._proofs[address]
-        if expired:
+        if self._proofs.expire(now.monotonic):
             self._changed(now)
         for observations in self._observations.values():
             observations.expire(now.monotonic)
@@ -362,6 +372,16 @@ class OwnReachability:
             chosen.setdefault(network_of(address), (key, address))
         return list(chosen.values())[:WITNESSES_MAX]
 
+    def _has_several_witnesses(self, family: int) -> bool:
+        networks: set[bytes] = set()
+        for contact in self._kademlia.table:
+            address = None if contact.dead else self._address_of(contact, family)
+            if address is not None:
+                networks.add(network_of(address))
+            if len(networks) > 1:
+                return True
+        return False
+
     def _address_of(self, contact: TrackedContact, family: int) -> Address | None:
         """A table has one address a server; the network file may know another of the other family."""
         known = (contact.address, *self.file_addresses_of(contact.key))
@@ -373,7 +393,7 @@ class OwnReachability:
             return
 
         def answered(answer: Answer, then: Instant) -> None:
-            if isinstance(answer.message, Pong):
+            if isinstance(answer.message, Pong) and answer.message.observed in self._observed():
                 self._hairpin.attempt(answer.message.observed, then)
                 self._ask_for_knock(key, answer, answer.message.observed, then)
 
@@ -407,20 +427,20 @@ class OwnReachability:
             [answer.path],
             Ping(0, PingWant.DIALBACK, port, nonce, self.capabilities),
             now,
-            on_answer=lambda _, then: self._await_knock(key, nonce, observed, then),
+            on_answer=lambda _, then: self._await_knock(answer.path.remote, nonce, observed, then),
         )
         unproved = [each for each in self._mapped.addresses([observed]) if each not in self._proofs]
         if self._mapped.wants_more(unproved):
             self._schedule(now.monotonic + MAPPING_CHECK_S)
 
-    def _await_knock(self, key: Key, nonce: bytes, observed: Address, now: Instant) -> None:
+    def _await_knock(self, server: Address, nonce: bytes, observed: Address, now: Instant) -> None:
         """A server has asked a third node: what does not arrive, our NAT has kept out."""
 
         def judge(then: Instant) -> None:
             unknocked = self._unknocked[_family(observed)]
             if self._expected.get(nonce) == observed and len(unknocked) < ANSWERS_WANTED:
                 before = self.behaviours()
-                unknocked.add(key)
+                unknocked.add(network_of(server))
                 if self.behaviours() != before:
                     self._changed(then)
 
@@ -430,6 +450,10 @@ class OwnReachability:
         """Mapped addresses first: they are the likelier ones."""
         mapped = self._mapped.addresses([observed])
         return [*mapped, observed] if self.mode is Mode.UNKNOWN and observed not in mapped else mapped
+
+
+def _new_doubts() -> Shares:
+    return Shares((DOUBTS_OF_NETWORK,), DOUBTS_BURST, DOUBTS_INTERVAL_S)
 
 
 def _family(address: Address) -> int:

@@ -11,10 +11,10 @@ from msgspec.structs import replace
 from wh.commands import ResetSession, Send
 from wh.engine import Engine
 from wh.events import Instant, Key, MessageReceived, Path, SendFailed
-from wh.limits import RateLimit, RecentlySeen
-from wh.peers import UNANSWERED_MAX, VALIDATION_LIFETIME_S, Peer
+from wh.peers import UNANSWERED_MAX, Peer
 from wh.rtt import MAX_TIMEOUT_S
 from wh.timers import Timer
+from wh.unproved import Cause, Unproved
 from wh.wire.messages import (
     ANSWERS,
     Auth,
@@ -22,9 +22,11 @@ from wh.wire.messages import (
     Find,
     FindWant,
     Message,
+    Open,
     Ping,
     Probe,
     ProbeAck,
+    Reserve,
     Response,
 )
 
@@ -39,12 +41,11 @@ PONG_ROOM = 64
 """Plaintext of a PONG, and so of every PING: on a path that is new to the peer it may answer with no more
 than it gets."""
 
+SMALL = Ping | Challenge | Probe | Reserve | Open
+"""All that may go where nothing is proved, unpadded: 212 bytes at most, a PING's INIT."""
+
 AUTHED_ROOM = 368
 """Plaintext of an AUTH: that of the longest AUTHED, for the same reason."""
-
-UNVALIDATED_BURST = 4
-UNVALIDATED_INTERVAL_S = 2.0
-"""What may go to an IP address that has not answered yet (docs/protocol.md section 2)."""
 
 FIRST_CONTACT_RESEND_S = 0.4
 
@@ -57,6 +58,9 @@ class Schedule(NamedTuple):
 
 
 FIRST_CONTACT = Schedule((FIRST_CONTACT_RESEND_S,), MAX_TIMEOUT_S)
+CHALLENGE = Schedule((), 1.0)
+"""For who came from a new address, and will again: as much goes there as came, and no more."""
+
 CANDIDATES = Schedule((0.25, 0.75, 1.75), 2.75)
 """For the candidates of a trusted peer: repeated, because both sides' NATs may have to open first."""
 
@@ -69,6 +73,7 @@ class Answer(NamedTuple):
     rtt: float
 
 
+MayRepeat = Callable[[], bool]
 AnswerCallback = Callable[[Answer, Instant], None]
 FailureCallback = Callable[[Instant], None]
 
@@ -81,9 +86,13 @@ def _failure_expected(now: Instant) -> None:
     """For a request that comes again anyway."""
 
 
+def _always() -> bool:
+    return True
+
+
 @dataclass(slots=True)
 class Request:
-    """One request that waits for its answer."""
+    """One request that waits for its answer. tried: where it has been sent."""
 
     peer: Key
     paths: list[Path]
@@ -95,6 +104,8 @@ class Request:
     sent_at: float
     pad_to: int = 0
     speculative: bool = False
+    cause: Cause = Cause.OURS
+    may_repeat: MayRepeat = _always
     sends: int = 0
     timer: Timer | None = None
     tried: set[Path] = field(default_factory=set)
@@ -116,8 +127,7 @@ class Requests:
         self._engine = engine
         self._pending: dict[tuple[Key, int], Request] = {}
         self._last_id = int.from_bytes(engine.rng.randbytes(4), "little")
-        self._unvalidated = RateLimit(UNVALIDATED_BURST, UNVALIDATED_INTERVAL_S)
-        self._validated_ips = RecentlySeen(VALIDATION_LIFETIME_S)
+        self.unproved = Unproved(engine)
         self.answer_listeners: list[Callable[[Key, Answer, Instant], None]] = []
         self.silence_listeners: list[Callable[[Key, Instant], None]] = []
         self.validation_listeners: list[Callable[[Key, Path, Instant], None]] = []
@@ -137,11 +147,14 @@ class Requests:
         schedule: Schedule | None = None,
         pad_to: int = 0,
         speculative: bool = False,
+        cause: Cause = Cause.OURS,
+        may_repeat: MayRepeat = _always,
     ) -> Request:
         """Send a request on all `paths` and repeat it until it is answered or given up; exactly one of
         on_answer and on_failure follows, later, unless it is cancelled. Its request id is filled in here.
         Where too many are in flight, on_failure is all that happens. pad_to: plaintext size of a PROBE.
-        speculative: no answer says something of the path, nothing of the peer or the session."""
+        speculative: no answer says something of the path, nothing of the peer or the session. cause: whose
+        share of what may go to unproved addresses this takes. may_repeat: asked before each resend."""
         known = self._engine.peers.obtain(peer)
         self._last_id = self._last_id % 0xFFFF_FFFF + 1  # never 0, which means unsolicited
         request = Request(
@@ -153,6 +166,8 @@ class Requests:
             on_failure=on_failure,
             pad_to=pad_to,
             speculative=speculative,
+            cause=cause,
+            may_repeat=may_repeat,
             started_at=now.monotonic,
             sent_at=now.monotonic,
         )
@@ -169,6 +184,11 @@ class Requests:
         request.paths += new
         for path in new:
             self._send(request, path, now)
+
+    def challenge(self, peer: Key, path: Path, nonce: bytes, now: Instant) -> None:
+        """Have a peer prove that it is where something of its session just came from."""
+        if not self.waits_for(peer, Challenge):
+            self.start(peer, [path], Challenge(0, nonce), now, schedule=CHALLENGE, speculative=True)
 
     def cancel(self, request: Request | None) -> None:
         if request is not None:
@@ -207,7 +227,7 @@ class Requests:
     def validated(self, peer: Peer, path: Path, now: Instant) -> None:
         """The peer has proved that it gets what is sent on this path."""
         peer.validate(path, now)
-        self._validated_ips.note(path.remote[:16], now.monotonic)
+        self._engine.peers.obtain(peer.key)  # to be remembered rather than those that proved nothing
         for listener in self.validation_listeners:
             listener(peer.key, path, now)
 
@@ -221,34 +241,40 @@ class Requests:
             self._remove(request)
             self._fail_soon(request, now)
 
-    def may_send(self, path: Path, now: Instant) -> bool:
-        """Take from the budget of an address that has not answered; others are free."""
-        ip = path.remote[:16]
-        if self._validated_ips.seen(ip, now.monotonic) or self._engine.addressing.is_configured(path.remote):
-            return True
-        return self._unvalidated.allow(ip, now.monotonic)
-
     def _transmit(self, request: Request, now: Instant) -> None:
         request.sends += 1
-        request.sent_at = now.monotonic
-        for path in request.paths:
-            self._send(request, path, now)
+        if request.sends == 1 or request.may_repeat():
+            request.sent_at = now.monotonic
+            for path in request.paths:
+                self._send(request, path, now)
         request.timer = self._engine.timers.call_at(
             request.next_at, lambda then: self._timed_out(request, then)
         )
 
     def _send(self, request: Request, path: Path, now: Instant) -> None:
-        if self.may_send(path, now):
+        pad_to = request.pad_to or _pad_to(request.message)
+        if self._may_send(request, path, pad_to, now):
             request.tried.add(path)
-            pad_to = request.pad_to or _pad_to(request.message)
             self._engine.emit(Send(request.peer, path, request.message, pad_to))
 
+    def _may_send(self, request: Request, path: Path, pad_to: int, now: Instant) -> bool:
+        """Where nothing is proved only small messages go, within limits; beside them a CHALLENGE, once, which
+        is no longer than what came from there."""
+        if self.unproved.is_proved(request.peer, path, now):
+            return True
+        if isinstance(request.message, Challenge) and request.sends == 1:
+            return True
+        small = isinstance(request.message, SMALL) and pad_to <= PONG_ROOM
+        return small and self.unproved.take(path, request.cause, now)
+
     def _timed_out(self, request: Request, now: Instant) -> None:
-        if not request.speculative:
+        """What was sent nowhere, for want of budget, is no silence of anybody."""
+        counts = bool(request.tried) and not request.speculative
+        if counts:
             self._count_unanswered(request.peer)
         if request.sends > len(request.schedule.resend_after):
             self._remove(request)
-            for listener in () if request.speculative else self.silence_listeners:
+            for listener in self.silence_listeners if counts else ():
                 listener(request.peer, now)
             request.on_failure(now)
             return

@@ -8,15 +8,18 @@ from dataclasses import dataclass
 from wh.dht.lookup import Lookup, LookupResult
 from wh.dht.metric import bucket_index
 from wh.engine import Engine
-from wh.events import Instant, Key
+from wh.events import Instant, Key, Path
 from wh.kademlia import Kademlia
 from wh.requests import Answer, Request, Requests, Schedule
 from wh.timers import Timer
+from wh.unproved import Cause
 from wh.wire.errors import BadRecord
-from wh.wire.messages import MAX_CONTACTS, Contact, Find, FindWant, Nodes
+from wh.wire.fields import NONCE_LEN
+from wh.wire.messages import MAX_CONTACTS, Contact, Find, FindWant, Nodes, Ping, PingWant
 from wh.wire.records import Record, decode_header_untrusted
 
 ASK = Schedule((0.4, 0.9), 1.4)
+FIRST_CONTACT = Schedule((0.5,), 1.4)
 """Given up just before the lookup does (wh.dht.lookup.RETRY_S): silence counts against the contact."""
 
 
@@ -48,6 +51,7 @@ class Search:
         callbacks: SearchCallbacks,
         *,
         have_sequence: int,
+        cause: Cause,
         ended: Callable[[Search], None],
     ) -> None:
         self.hops = 0
@@ -58,6 +62,7 @@ class Search:
         self._lookup = lookup
         self._callbacks = callbacks
         self._have_sequence = have_sequence
+        self._cause = cause
         self._ended = ended
         self._over = False
         self._depths: dict[Key, int] = {}
@@ -104,16 +109,54 @@ class Search:
         if path is None or not self._engine.addressing.is_acceptable(contact.address):
             self._lookup.on_failure(contact.key)
             return
-        want = FindWant.NODES | (FindWant.RECORD if self._lookup.want_record else 0)
         self._requests.cancel(self._asked.get(contact.key))
-        self._asked[contact.key] = self._requests.start(
-            contact.key,
+        if self._may_find(contact.key, path, now):
+            self._find(contact.key, path, now)
+        else:
+            self._ping(contact.key, path, now)
+
+    def _may_find(self, key: Key, path: Path, now: Instant) -> bool:
+        """Whom we look up is nobody's business without forward secrecy, which an INIT does not have, but for
+        nodes of the file; and a FIND is too long for where nothing is proved."""
+        peers = self._engine.peers
+        has_secrecy = peers.is_pinned(key) or peers.obtain(key).session
+        return has_secrecy and self._requests.unproved.is_proved(key, path, now)
+
+    def _ping(self, key: Key, path: Path, now: Instant) -> None:
+        """A first contact. Where only others say that the key is there, silence is nothing to count."""
+        ping = Ping(0, PingWant.ECHO, 0, self._engine.rng.randbytes(NONCE_LEN), self._kademlia.capabilities())
+        request = self._requests.start(
+            key,
+            [path],
+            ping,
+            now,
+            schedule=FIRST_CONTACT,
+            on_answer=lambda answer, then: self._alive(key, path, then),
+            on_failure=lambda then: self._failed(key, then),
+            speculative=not self._lookup.is_known(key),
+            cause=self._cause,
+            may_repeat=lambda: self._lookup.may_repeat(key),
+        )
+        self._asked[key] = request
+        if not request.tried:
+            self._requests.cancel(request)
+            self._lookup.on_unsent(key)
+
+    def _alive(self, key: Key, path: Path, now: Instant) -> None:
+        self._lookup.on_alive(key, self._engine.peers.obtain(key).round_trip.timeout, now.monotonic)
+        self._find(key, path, now)
+        self._advance(now)
+
+    def _find(self, key: Key, path: Path, now: Instant) -> None:
+        want = FindWant.NODES | (FindWant.RECORD if self._lookup.want_record else 0)
+        self._asked[key] = self._requests.start(
+            key,
             [path],
             Find(0, self.target, self._have_sequence, MAX_CONTACTS, want),
             now,
             schedule=ASK,
-            on_answer=lambda answer, then: self._answered(contact.key, answer, then),
-            on_failure=lambda then: self._failed(contact.key, then),
+            on_answer=lambda answer, then: self._answered(key, answer, then),
+            on_failure=lambda then: self._failed(key, then),
         )
 
     def _answered(self, key: Key, answer: Answer, now: Instant) -> None:

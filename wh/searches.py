@@ -12,6 +12,7 @@ from wh.events import Instant, Key
 from wh.kademlia import Kademlia
 from wh.requests import Requests
 from wh.search import Search, SearchCallbacks
+from wh.unproved import Cause
 from wh.wire.records import Record
 
 RUNNING_MAX = 16
@@ -39,6 +40,7 @@ class Searches:
         want_record: bool,
         have_sequence: int = 0,
         paths: int = PATHS_NORMAL,
+        cause: Cause = Cause.NAMED,
     ) -> Search:
         """Look up `target`; no callback runs before this returns."""
         table = self._kademlia.table
@@ -58,6 +60,7 @@ class Searches:
             lookup,
             callbacks,
             have_sequence=have_sequence,
+            cause=cause,
             ended=self._ended,
         )
         self._waiting.append(search)
@@ -72,6 +75,7 @@ class Searches:
         have_sequence: int,
         found: Callable[[Record, Instant], None],
         done: Callable[[Instant], None],
+        cause: Cause = Cause.NAMED,
     ) -> Search:
         """The search that a TrustedPeer asks for (wh.trusted.RecordFinder)."""
 
@@ -79,7 +83,7 @@ class Searches:
             done(then)
 
         callbacks = SearchCallbacks(done=finished, found=found)
-        return self.begin(key, now, callbacks, want_record=True, have_sequence=have_sequence)
+        return self.begin(key, now, callbacks, want_record=True, have_sequence=have_sequence, cause=cause)
 
     def _start_waiting(self, now: Instant) -> None:
         while self._waiting and len(self._running) < RUNNING_MAX:

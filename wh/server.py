@@ -12,7 +12,7 @@ from wh.engine import Engine
 from wh.errands import Errands
 from wh.events import PUNCH_SOCKETS_FROM, Instant, Key, MessageReceived, Path
 from wh.kademlia import Kademlia
-from wh.limits import RateLimit
+from wh.limits import Level, RateLimit, Shares
 from wh.reachability import OwnReachability
 from wh.requests import Answer, Requests
 from wh.searches import Searches
@@ -41,13 +41,23 @@ from wh.wire.messages import (
 )
 from wh.wire.records import Record, decode_header_untrusted
 
-KNOCK_TARGET_INTERVAL_S = 1.0
-KNOCKS_BURST = 10
-KNOCKS_INTERVAL_S = 0.1
-"""DIALBACK: 1/s a target network, 10/s in all (docs/protocol.md section 3)."""
+WISHES = (Level(24, 48, 32, 2.0), Level(16, 32, 64, 1.0))
+WISHES_BURST, WISHES_INTERVAL_S = 512, 1 / 128
+WISH_INTERVAL_S = 5.0
+"""Dial-backs that nodes of one network may have us arrange, all nodes, and one; a node's own checks are
+minutes apart."""
 
-DIALBACK_INTERVAL_S = 5.0
-"""How often one node may have us ask a third one; its own checks are minutes apart."""
+KNOCKS = (Level(24, 48, 16, 8.0), Level(16, 32, 32, 4.0))
+KNOCKS_BURST, KNOCKS_INTERVAL_S = 256, 1 / 64
+"""KNOCKs, of 12 bytes, for the networks that DIALBACKs come from, and for all (docs/protocol.md section 3):
+in a network of few servers one of them may ask for most."""
+
+TARGET_BURST, TARGET_INTERVAL_S = 8, 1 / 4
+PAIR_BURST, PAIR_INTERVAL_S = 2, 1.0
+"""KNOCKs to one network, and to one network for another: nobody uses up what is for somebody else."""
+
+SENDER_PROVED_S = 3600.0
+"""Who asks for a KNOCK has proved within this time that he is where he writes from: whose share it takes."""
 
 
 class Server:
@@ -74,9 +84,11 @@ class Server:
             engine, requests, kademlia, searches, lambda: reachability.proved, self._answer_find
         )
         self.tcp_port = 0  # where we also listen; 0: nowhere
-        self._knocks = RateLimit(KNOCKS_BURST, KNOCKS_INTERVAL_S, entries_max=1)
-        self._knocks_at = RateLimit(1, KNOCK_TARGET_INTERVAL_S)
-        self._dialbacks = RateLimit(1, DIALBACK_INTERVAL_S)
+        self._wishes = Shares(WISHES, WISHES_BURST, WISHES_INTERVAL_S)
+        self._wishes_of = RateLimit(1, WISH_INTERVAL_S)
+        self._knocks = Shares(KNOCKS, KNOCKS_BURST, KNOCKS_INTERVAL_S, strict=False)
+        self._knocks_at = RateLimit(TARGET_BURST, TARGET_INTERVAL_S)
+        self._knocks_between = RateLimit(PAIR_BURST, PAIR_INTERVAL_S)
 
     def handle(self, event: MessageReceived, now: Instant) -> None:
         """A request is answered; what answers nothing that we asked, or means nothing to us, is ignored."""
@@ -96,7 +108,8 @@ class Server:
             case Probe(request_id=request_id, attempt=attempt, number=number):
                 self._reply(event, ProbeAck(request_id, attempt, number))
             case Dialback(address=address, nonce=nonce):
-                self._dialback(address, nonce, now)
+                if self._is_where_it_writes_from(event, now):
+                    self._dialback(address, nonce, event.path.remote, now)
 
     def _reply(self, event: MessageReceived, message: Message) -> None:
         if _fits(message, event.capacity):
@@ -127,9 +140,11 @@ class Server:
         if peer is None or not peer.is_validated(event.path, now):
             return
         target = event.path.remote[:16] + (ping.port or port_of(event.path.remote)).to_bytes(2, "big")
-        third = self._third_node(event.peer, target)
-        if not self._dialbacks.allow(event.peer, now.monotonic):
+        if not self._wishes_of.allow(event.peer, now.monotonic):
             return
+        if not self._wishes.allow(event.path.remote, now.monotonic):
+            return
+        third = self._third_node(event.peer, target)
         if third is None:
             self._knock_ourselves(target, event.path.remote, ping.nonce, now)
             return
@@ -151,7 +166,7 @@ class Server:
     def _knock_ourselves(self, target: Address, observed: Address, nonce: bytes, now: Instant) -> None:
         """In a network without a third node. It proves a port that the asker's packets to us do not use."""
         if target != observed:
-            self._dialback(target, nonce, now)
+            self._dialback(target, nonce, observed, now)
 
     def _third_node(self, asker: Key, target: Address) -> tuple[Key, Path] | None:
         networks = {prefix(address, 24, 48) for address in (target, *self._engine.addressing.local)}
@@ -166,12 +181,22 @@ class Server:
                 return contact.key, path
         return None
 
-    def _dialback(self, address: Address, nonce: bytes, now: Instant) -> None:
+    def _is_where_it_writes_from(self, event: MessageReceived, now: Instant) -> bool:
+        """Else it would choose whose share to use up."""
+        peer = self._engine.peers.get(event.peer)
+        proved = peer is not None and peer.is_validated(event.path, now, SENDER_PROVED_S)
+        return proved and not event.path.channel
+
+    def _dialback(self, address: Address, nonce: bytes, asker: Address, now: Instant) -> None:
         path = self._engine.addressing.path_to(address)
         if path is None or not self._engine.addressing.is_acceptable(address):
             return
-        network = prefix(address, 24, 48)
-        if self._knocks_at.allow(network, now.monotonic) and self._knocks.allow(None, now.monotonic):
+        pair = prefix(asker, 24, 48), prefix(address, 24, 48)
+        if (
+            self._knocks.allow(asker, now.monotonic)
+            and self._knocks_between.allow(pair, now.monotonic)
+            and self._knocks_at.allow(pair[1], now.monotonic)
+        ):
             self._engine.emit(Knock(path.socket, address, nonce))
 
     # FIND and PUT

@@ -356,6 +356,7 @@ class TrustedPeer:
         if not told:
             self._learned.add(path)
         if path.socket < PUNCH_SOCKETS_FROM:
+            self._requests.validated(self._engine.peers.obtain(self.key), path, now)
             self._take_direct(path, rtt, now)
         elif self.state not in HAVING_PATH and (
             self._adopting is None or self._gives_way(self._adopting, path)

@@ -11,7 +11,7 @@ from simnet import SimNetwork
 from simnode import SOCKET, SimNode, make_key, network_file
 from simnode import fake_sign as sign_with
 from simnode import fake_verify as verify
-from wh.commands import Knock, Reply, Send
+from wh.commands import Command, Knock, Reply, Send
 from wh.events import (
     Event,
     Instant,
@@ -160,13 +160,11 @@ def test_random_messages_neither_raise_nor_make_tables_grow(seed: int) -> None:
     assert len(node._engine.commands) == 0
 
 
-def test_silent_addresses_get_four_datagrams_and_then_one_in_two_seconds() -> None:
-    """Whoever spoofs sources, or lies about contacts, must not aim a node at a victim."""
+def test_a_spoofed_source_gets_nothing_but_the_answer() -> None:
+    """Whoever says that he is a server, from an address that is not his, must not aim a node at a victim."""
     rng = random.Random(1)
     node = bare_node(rng)
     victim = random_address(rng)
-    sent = 0
-    now = Instant(10.0, 1.8e9)
     for step in range(2000):
         now = Instant(10.0 + step * 0.01, 1.8e9 + step * 0.01)
         key = make_key(rng)
@@ -174,11 +172,11 @@ def test_silent_addresses_get_four_datagrams_and_then_one_in_two_seconds() -> No
         ping = wire.Ping(1, 0, 0, bytes(8), wire.Capability.SERVER)
         event = MessageReceived(key, path, ping, ReplyToken(key, path, 1), True, 100)
         commands = node.handle(event, now) + node.tick(now)
-        sent += sum(isinstance(each, Send) and each.path.remote[:16] == victim[:16] for each in commands)
-    assert 4 <= sent <= 4 + 20 / 2 + 1
+        assert not any(isinstance(each, Send) and each.path.remote[:16] == victim[:16] for each in commands)
 
 
 def test_dialbacks_cannot_be_turned_into_a_flood() -> None:
+    """From two thousand networks, at one of them and at all."""
     rng = random.Random(2)
     node = bare_node(rng)
     knocks: list[tuple[float, Address]] = []
@@ -188,10 +186,11 @@ def test_dialbacks_cannot_be_turned_into_a_flood() -> None:
         key, path = make_key(rng), Path(SOCKET, random_address(rng))
         target = victim if step % 2 else random_address(rng)
         message = wire.Dialback(1, target, rng.randbytes(8))
+        node.handle(SessionOpened(key, path, False), now)
         event = MessageReceived(key, path, message, ReplyToken(key, path, None), False, 1000)
         knocks += [(now.monotonic, each.to) for each in node.handle(event, now) if isinstance(each, Knock)]
-    assert 0 < sum(to == victim for _, to in knocks) <= 31
-    assert 0 < len(knocks) <= 310
+    assert 0 < sum(to == victim for _, to in knocks) <= 8 + 30 * 4 + 1
+    assert 0 < len(knocks) <= 256 + 30 * 64 + 1
 
 
 def test_a_claimed_server_that_does_not_answer_enters_no_table() -> None:
@@ -289,3 +288,96 @@ def make_sequence_liar(server: SimNode, sequence: int) -> None:
         honest_reply(server, reply)
 
     server._reply = lie  # type: ignore[method-assign]
+
+
+# Dial-backs
+
+
+def server_with_sessions(seed: int, addresses: dict[Key, Address]) -> Node:
+    """A server that has sessions with nodes at these addresses, which have proved them."""
+    node = bare_node(random.Random(1000 + seed))
+    for key, address in addresses.items():
+        node.handle(SessionOpened(key, Path(SOCKET, address), False), Instant(1.0, 1.8e9))
+    return node
+
+
+def ask(node: Node, key: Key, address: Address, message: wire.Message, seconds: float) -> list[Command]:
+    path, now = Path(SOCKET, address), Instant(10.0 + seconds, 1.8e9 + seconds)
+    event = MessageReceived(key, path, message, ReplyToken(key, path, None), False, 1000)
+    return node.tick(now) + node.handle(event, now)
+
+
+def crowd(rng: random.Random, networks: int) -> dict[Key, Address]:
+    """Two hundred nodes of so many /24, two to a /16."""
+    numbers = range(200)
+    places = [divmod(number % networks, 2) for number in numbers]
+    return {
+        make_key(rng): pack(f"20.{large}.{small}.{1 + number}", 62096)
+        for number, (large, small) in zip(numbers, places, strict=True)
+    }
+
+
+HONEST_ASKERS = 58
+
+
+def honest_askers(rng: random.Random) -> dict[Key, Address]:
+    return {make_key(rng): pack(f"30.{i}.1.1", 62096) for i in range(HONEST_ASKERS)}
+
+
+@pytest.mark.parametrize("networks", [1, 8, 64])
+@pytest.mark.parametrize("sessions", [1, 200])
+def test_a_crowd_keeps_nobody_from_being_knocked_at(networks: int, sessions: int) -> None:
+    """Two hundred DIALBACKs a second, in one session or as many as there are, for ten seconds."""
+    rng = random.Random(11)
+    attackers, honest = crowd(rng, networks), honest_askers(rng)
+    node = server_with_sessions(11, {**attackers, **honest})
+    some = list(attackers.items())[:sessions]
+    served = 0
+    for step in range(2000):
+        key, address = some[step % len(some)]
+        junk = wire.Dialback(1, random_address(rng), rng.randbytes(8))
+        ask(node, key, address, junk, step / 200)
+        if step % (2000 // HONEST_ASKERS) == 0 and step // 34 < HONEST_ASKERS:
+            key, address = list(honest.items())[step // 34]
+            wanted = wire.Dialback(1, pack(f"40.{step // 34}.1.1", 5000), rng.randbytes(8))
+            commands = ask(node, key, address, wanted, step / 200)
+            served += any(isinstance(each, Knock) and each.to == wanted.address for each in commands)
+    assert served >= HONEST_ASKERS - 1
+
+
+def test_nobody_uses_up_the_knocks_for_a_network() -> None:
+    rng = random.Random(12)
+    (attacker, attacking), (honest, asking) = ((make_key(rng), random_address(rng)) for _ in range(2))
+    node = server_with_sessions(12, {attacker: attacking, honest: asking})
+    target = pack("40.1.2.3", 5000)
+    for step in range(460):
+        ask(node, attacker, attacking, wire.Dialback(1, target, rng.randbytes(8)), step / 100)
+    commands = ask(node, honest, asking, wire.Dialback(1, target, bytes(8)), 4.6)
+    assert [each.to for each in commands if isinstance(each, Knock)] == [target]
+
+
+def test_who_writes_from_an_address_that_is_not_his_has_nobody_knock() -> None:
+    """Else it would be somebody else's share that he uses up."""
+    rng = random.Random(13)
+    attacker, address = make_key(rng), random_address(rng)
+    node = server_with_sessions(13, {attacker: address})
+    spoofed = ask(node, attacker, random_address(rng), wire.Dialback(1, random_address(rng), bytes(8)), 0.0)
+    assert not any(isinstance(each, Knock) for each in spoofed)
+
+
+def test_two_hundred_wishes_for_a_dialback_leave_room_for_others() -> None:
+    rng = random.Random(14)
+    attackers, honest = crowd(rng, 1), honest_askers(rng)
+    third, there = make_key(rng), pack("50.1.1.1", 62096)
+    node = server_with_sessions(14, {**attackers, **honest, third: there})
+    ask(node, third, there, wire.Ping(1, 0, 0, bytes(8), wire.Capability.SERVER), 0.0)
+
+    def arranged(key: Key, address: Address, seconds: float) -> int:
+        wish = wire.Ping(1, wire.PingWant.DIALBACK, 0, rng.randbytes(8))
+        node.handle(SessionOpened(third, Path(SOCKET, there), False), Instant(10.0 + seconds, 1.8e9))
+        commands = ask(node, key, address, wish, seconds)
+        return sum(isinstance(each, Send) and isinstance(each.message, wire.Dialback) for each in commands)
+
+    taken = sum(arranged(key, address, i / 200) for i in range(10) for key, address in attackers.items())
+    assert taken <= 32 + 1
+    assert sum(arranged(key, address, 1.0) for key, address in honest.items()) == HONEST_ASKERS

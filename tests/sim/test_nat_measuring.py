@@ -5,16 +5,19 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from hostile_servers import make_witness_liar
 from simnat import Dependence, Nat, Ports
 from simnet import SimNetwork
-from simnode import SOCKET, SimNode, network_file
+from simnode import SOCKET, Datagram, SimNode, network_file
 from wh.commands import Reply
-from wh.events import Event, KnockReceived
+from wh.events import Event, KnockReceived, Path
 from wh.nat.behavior import NatBehaviour
-from wh.wire.address import pack
+from wh.reachability import OwnReachability
+from wh.wire.address import Address, pack
 from wh.wire.candidates import Filtering, Mapping
 from wh.wire.messages import Pong
 
+VICTIM = pack("203.0.113.66", 7777)
 EACH_PORT = Dependence.ADDRESS_AND_PORT_DEPENDENT
 EACH_ADDRESS = Dependence.ADDRESS_DEPENDENT
 
@@ -172,3 +175,125 @@ def test_udp_that_is_blocked_is_noticed_within_two_seconds_and_so_is_its_return(
     network.run_until(lambda: not reachability.udp_blocked, 70.0)
     network.dropped_if = lambda source, target: True
     network.run_until(lambda: reachability.udp_blocked, 300.0)
+
+
+# Witnesses that lie
+
+
+class Witnesses:
+    """Four servers of four networks, and a node behind a NAT that lets everybody in."""
+
+    def __init__(self, seed: int = 1, servers: int = 5) -> None:
+        self.network = SimNetwork(seed)
+        self.servers = [
+            SimNode(self.network, pack(f"{60 + i}.{18 + i}.0.1", 62096), mode="direct")
+            for i in range(servers)
+        ]
+        self.nat = Nat("198.51.100.9", open_to_all=True)
+        self.node = SimNode(self.network, pack("10.1.2.3", 62096), nat=self.nat)
+        for server in self.servers:
+            server.start(network_file(self.servers, []))
+        self.network.run(2)
+        self.node.start(network_file(self.servers[:1], []))
+        self.pings = 0
+        send = self.network.send
+
+        def counted(source: bytes, target: bytes, datagram: Datagram, **how: object) -> None:
+            self.pings += source == self.node.address
+            send(source, target, datagram, **how)  # type: ignore[arg-type]
+
+        self.network.send = counted  # type: ignore[method-assign]
+
+    @property
+    def reachability(self) -> OwnReachability:
+        return self.node.node._reachability
+
+    def prove(self, address: Address) -> None:
+        """As when a KNOCK came, from a node that was never written to."""
+        self.reachability._expected[b"knocking"] = address
+        self.node.handle(KnockReceived(pack("90.1.2.3", 1), b"knocking"))
+
+    def observed(self) -> Address:
+        (found,) = self.reachability.behaviours()
+        return found.observed[0]
+
+
+def test_one_witness_cannot_take_a_proof_away_whatever_it_says() -> None:
+    """It tells now this address, now that, now the truth."""
+    scene = Witnesses()
+    scene.network.run(15)
+    scene.prove(scene.observed())
+    assert scene.reachability.proved
+    lies = [VICTIM, None, None, pack("192.0.2.8", 5), VICTIM, None, pack("192.0.2.9", 5)]
+    make_witness_liar(scene.servers[1], lambda: scene.network.rng.choice(lies))
+    make_witness_liar(scene.servers[0], lambda: None)
+    for _ in range(40):
+        scene.node.node._discovery.ping(
+            scene.servers[1].key, [Path(SOCKET, scene.servers[1].address)], scene.network.now
+        )
+        scene.node._schedule()
+        scene.network.run(40)
+        assert scene.reachability.proved
+        assert VICTIM not in [each.address for each in scene.reachability.candidates()]
+        assert VICTIM not in scene.reachability.reflexive()
+
+
+def test_a_witness_that_contradicts_itself_costs_no_endless_measuring() -> None:
+    calm, restless = Witnesses(), Witnesses()
+    for scene in (calm, restless):
+        scene.network.run(15)
+    make_witness_liar(restless.servers[1], lambda: pack("192.0.2.8", restless.network.rng.randrange(1, 9999)))
+    for scene in (calm, restless):
+        scene.pings = 0
+        for _ in range(300):
+            liar = scene.servers[1]
+            scene.node.node._discovery.ping(liar.key, [Path(SOCKET, liar.address)], scene.network.now)
+            scene.node._schedule()
+            scene.network.run(1)
+    assert restless.pings <= calm.pings + 60
+
+
+def test_a_knock_proves_no_address_that_only_its_arranger_sees() -> None:
+    """A server and its accomplice could have anybody's address published."""
+    scene = Witnesses()
+    make_witness_liar(scene.servers[1], lambda: VICTIM)
+    scene.network.run(15)
+    scene.prove(VICTIM)
+    assert not scene.reachability.proved
+    assert VICTIM not in [each.address for each in scene.reachability.candidates()]
+    scene.prove(scene.observed())
+    assert scene.reachability.proved
+
+
+@pytest.mark.parametrize("servers", [1, 2, 5])
+def test_a_proof_falls_where_the_nat_did_move(servers: int) -> None:
+    """Also where there is nobody else to ask."""
+    scene = Witnesses(servers=servers)
+    scene.network.run(15)
+    before = scene.observed()
+    scene.prove(before)
+    assert scene.reachability.proved
+    scene.nat.rebind()
+    scene.node.node._discovery.ping(
+        scene.servers[0].key, [Path(SOCKET, scene.servers[0].address)], scene.network.now
+    )
+    scene.node._schedule()
+    scene.network.run_until(lambda: scene.observed() != before, 5.0)
+    assert before not in scene.reachability._proofs
+
+
+def test_an_answer_of_who_is_in_no_table_is_no_word() -> None:
+    """Somebody who says that he is a server, and whom the table has no place for."""
+    scene = Witnesses()
+    scene.network.run(15)
+    stranger = SimNode(scene.network, pack("91.1.2.3", 62096), mode="direct")
+    stranger.start(network_file([], []))
+    make_witness_liar(stranger, lambda: VICTIM)
+    words = len(scene.reachability._observations[4])
+    table = scene.node.node._kademlia.table
+    table._allow_network = lambda bucket, contact: False  # type: ignore[method-assign]
+    scene.node.node._discovery.ping(stranger.key, [Path(SOCKET, stranger.address)], scene.network.now)
+    scene.node._schedule()
+    scene.network.run(1)
+    assert len(scene.reachability._observations[4]) == words
+    assert VICTIM not in scene.reachability._observations[4].addresses()

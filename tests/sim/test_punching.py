@@ -115,7 +115,7 @@ def test_two_networks_behind_one_nat_meet_by_its_hairpin() -> None:
     assert not is_private(pair.a.node.found[0][1].remote)
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(4, 16))
 def test_losses_cost_time_and_not_the_path(seed: int) -> None:
     pair = Pair(nat(KNOWN_PORTS["open input"], 1), nat(SEQUENTIAL["sequential"], 2), seed=seed, loss=0.1)
     pair.a.node.adopts = pair.b.node.adopts = True

@@ -7,7 +7,7 @@ import random
 import pytest
 from engine_parts import OWN_KEY, PEER_KEY, at, make_engine
 
-from wh.errands import CLIENT_BURST, CLIENT_INTERVAL_S, RUNNING_MAX, Errands
+from wh.errands import BURST, OF_NETWORK, RUNNING_MAX, Errands
 from wh.events import TCP, MessageReceived, Path, ReplyToken
 from wh.kademlia import Kademlia
 from wh.requests import Requests
@@ -29,7 +29,7 @@ class FakeSearches:
     def find_record(self, key, now, **how):
         self.finds.append({"key": key, **how})
 
-    def begin(self, key, now, callbacks, *, want_record):
+    def begin(self, key, now, callbacks, *, want_record, cause):
         assert not want_record
         self.puts.append(key)
 
@@ -111,17 +111,34 @@ def test_only_clients_over_tcp_in_a_session_have_errands(scene: Scene) -> None:
     assert scene.searches.finds == []
 
 
-def test_a_client_has_a_budget(scene: Scene) -> None:
-    assert [scene.ask(key_of(i))[0] for i in range(CLIENT_BURST + 5)] == [True] * CLIENT_BURST + [False] * 5
-    assert scene.ask(key_of(99), CLIENT_INTERVAL_S)[0]
-    assert not scene.ask(key_of(100), CLIENT_INTERVAL_S)[0]
+def client_in(network: int, host: int = 9) -> Path:
+    return Path(TCP, pack(f"203.{network // 2}.{network}.{host}", 50_000))
+
+
+def test_the_clients_of_a_network_share_a_budget_whatever_their_keys(scene: Scene) -> None:
+    def ask(number: int, seconds: float = 0) -> bool:
+        return scene.ask(key_of(number), seconds, peer=key_of(1000 + number), path=client_in(1, number))[0]
+
+    accepted = [ask(number) for number in range(1, OF_NETWORK.burst + 6)]
+    assert accepted == [True] * OF_NETWORK.burst + [False] * 5
+    assert ask(99, OF_NETWORK.interval_s)
+    assert not ask(100, OF_NETWORK.interval_s)
+    assert scene.ask(key_of(1), path=client_in(2))[0]
 
 
 def test_no_more_than_so_many_lookups_run_for_all_clients(scene: Scene) -> None:
-    accepted = [scene.ask(key_of(i), peer=key_of(1000 + i))[0] for i in range(RUNNING_MAX + 3)]
+    accepted = [scene.ask(key_of(i), path=client_in(i))[0] for i in range(RUNNING_MAX + 3)]
     assert accepted == [True] * RUNNING_MAX + [False] * 3
     scene.searches.finds[0]["done"](at(1))
-    assert scene.ask(key_of(500), 1, peer=key_of(2000))[0]
+    assert scene.ask(key_of(500), 1, path=client_in(100))[0]
+
+
+def test_a_crowd_of_networks_leaves_errands_for_one_that_seldom_asks(scene: Scene) -> None:
+    for round_ in range(BURST):
+        for network in range(20):
+            if scene.ask(key_of(round_), path=client_in(network), peer=key_of(network))[0]:
+                scene.searches.finds[-1]["done"](at(0))
+    assert scene.ask(key_of(1), path=client_in(200))[0]
 
 
 def test_a_clients_own_record_is_published_once(scene: Scene) -> None:

@@ -12,9 +12,10 @@ from itertools import count
 import pytest
 
 from wh.dht.contacts import TrackedContact
+from wh.dht.credit import CONTACT_LEN, FIRST_CONTACT_LEN, NODES_LEN
 from wh.dht.lookup import MAX_QUERIES, RECORD_QUORUM, RETRY_S, Lookup
 from wh.dht.metric import ALPHA, ID_SPACE, K, bucket_index, distance
-from wh.dht.shortlist import MAX_CANDIDATES, MAX_REGION, Shortlist, State
+from wh.dht.shortlist import MAX_CANDIDATES, MAX_REGION, MAX_TRIES, Shortlist
 from wh.rtt import INITIAL_TIMEOUT_S
 from wh.wire.address import Address, pack, prefix
 from wh.wire.messages import MAX_CONTACTS, Capability, Contact
@@ -404,21 +405,105 @@ def test_private_addresses_are_taken_only_from_a_private_source(source, believed
     assert bool(lookup.next_queries(0.0)) == believed
 
 
-def test_the_rest_of_a_source_of_three_dead_goes_last():
-    shortlist = Shortlist(bytes(32), ())
-    for number in range(1, 6):
-        shortlist.add(
-            Contact(bytes(31) + bytes([number]), address_of(number), SERVER), path=0, source=b"liar"
-        )
-    shortlist.add(Contact(bytes(31) + b"\x05", address_of(5), SERVER), path=0, source=b"another")
-    shortlist.add(Contact(b"\xff" * 32, address_of(9), SERVER), path=0, source=None)
-    for candidate in list(shortlist)[:3]:
-        shortlist.bury(candidate)
-    fourth, fifth, far = [candidate for candidate in shortlist if candidate.state is not State.DEAD]
-    # The fifth has another to vouch for it.
-    assert shortlist.ranked() == [fifth, far, fourth]
-    fourth.state = State.ANSWERED
-    assert shortlist.ranked() == [fourth, fifth, far]
+def invented(number: int, network: int = 0) -> Contact:
+    """The higher the number, the farther from TARGET."""
+    address = pack(f"203.0.{network}.{number % 256}", 1) if network else address_of(100 + number)
+    key = (int.from_bytes(TARGET, "big") ^ number).to_bytes(32, "big")
+    return Contact(key, address, SERVER)
+
+
+def ask_until_done(lookup: Lookup, answers: dict[bytes, Sequence[Contact]]) -> list[Contact]:
+    """Only these keys answer. Returns whom the others have been, for each datagram that went out."""
+    now, silent = 0.0, []
+    while not lookup.done:
+        for contact in lookup.next_queries(now):
+            if contact.key in answers:
+                answer(lookup, contact, *answers[contact.key])
+            else:
+                silent += [contact] * (1 + lookup.may_repeat(contact.key))
+        deadline = lookup.next_deadline()
+        now = now if deadline is None else max(now, deadline)
+    return silent
+
+
+def test_of_a_source_of_three_dead_no_more_is_asked():
+    lookup = Lookup(TARGET, [seed(0)], want_record=False)
+    asked = ask_until_done(lookup, {seed(0).key: [invented(number) for number in range(1, 17)]})
+    assert {contact.key for contact in asked} == {invented(number).key for number in (1, 2, 3)}
+    assert len(asked) == 3 * 4
+
+
+def test_others_may_vouch_for_what_a_liar_named_too():
+    liar, honest = seed(0), seed(1)
+    true = invented(9)
+    answers = {liar.key: [*map(invented, range(1, 9)), true], honest.key: [true], true.key: []}
+    lookup = Lookup(TARGET, [liar, honest], want_record=False)
+    ask_until_done(lookup, answers)
+    assert true in [responder.contact for responder in lookup.result().closest]
+
+
+def test_a_source_a_third_of_whose_contacts_have_died_is_no_liar():
+    contacts = [invented(number) for number in range(1, 17)]
+    answers = {contact.key: [] for number, contact in enumerate(contacts) if number % 3}
+    lookup = Lookup(TARGET, [seed(0)], want_record=False)
+    ask_until_done(lookup, {seed(0).key: contacts, **answers})
+    assert {responder.contact.key for responder in lookup.result().closest} == {seed(0).key, *answers}
+
+
+@pytest.mark.parametrize("liars", [1, 20])
+def test_two_of_a_24_are_asked_and_four_of_a_16_while_none_answers(liars):
+    seeds = [seed(number) for number in range(liars)]
+    answers = {
+        each.key: [invented(16 * i + j, 1 + j % 4) for j in range(1, 13)] for i, each in enumerate(seeds)
+    }
+    lookup = Lookup(TARGET, seeds, want_record=False)
+    asked = {contact.address for contact in ask_until_done(lookup, answers)}
+    assert max(Counter(prefix(address, 24, 48) for address in asked).values()) <= 2
+    assert len(asked) <= 4
+
+
+@pytest.mark.parametrize("count", range(1, 17))
+def test_three_bytes_go_to_the_silent_for_each_of_who_named_them(count):
+    named = [invented(number) for number in range(1, count + 1)]
+    lookup = Lookup(TARGET, [seed(0)], want_record=False)
+    asked = ask_until_done(lookup, {seed(0).key: named})
+    assert len(asked) * FIRST_CONTACT_LEN <= 3 * (NODES_LEN + count * CONTACT_LEN)
+
+
+def test_many_addresses_of_one_key_are_not_many_targets():
+    liars = [seed(number) for number in range(12)]
+    answers = {
+        each.key: [Contact(invented(1).key, address_of(200 + number), SERVER)]
+        for number, each in enumerate(liars)
+    }
+    lookup = Lookup(TARGET, liars, want_record=False)
+    assert len({contact.address for contact in ask_until_done(lookup, answers)}) <= MAX_TRIES
+
+
+def test_where_nothing_may_be_sent_nobody_is_to_blame():
+    lookup = Lookup(TARGET, [seed(0)], want_record=False)
+    (contact,) = lookup.next_queries(0.0)
+    answer(lookup, contact, *map(invented, range(1, 9)))
+    unsent = []
+    while queries := lookup.next_queries(0.0):
+        for query in queries:
+            unsent.append(query)
+            lookup.on_unsent(query.key)
+    assert len(unsent) == 8
+    assert lookup.done
+
+
+def test_a_first_contact_that_answers_is_waited_for_again():
+    lookup = Lookup(TARGET, [seed(0)], want_record=False)
+    (contact,) = lookup.next_queries(0.0)
+    answer(lookup, contact, invented(1))
+    (query,) = lookup.next_queries(0.0)
+    assert not lookup.is_known(query.key)
+    lookup.on_alive(query.key, 0.2, 1.4)
+    assert lookup.is_known(query.key)
+    assert lookup.next_deadline() == pytest.approx(1.6)
+    lookup.next_queries(1.6)
+    assert lookup.next_deadline() == pytest.approx(1.4 + RETRY_S)
 
 
 def test_a_full_shortlist_keeps_the_nearest_and_whoever_was_asked():
@@ -426,7 +511,7 @@ def test_a_full_shortlist_keeps_the_nearest_and_whoever_was_asked():
     shortlist = Shortlist(bytes(32), ())
     asked = shortlist.add(Contact(b"\xff" * 32, address_of(0), SERVER), path=0, source=None)
     assert asked is not None
-    asked.tries = 1
+    asked.place.tries = 1
     keys = [b"\x7f" + rng.randbytes(31) for _ in range(3 * MAX_CANDIDATES)]
     keys += [rng.randbytes(1) + rng.randbytes(31) for _ in range(MAX_CANDIDATES)]
     for key in keys:

@@ -5,6 +5,7 @@ import pytest
 from wh.nat.behavior import (
     OBSERVATION_LIFETIME_S,
     WITNESSES_MAX,
+    Heard,
     NatBehaviour,
     Observations,
     PortUse,
@@ -54,11 +55,35 @@ def test_witnesses_of_one_network_count_once() -> None:
     assert observations.mapping(set()) is Mapping.UNKNOWN
 
 
-def test_a_witness_that_sees_us_elsewhere_makes_all_older_words_worthless() -> None:
+def test_one_witness_that_sees_us_elsewhere_moves_nothing_and_two_do() -> None:
     observations = seen_as(A, A, A)
-    assert not observations.add(witness(1), A, 1.0)
-    assert observations.add(witness(2), B, 2.0)
+    assert observations.add(witness(1), A, 1.0) is Heard.NOTHING_NEW
+    assert observations.add(witness(2), B, 2.0) is Heard.DOUBT
+    assert observations.addresses() == [A]
+    assert observations.add(witness(3), B, 3.0) is Heard.MOVED
     assert observations.addresses() == [B]
+    assert len(observations) == 2
+
+
+def test_where_nobody_else_can_be_asked_one_witness_is_enough() -> None:
+    observations = seen_as(A)
+    assert observations.add(witness(1), B, 1.0, alone=True) is Heard.MOVED
+    assert observations.addresses() == [B]
+
+
+def test_who_contradicts_himself_is_not_heard_where_two_agree() -> None:
+    observations = seen_as(A, A)
+    for now, address in enumerate((B, A, B, A, B), 1):
+        heard = observations.add(witness(9), address, float(now))
+        assert heard is not Heard.MOVED
+        if now > 1:
+            assert observations.mapping(set()) is Mapping.UNKNOWN
+            assert observations.addresses() == [A]
+
+
+def test_an_address_of_one_word_is_not_passed_on_where_two_agree() -> None:
+    assert seen_as(A, A, B).addresses() == [A]
+    assert sorted(seen_as(A, B).addresses()) == [A, B]
 
 
 def test_only_the_latest_few_words_count() -> None:

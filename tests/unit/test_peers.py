@@ -52,3 +52,24 @@ def test_a_validated_path_ages_and_few_are_kept() -> None:
     assert len(peer.validated) == VALIDATED_PATHS_MAX
     assert peer.last_path is not None
     assert peer.last_path.remote[16:] == (VALIDATED_PATHS_MAX + 1).to_bytes(2, "big")
+
+
+def test_invented_keys_do_not_make_us_forget_who_has_answered() -> None:
+    peers = Peers(strangers_max=3)
+    for number in (1, 2):
+        peers.obtain(key_of(number)).validate(PATH, at(0))
+        peers.obtain(key_of(number))
+    newest = [peers.obtain(key_of(number)) for number in range(10, 30)][-1]
+    assert peers.get(key_of(1)) and peers.get(key_of(2))
+    assert peers.get(newest.key) is newest
+    assert len(peers) == 3
+
+
+def test_an_answer_proves_an_ip_of_that_peer_but_not_one_behind_a_relay() -> None:
+    peer = Peer(PEER_KEY)
+    peer.validate(PATH._replace(channel=5), at(0))
+    assert not peer.answered_at(PATH.remote, at(0))
+    peer.validate(PATH, at(0))
+    assert peer.answered_at(PATH.remote[:16] + b"\x00\x07", at(0))
+    assert not peer.answered_at(OTHER_PATH.remote, at(0))
+    assert not peer.answered_at(PATH.remote, at(VALIDATION_LIFETIME_S))

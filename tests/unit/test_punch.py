@@ -10,6 +10,7 @@ from wh.nat.punch import (
     PORTS,
     PREDICTED_STEPS,
     PROBES_PER_IP_MAX,
+    PROBES_PER_NETWORK_MAX,
     ROUNDS,
     SEARCH_INTERVAL_S,
     SEARCH_PROBES,
@@ -105,12 +106,20 @@ def test_one_candidate_may_be_probed_in_every_shot_of_every_round() -> None:
 
 
 def test_the_budget_of_an_ip_is_spent_once_and_guesses_need_a_witness() -> None:
-    vouched, other = ADDRESS[:16], pack("198.51.100.1", 0)[:16]
+    vouched, other = ADDRESS[:16], pack("198.51.100.1", 5)
     budget = ProbeBudget(frozenset({vouched}))
     assert sum(budget.take(other) for _ in range(100)) == PROBES_PER_IP_MAX
-    assert not any(budget.take_of_many(other) for _ in range(100))
+    assert not any(budget.take_of_many(other[:16]) for _ in range(100))
     assert sum(budget.take_of_many(vouched) for _ in range(3000)) == VOUCHED_PROBES_MAX
-    assert budget.take(vouched)
+    assert budget.take(ADDRESS)
+
+
+def test_a_peer_that_offers_many_addresses_of_one_network_has_one_budget_for_them() -> None:
+    budget = ProbeBudget(frozenset())
+    offered = [pack(f"198.51.100.{1 + number}", 5) for number in range(24)]
+    assert sum(budget.take(address) for address in 100 * offered) == PROBES_PER_NETWORK_MAX
+    private = [pack(f"192.168.1.{1 + number}", 5) for number in range(8)]
+    assert sum(budget.take(address) for address in 100 * private) == 8 * PROBES_PER_IP_MAX
 
 
 @given(st.lists(st.tuples(st.sampled_from([b"a", b"b", b"c"]), st.integers(0, 99)), unique=True))

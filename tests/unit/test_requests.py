@@ -5,8 +5,11 @@ from engine_parts import OTHER_ADDRESS, OTHER_PATH, PATH, PEER_ADDRESS, PEER_KEY
 
 from wh.commands import Command, ResetSession, Send
 from wh.events import Path, SendFailed
-from wh.requests import CANDIDATES, PATHS_MAX, PENDING_MAX, Answer, Request
-from wh.wire.messages import Challenge, Find, FindWant, Ping, Pong, Response
+from wh.peers import STRANGERS_MAX
+from wh.requests import CANDIDATES, PATHS_MAX, PENDING_MAX, Answer, Request, Schedule
+from wh.unproved import Cause
+from wh.wire.address import pack
+from wh.wire.messages import Auth, Challenge, Find, FindWant, Ping, Pong, Probe, Put, Response
 
 PING = Ping(0, 0, 0, bytes(8))
 
@@ -132,24 +135,115 @@ def test_a_response_must_return_the_challenge(asker: Asker) -> None:
 
 
 def test_an_init_leaves_room_for_the_answer(asker: Asker) -> None:
+    asker.engine.peers.pin({PEER_KEY})
+    asker.engine.addressing.set_configured([PEER_ADDRESS])
     asker.ask(Find(0, bytes(32), 0, 16, FindWant.NODES))
     asker.ask(Find(0, bytes(32), 0, 16, FindWant.NODES | FindWant.RECORD))
     pads = [command.pad_to for _, command in asker.log if isinstance(command, Send)]
     assert pads == [400, 1052]
 
 
-def test_silent_addresses_get_a_burst_and_then_a_trickle_whatever_the_port(asker: Asker) -> None:
-    paths = [Path(0, PEER_ADDRESS[:16] + port.to_bytes(2, "big")) for port in range(1, 101)]
-    sent = [asker.requests.may_send(path, at(number / 10)) for number, path in enumerate(paths)]
+def key_of(number: int) -> bytes:
+    return number.to_bytes(31, "big") + b"\x01"
+
+
+def ping(asker: Asker, seconds: float, path: Path, key: bytes = PEER_KEY, cause: Cause = Cause.OURS) -> bool:
+    """Whether a PING was sent there."""
+    request = asker.requests.start(key, [path], PING, at(seconds), cause=cause, schedule=Schedule((), 1.0))
+    asker.requests.cancel(request)
+    return bool(request.tried)
+
+
+def host(number: int, network: int = 1, port: int = 62096) -> Path:
+    return Path(0, pack(f"203.{network}.113.{number}", port))
+
+
+def test_silent_addresses_get_a_burst_and_then_a_trickle_whatever_the_port_and_key(asker: Asker) -> None:
+    sent = [ping(asker, i / 10, host(7, port=1 + i), key_of(i)) for i in range(100)]
     assert sent[:4] == [True] * 4
     assert sum(sent) == 4 + 4  # in ten seconds
-    asker.requests.validated(asker.engine.peers.obtain(PEER_KEY), PATH, at(10))
-    assert all(asker.requests.may_send(path, at(10)) for path in paths)
 
 
-def test_endpoints_of_the_file_have_no_budget(asker: Asker) -> None:
+@pytest.mark.parametrize(
+    ("cause", "at_once", "a_second"), [(Cause.NAMED, 8, 0.5), (Cause.ERRAND, 8, 0.5), (Cause.OURS, 64, 2)]
+)
+def test_a_silent_network_has_one_budget_whatever_is_named_in_it(
+    asker: Asker, cause: Cause, at_once: int, a_second: float
+) -> None:
+    hosts = [host(number) for number in range(1, 251)]
+    assert sum(ping(asker, 0, path, key_of(1), cause) for path in hosts) == at_once
+    later = sum(ping(asker, 10 * second, hosts[second], key_of(1), cause) for second in range(1, 20))
+    assert later == 19
+    assert sum(ping(asker, 200, path, key_of(1), cause) for path in hosts) <= at_once
+    assert sum(ping(asker, 204, path, key_of(1), cause) for path in hosts) == 4 * a_second
+    assert all(ping(asker, 204, host(number, network=number), key_of(1), cause) for number in range(20, 40))
+
+
+def test_a_thousand_networks_are_not_written_to_at_once_and_each_cause_has_its_share(asker: Asker) -> None:
+    named = [
+        ping(asker, 0, host(1, network=number % 256, port=1 + number), cause=Cause.NAMED)
+        for number in range(2000)
+    ]
+    assert sum(named) <= 512
+    assert ping(asker, 0, host(1, network=7))
+    assert ping(asker, 0, host(1, network=7), cause=Cause.ERRAND)
+
+
+def test_who_has_answered_has_no_budget_and_others_at_its_address_have(asker: Asker) -> None:
+    """A liar may invent keys, and put them where an honest server is."""
+    asker.requests.validated(asker.engine.peers.obtain(PEER_KEY), PATH, at(0))
+    assert all(ping(asker, 1, PATH) for _ in range(100))
+    assert sum(ping(asker, 1, PATH, key_of(i)) for i in range(100)) == 4
+    elsewhere = Path(0, OTHER_ADDRESS)
+    assert sum(ping(asker, 1, elsewhere) for _ in range(100)) == 4
+
+
+def test_proof_is_not_flushed_by_invented_keys(asker: Asker) -> None:
+    asker.requests.validated(asker.engine.peers.obtain(PEER_KEY), PATH, at(0))
+    for number in range(2 * STRANGERS_MAX):
+        asker.engine.peers.obtain(key_of(number))
+    assert all(ping(asker, 1, PATH) for _ in range(100))
+
+
+def test_endpoints_of_the_file_have_no_budget_for_keys_of_the_file(asker: Asker) -> None:
     asker.engine.addressing.set_configured([OTHER_ADDRESS])
-    assert all(asker.requests.may_send(OTHER_PATH, at(0)) for _ in range(100))
+    assert sum(ping(asker, 0, OTHER_PATH) for _ in range(100)) == 4
+    asker.engine.peers.pin({PEER_KEY})
+    assert all(ping(asker, 0, OTHER_PATH) for _ in range(100))
+
+
+def test_live_servers_of_the_table_have_no_budget(asker: Asker) -> None:
+    asker.requests.unproved.known_at = lambda key, address: (key, address) == (PEER_KEY, PEER_ADDRESS)
+    assert all(ping(asker, 0, PATH) for _ in range(100))
+    assert sum(ping(asker, 0, OTHER_PATH) for _ in range(100)) == 4
+
+
+def test_nothing_long_goes_where_nothing_is_proved(asker: Asker) -> None:
+    for message in (Find(0, bytes(32), 0, 16, 1), Auth(0, bytes(32)), Put(0, bytes(8), bytes(500))):
+        asker.ask(message)
+    asker.ask(Probe(0, 1, 2), pad_to=1400)
+    assert asker.send_times() == []
+    asker.ask(Probe(0, 1, 2))
+    assert asker.send_times() == [0.0]
+
+
+def test_what_was_never_sent_is_nobodys_silence(asker: Asker) -> None:
+    silent: list[bytes] = []
+    asker.requests.silence_listeners.append(lambda key, now: silent.append(key))
+    asker.ask(Find(0, bytes(32), 0, 16, 1))
+    asker.run_to(5)
+    assert asker.failed_at == [1.0]
+    assert silent == []
+
+
+def test_a_challenge_is_sent_once_to_where_something_came_from(asker: Asker) -> None:
+    """No more than came: whoever has a session may send from addresses that are not his."""
+    for number in range(50):
+        asker.requests.challenge(key_of(number), host(7), bytes(8), at(0))
+        asker.requests.challenge(key_of(number), host(8), bytes(8), at(0))
+    asker.take(0)
+    asker.run_to(5)
+    assert asker.send_times() == [0.0] * 50
 
 
 def test_a_path_that_cannot_be_sent_on_is_left_out_and_without_any_the_request_fails(asker: Asker) -> None:

@@ -223,5 +223,7 @@ def dialbacks(commands: list[Command]) -> list[Send]:
 def test_the_third_node_knocks_once_where_it_is_told(node: Node) -> None:
     target = pack("203.0.113.3", 1234)
     knock = Knock(0, target, b"12345678")
-    assert knock in ask(node, Dialback(0, target, b"12345678"))
-    assert knock not in ask(node, Dialback(0, target, b"12345678"))
+    assert knock not in ask(node, Dialback(0, target, b"12345678"))  # its path is not proved
+    node.handle(SessionOpened(PEER_KEY, PATH, False), at(1))
+    knocks = [knock in ask(node, Dialback(0, target, b"12345678")) for _ in range(4)]
+    assert knocks == [True, True, False, False]

@@ -6,13 +6,14 @@ candidate goes FRESH -> WAITING -> SLOW -> ANSWERED or DEAD, with one way back t
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from wh.dht.contacts import TrackedContact
 from wh.dht.metric import ALPHA, K, distance
-from wh.dht.shortlist import Candidate, Shortlist, State
+from wh.dht.shortlist import Candidate, Place, Shortlist, State
 from wh.wire.address import Address, is_private
 from wh.wire.messages import MAX_CONTACTS, Contact
 from wh.wire.public_key import Key
@@ -28,7 +29,6 @@ RETRY_S = 1.5
 NEAREST_OF_PATH = K // 2
 """Servers that each of several disjoint paths must hear from, whatever the others have found."""
 
-MIN_TRIES = 2
 MAX_QUERIES = 256
 RECORD_QUORUM = 3
 """Servers that must have returned the record before a lookup on one path ends early."""
@@ -92,9 +92,15 @@ class Lookup:
         self._run_timers(now)
         if self._has_quorum():
             return []
-        wanted = self._wanted()
-        chosen = [candidate for path in range(self._paths) for candidate in self._next_of_path(path, wanted)]
-        return [self._ask(candidate, now) for candidate in chosen[: MAX_QUERIES - self._queries]]
+        waiting = Counter(each.path for each in self._shortlist if each.state is State.WAITING)
+        queries: list[Contact] = []
+        for candidate in self._wanted():
+            if self._queries < MAX_QUERIES and waiting[candidate.path] < ALPHA:
+                place = self._shortlist.next_place(candidate)
+                if place is not None:
+                    queries.append(self._ask(candidate, place, now))
+                    waiting[candidate.path] += 1
+        return queries
 
     def next_deadline(self) -> float | None:
         """When a request becomes slow or is given up; None: nothing is in flight."""
@@ -105,7 +111,29 @@ class Lookup:
         )
         return min(times, default=None)
 
+    def is_known(self, key: Key) -> bool:
+        """Whether a server has been heard where it is asked now, or was before this lookup."""
+        candidate = self._shortlist.get(key)
+        return candidate is not None and not candidate.place.sources
+
+    def may_repeat(self, key: Key) -> bool:
+        """Whether one more datagram may go to a server that has not been heard there."""
+        candidate = self._shortlist.get(key)
+        trial = candidate.place.trial if candidate is not None else None
+        return trial is None or trial.pay()
+
     # Incoming
+
+    def on_alive(self, key: Key, timeout: float, now: float) -> None:
+        """A server that was asked is there; it answers the question after this. timeout: seconds after which
+        that would be slow."""
+        candidate = self._shortlist.get(key)
+        if candidate is None or not candidate.in_flight:
+            return
+        _prove(candidate.place)
+        candidate.state = State.WAITING
+        candidate.slow_at = now + timeout
+        candidate.give_up_at = now + RETRY_S
 
     def on_response(
         self,
@@ -120,11 +148,14 @@ class Lookup:
 
         source: where it answered from. record: the one it returned, if its signature is valid.
         """
+        record_len = len(record.encoded) if record is not None else 0
         candidate = self._shortlist.get(key)
         if candidate is None or not candidate.tries or candidate.state is State.ANSWERED:
             return
         candidate.state = State.ANSWERED
         candidate.token = token
+        _prove(candidate.place)
+        self._shortlist.credit.earn(key, contacts, record_len)
         for contact in contacts[:MAX_CONTACTS]:
             if is_private(source) or not is_private(contact.address):
                 self._shortlist.add(contact, path=candidate.path, source=key)
@@ -138,6 +169,14 @@ class Lookup:
         candidate = self._shortlist.get(key)
         if candidate is not None and candidate.in_flight:
             self._give_up(candidate)
+
+    def on_unsent(self, key: Key) -> None:
+        """Nothing may be sent to it now, for reasons outside of this lookup: it is left out."""
+        candidate = self._shortlist.get(key)
+        if candidate is not None and candidate.in_flight:
+            candidate.state = State.DEAD
+            if candidate.place.trial is not None:
+                candidate.place.trial.withdrawn()
 
     # The end
 
@@ -174,18 +213,15 @@ class Lookup:
         return required
 
     def _wanted(self) -> list[Candidate]:
-        """Those to ask, in order: what is required, with others in the place of slow ones."""
+        """Those to ask, in order: what is required, with others in the place of slow ones; again those that
+        stayed silent only after all others, which may have more of a claim to what credit is left."""
         required = self._required(without=(State.SLOW,))
         fresh = {candidate.key: candidate for candidate in required if candidate.state is State.FRESH}
-        return list(fresh.values())
+        return sorted(fresh.values(), key=lambda candidate: candidate.tries)
 
-    def _next_of_path(self, path: int, wanted: Sequence[Candidate]) -> list[Candidate]:
-        waiting = sum(each.state is State.WAITING and each.path == path for each in self._shortlist)
-        return [candidate for candidate in wanted if candidate.path == path][: max(0, ALPHA - waiting)]
-
-    def _ask(self, candidate: Candidate, now: float) -> Contact:
+    def _ask(self, candidate: Candidate, place: Place, now: float) -> Contact:
         self._queries += 1
-        candidate.tries += 1
+        self._shortlist.begin(candidate, place)
         candidate.state = State.WAITING
         candidate.slow_at = now + candidate.timeout
         candidate.give_up_at = now + RETRY_S
@@ -199,11 +235,18 @@ class Lookup:
                 candidate.state = State.SLOW
 
     def _give_up(self, candidate: Candidate) -> None:
-        """Try once more, at the next address that somebody gave; after that it is dead."""
-        if candidate.tries < max(MIN_TRIES, len(candidate.addresses)):
-            candidate.state = State.FRESH
-        else:
-            self._shortlist.bury(candidate)
+        """Try once more, at the next address that somebody gave; after that it is dead. Those who named the
+        address lose credit."""
+        if candidate.place.trial is not None:
+            candidate.place.trial.failed()
+        candidate.state = State.FRESH if candidate.may_be_tried else State.DEAD
+
+
+def _prove(place: Place) -> None:
+    if place.trial is not None:
+        place.trial.answered()
+        place.trial = None
+    place.sources.clear()
 
 
 def _responder(candidate: Candidate) -> Responder:

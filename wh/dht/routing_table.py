@@ -65,6 +65,10 @@ class RoutingTable:
     def get(self, key: Key) -> TrackedContact | None:
         return self._contacts.get(key)
 
+    def is_alive_at(self, key: Key, address: Address) -> bool:
+        contact = self._contacts.get(key)
+        return contact is not None and not contact.dead and contact.address == address
+
     # Coming and going
 
     def set_protected(self, keys: Iterable[Key]) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from bisect import insort
-from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
+from wh.dht.credit import Credit, Trial
 from wh.dht.diversity import PrefixLimit
 from wh.dht.metric import K, distance
 from wh.rtt import INITIAL_TIMEOUT_S
@@ -17,11 +17,10 @@ from wh.wire.public_key import Key
 
 MAX_CANDIDATES = 256
 MAX_SOURCES = 3
-MAX_ADDRESSES = 3
-"""Addresses tried for one key: whoever names a key first cannot hide it behind a wrong address."""
-
-MAX_DEAD_OF_SOURCE = 3
-"""Dead contacts given by one source, after which its others go last."""
+MAX_ADDRESSES = 8
+MIN_TRIES = 2
+MAX_TRIES = 3
+"""Of one key, at as many of its addresses: who names a key first cannot hide it behind a wrong address."""
 
 MAX_OF_NETWORK_24 = 2  # servers of one /24, or /48, that a region counts
 MAX_OF_NETWORK_16 = 4  # of one /16, or /32
@@ -37,30 +36,51 @@ class State(Enum):
 
 
 @dataclass(slots=True, eq=False)
+class Place:
+    """An address that a key is said to be at. sources: who says so; empty: it is known to be there, by our
+    own routing table or its own answer."""
+
+    address: Address
+    sources: list[Key]
+    tries: int = 0
+    trial: Trial | None = None
+
+    def named_by(self, source: Key | None) -> None:
+        is_news = bool(self.sources) and source not in self.sources
+        if source is not None and is_news and len(self.sources) < MAX_SOURCES:
+            self.sources.append(source)
+
+
+@dataclass(slots=True, eq=False)
 class Candidate:
     """A contact in a lookup.
 
-    path: the disjoint path that may ask it. sources: who named it; empty: our own routing table. timeout:
-    seconds after which it is slow. slow_at, give_up_at: of the request in flight.
+    places: where it may be. place: where the last request went, or the first will go. path: the disjoint path
+    that may ask it. timeout: seconds after which it is slow. slow_at, give_up_at: of the request in flight.
     """
 
     key: Key
     distance: int
     flags: int
-    addresses: list[Address]
+    place: Place
     path: int
-    sources: set[Key] = field(default_factory=set)
+    places: list[Place] = field(init=False)
     timeout: float = INITIAL_TIMEOUT_S
     state: State = State.FRESH
-    tries: int = 0
     slow_at: float = 0.0
     give_up_at: float = 0.0
     token: bytes = b""
 
+    def __post_init__(self) -> None:
+        self.places = [self.place]
+
     @property
-    def address(self) -> Address:
-        """Where the last request went, or the first will go."""
-        return self.addresses[max(self.tries - 1, 0) % len(self.addresses)]
+    def tries(self) -> int:
+        return sum(place.tries for place in self.places)
+
+    @property
+    def may_be_tried(self) -> bool:
+        return self.tries < max(MIN_TRIES, min(MAX_TRIES, len(self.places)))
 
     @property
     def in_flight(self) -> bool:
@@ -68,12 +88,20 @@ class Candidate:
 
     @property
     def contact(self) -> Contact:
-        return Contact(self.key, self.address, self.flags)
+        return Contact(self.key, self.place.address, self.flags)
 
-    def also_at(self, address: Address) -> None:
+    def named(self, address: Address, source: Key | None) -> None:
         """Somebody says that it is at this address."""
-        if address not in self.addresses and len(self.addresses) < MAX_ADDRESSES:
-            self.addresses.append(address)
+        known = next((place for place in self.places if place.address == address), None)
+        if known is not None:
+            known.named_by(source)
+        elif len(self.places) < MAX_ADDRESSES:
+            self.places.append(Place(address, [] if source is None else [source]))
+
+
+def _believed(place: Place) -> tuple[bool, int]:
+    """What is known before what most say."""
+    return not place.sources, len(place.sources)
 
 
 class Shortlist:
@@ -84,7 +112,7 @@ class Shortlist:
         self._excluded = frozenset(excluded)
         self._by_key: dict[Key, Candidate] = {}
         self._by_distance: list[Candidate] = []
-        self._dead_of_source: Counter[Key] = Counter()
+        self.credit = Credit()
 
     def __iter__(self) -> Iterator[Candidate]:
         """Nearest first."""
@@ -99,27 +127,44 @@ class Shortlist:
             return None
         known = self._by_key.get(contact.key)
         if known is not None:
-            self._named_again(known, contact.address, source)
+            known.named(contact.address, source)
             return known
         gap = distance(contact.key, self._target)
         if len(self._by_distance) >= MAX_CANDIDATES and not self._drop_one_farther_than(gap):
             return None
-        candidate = Candidate(contact.key, gap, contact.flags, [contact.address], path)
-        if source is not None:
-            candidate.sources.add(source)
+        place = Place(contact.address, [] if source is None else [source])
+        candidate = Candidate(contact.key, gap, contact.flags, place, path)
         self._by_key[contact.key] = candidate
         insort(self._by_distance, candidate, key=lambda each: each.distance)
         return candidate
 
-    def bury(self, candidate: Candidate) -> None:
-        """It never answered: those who named it lose credit."""
-        candidate.state = State.DEAD
-        self._dead_of_source.update(candidate.sources)
+    def next_place(self, candidate: Candidate) -> Place | None:
+        """Where to ask it now; None: nowhere yet, because others have to answer before, or nowhere at all."""
+        usable = [place for place in candidate.places if not self._is_closed(place)]
+        fewest = min((place.tries for place in usable), default=0)
+        now = [place for place in usable if place.tries == fewest and self._may_ask(place)]
+        return max(now, key=_believed, default=None)
 
-    def ranked(self) -> list[Candidate]:
-        """Candidates that are not dead, nearest first; those of which nobody reliable has told go last."""
-        alive = [candidate for candidate in self._by_distance if candidate.state is not State.DEAD]
-        return sorted(alive, key=self._is_doubtful)
+    def is_dropped(self, candidate: Candidate) -> bool:
+        """Only those have told of it who told of too many that do not answer, or its network has too many."""
+        return candidate.state is State.FRESH and all(map(self._is_closed, candidate.places))
+
+    def begin(self, candidate: Candidate, place: Place) -> None:
+        """A request goes there."""
+        candidate.place = place
+        place.tries += 1
+        if place.trial is not None:
+            place.trial.again()
+        elif place.sources:
+            place.trial = self.credit.begin(place.sources, place.address)
+        if place.trial is not None:
+            place.trial.pay()
+
+    def ranked(self) -> Iterator[Candidate]:
+        """Candidates that are not dead and not dropped, nearest first."""
+        for candidate in self._by_distance:
+            if candidate.state is not State.DEAD and not self.is_dropped(candidate):
+                yield candidate
 
     def region(self, radius: int, *, without: Collection[State] = ()) -> list[Candidate]:
         """The K nearest, and all within radius (2 K at most), at most 2 of a /24 and 4 of a /16.
@@ -135,18 +180,23 @@ class Shortlist:
                 continue
             if len(chosen) >= MAX_REGION or (len(chosen) >= K and candidate.distance > radius):
                 break
-            if all(limit.has_room(candidate.address) for limit in limits):
+            if all(limit.has_room(candidate.place.address) for limit in limits):
                 for limit in limits:
-                    limit.add(candidate.address)
+                    limit.add(candidate.place.address)
                 chosen.append(candidate)
             else:
                 crowded.append(candidate)
         return chosen + crowded[: max(0, K - len(chosen))]
 
-    def _named_again(self, known: Candidate, address: Address, source: Key | None) -> None:
-        known.also_at(address)
-        if source is not None and known.sources and len(known.sources) < MAX_SOURCES:
-            known.sources.add(source)
+    def _may_ask(self, place: Place) -> bool:
+        if place.trial is not None:
+            return place.trial.can_pay
+        return not place.sources or self.credit.may_ask(place.sources, place.address)
+
+    def _is_closed(self, place: Place) -> bool:
+        if place.trial is not None:
+            return not place.trial.can_pay and not place.trial.waits
+        return bool(place.sources) and self.credit.is_closed(place.sources, place.address)
 
     def _drop_one_farther_than(self, gap: int) -> bool:
         for position in range(len(self._by_distance) - 1, -1, -1):
@@ -157,10 +207,3 @@ class Shortlist:
                 del self._by_distance[position], self._by_key[candidate.key]
                 return True
         return False
-
-    def _is_doubtful(self, candidate: Candidate) -> bool:
-        return (
-            candidate.state is not State.ANSWERED
-            and bool(candidate.sources)
-            and all(self._dead_of_source[source] >= MAX_DEAD_OF_SOURCE for source in candidate.sources)
-        )

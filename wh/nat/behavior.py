@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum, auto
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -19,6 +20,9 @@ STEP_MAX = 16
 SPREAD_MAX = 100
 """A mapping is sequential up to these (docs/protocol.md section 6)."""
 
+AGREEMENT = 2
+"""Networks whose word outweighs that of any one."""
+
 ENDPOINT_DEPENDENT = frozenset({Mapping.SEQUENTIAL, Mapping.RANDOM})
 
 OBSERVATION_LIFETIME_S = 900.0
@@ -27,10 +31,25 @@ OBSERVATION_LIFETIME_S = 900.0
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """One server's word: where our packets seem to come from. at: monotonic seconds."""
+    """One server's word: where our packets seem to come from. at: when it was said last; since: when first;
+    changed_at: when the same network last said something else. All in monotonic seconds."""
 
     observed: Address
     at: float
+    since: float
+    changed_at: float = float("-inf")
+
+    @property
+    def wavers(self) -> bool:
+        return self.at - self.changed_at < OBSERVATION_LIFETIME_S
+
+
+class Heard(Enum):
+    """What a word of a witness means."""
+
+    NOTHING_NEW = auto()
+    DOUBT = auto()  # it says something else than before: so far nobody else does
+    MOVED = auto()  # and so do others: what was said before is void
 
 
 def network_of(address: Address) -> bytes:
@@ -39,22 +58,43 @@ def network_of(address: Address) -> bytes:
 
 
 class Observations:
-    """What the last few witnesses saw of one socket, at most WITNESSES_MAX, one a network."""
+    """What the last few witnesses saw of one socket, at most WITNESSES_MAX, one a network.
+
+    One of them may lie, and may change its word as often as it likes: that moves nothing."""
 
     def __init__(self) -> None:
         self._by_network: OrderedDict[bytes, Observation] = OrderedDict()  # the oldest first
 
-    def add(self, witness: Address, observed: Address, now: float) -> bool:
-        """Whether that witness sees us elsewhere than before: the mapping moved, other words are old."""
+    def add(self, witness: Address, observed: Address, now: float, *, alone: bool = False) -> Heard:
+        """alone: there is no other network to ask."""
         network = network_of(witness)
         former = self._by_network.pop(network, None)
-        moved = former is not None and former.observed != observed
-        if moved:
-            self._by_network.clear()
-        self._by_network[network] = Observation(observed, now)
+        changed = former is not None and former.observed != observed
+        if former is None or changed:
+            word = Observation(observed, now, now, now if changed else float("-inf"))
+        else:
+            word = replace(former, at=now)
+        self._by_network[network] = word
         if len(self._by_network) > WITNESSES_MAX:
             self._by_network.popitem(last=False)
-        return moved
+        if not changed:
+            return Heard.NOTHING_NEW
+        agreeing = [each for each in self._by_network.values() if each.observed == observed]
+        enough = 1 if alone else AGREEMENT
+        if len(agreeing) > enough:
+            return Heard.NOTHING_NEW  # back to what others have said all the time
+        if len(agreeing) < enough:
+            return Heard.DOUBT
+        self._moved(observed, min(each.since for each in agreeing))
+        return Heard.MOVED
+
+    def _moved(self, observed: Address, since: float) -> None:
+        """Who was right does not waver, and what was said before then says nothing."""
+        for network, word in list(self._by_network.items()):
+            if word.observed == observed:
+                self._by_network[network] = replace(word, changed_at=float("-inf"))
+            elif word.at < since:
+                del self._by_network[network]
 
     def clear(self) -> None:
         self._by_network.clear()
@@ -66,8 +106,16 @@ class Observations:
                 del self._by_network[network]
 
     def addresses(self) -> list[Address]:
-        """Where we were seen, most often seen first."""
-        return [address for address, _ in self._votes().most_common()]
+        """Where we were seen, most often seen first; those that only one network names only where no two
+        agree: they may be somebody else's."""
+        votes = self._votes().most_common()
+        agreed = [address for address, count in votes if count >= AGREEMENT]
+        return agreed or [address for address, _ in votes]
+
+    def count(self, is_there: Callable[[Address], bool]) -> tuple[int, int]:
+        """How many networks see us where is_there() says, and how many elsewhere."""
+        words = [is_there(word.observed) for word in self._by_network.values()]
+        return sum(words), len(words) - sum(words)
 
     def __len__(self) -> int:
         return len(self._by_network)
@@ -83,6 +131,10 @@ class Observations:
         return Mapping.RANDOM if len(votes) > 1 else Mapping.UNKNOWN
 
     def _votes(self) -> Counter[Address]:
+        """Who contradicts himself is heard only where no two others agree."""
+        steady = Counter(word.observed for word in self._by_network.values() if not word.wavers)
+        if max(steady.values(), default=0) >= AGREEMENT:
+            return steady
         return Counter(word.observed for word in self._by_network.values())
 
 

@@ -9,7 +9,7 @@ from enum import Enum, auto
 from typing import NamedTuple, TypeVar
 
 from wh.randomness import Randomness
-from wh.wire.address import Address, is_private, is_v4, port_of
+from wh.wire.address import Address, is_private, is_v4, port_of, prefix
 from wh.wire.candidates import Candidate, CandidateFlag, Mapping, NatProfile
 
 OPENER_TTL = 5
@@ -42,7 +42,8 @@ SINGLE_ROUND_S = 3.5
 """Where there is only one."""
 
 PROBES_PER_IP_MAX = 24
-"""Unvalidated, an attempt: three rounds of one candidate."""
+PROBES_PER_NETWORK_MAX = 48
+"""Unvalidated, an attempt: three rounds of one candidate; of two of them in one /24, or /48."""
 
 VOUCHED_PROBES_MAX = 1024
 """At all IPs together where the relays see the peer, an attempt."""
@@ -145,12 +146,19 @@ class ProbeBudget:
     def __init__(self, vouched: frozenset[bytes]) -> None:
         self.vouched = vouched
         self._of_ip: Counter[bytes] = Counter()
+        self._of_network: Counter[bytes] = Counter()
         self._many = 0
 
-    def take(self, ip: bytes) -> bool:
-        if self._of_ip[ip] >= PROBES_PER_IP_MAX:
+    def take(self, address: Address) -> bool:
+        """All private ones that a peer offers may be in one network, and a NAT's pool is what relays see."""
+        ip, network = address[:16], prefix(address, 24, 48)
+        exempt = is_private(address) or ip in self._vouched
+        if (self._of_network[network] >= PROBES_PER_NETWORK_MAX and not exempt) or self._of_ip[
+            ip
+        ] >= PROBES_PER_IP_MAX:
             return False
         self._of_ip[ip] += 1
+        self._of_network[network] += 1
         return True
 
     def take_of_many(self, ip: bytes) -> bool:

@@ -152,7 +152,7 @@ class ProbeBudget:
     def take(self, address: Address) -> bool:
         """All private ones that a peer offers may be in one network, and a NAT's pool is what relays see."""
         ip, network = address[:16], prefix(address, 24, 48)
-        exempt = is_private(address) or ip in self._vouched
+        exempt = is_private(address) or ip in self.vouched
         if (self._of_network[network] >= PROBES_PER_NETWORK_MAX and not exempt) or self._of_ip[
             ip
         ] >= PROBES_PER_IP_MAX:

@@ -133,6 +133,7 @@ class Migration:
         again = [patience_s / 3]
         while 3 * again[-1] < ASKED_FOR_S:
             again.append(3 * again[-1])
+        self._requests.cancel(self._former.get(path))  # asked anew, where it was left and came back
         self._former[path] = self._requests.start(
             self._key,
             [path],

@@ -294,6 +294,17 @@ def test_an_answer_that_comes_late_moves_the_path_back(scene: Scene) -> None:
     assert scene.peer.path == PATH
 
 
+def test_a_former_path_that_is_the_path_again_is_asked_anew(scene: Scene) -> None:
+    moved(scene)
+    scene.peer.moved(PATH, 0.0, at(scene.now))
+    third = Path(0, pack("203.0.113.9", 9))
+    old, _ = sends(scene.hear(Ping(6, 0, 0, bytes(8)), third))
+    assert old.path == PATH
+    scene.hear(respond(old), PATH)
+    scene.wait(5)
+    assert scene.peer.path == PATH
+
+
 def test_copies_are_looked_at_less_and_less(scene: Scene) -> None:
     scene.connect()
     looked_at = []

@@ -13,7 +13,8 @@ from wh.wire.messages import Message
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """A message to a peer: in its session (DATA) if there is one, else, for PING and FIND only, in an INIT.
+    """A message to a peer: in its session (DATA) if there is one, else, for PING and FIND only, and unless
+    in_session says no, in an INIT.
 
     While a handshake is in flight the runner keeps it (bounded, 1 s) and sends it once the session is up,
     except the very message that the INIT in flight carries: on a path where that INIT did not go yet the same
@@ -27,6 +28,7 @@ class Send:
     message: Message
     pad_to: int = 0
     ttl: int = 0
+    in_session: bool = False  # it is not for a recorder who gets the peer's key later
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,7 +78,7 @@ from wh.trusted import TrustedPeer
 from wh.trusted_peers import TrustedPeers, Visit
 from wh.wire.candidates import Candidate, CandidateFlag
 from wh.wire.fields import NONCE_LEN
-from wh.wire.messages import ANSWERS, Auth, Capability, Challenge, ChallengeWant, Find, Leaving, Ping
+from wh.wire.messages import ANSWERS, Auth, Capability, Challenge, ChallengeWant, Leaving, Ping
 from wh.wire.records import RecordFlag, Sign, Verify
 
 RELAYS_TOLD_MAX = 16
@@ -379,7 +379,7 @@ class Node:
     def _send_failed(self, event: SendFailed, now: Instant) -> None:
         if self._punching.send_failed(event, now):
             return
-        if not isinstance(event.message, Ping | Find):  # these would have gone out in an INIT
+        if not isinstance(event.message, Ping):  # that would have gone out in an INIT
             self._engine.peers.obtain(event.peer).session_lost()
         self._requests.send_failed(event, now)
 

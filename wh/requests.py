@@ -255,7 +255,8 @@ class Requests:
         pad_to = request.pad_to or _pad_to(request.message)
         if self._may_send(request, path, pad_to, now):
             request.tried.add(path)
-            self._engine.emit(Send(request.peer, path, request.message, pad_to))
+            in_session = isinstance(request.message, Find) and not self._engine.peers.is_pinned(request.peer)
+            self._engine.emit(Send(request.peer, path, request.message, pad_to, in_session=in_session))
 
     def _may_send(self, request: Request, path: Path, pad_to: int, now: Instant) -> bool:
         """Where nothing is proved only small messages go, within limits; beside them a CHALLENGE, once, which

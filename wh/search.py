@@ -107,20 +107,20 @@ class Search:
     def _ask(self, contact: Contact, now: Instant) -> None:
         path = self._engine.addressing.path_to(contact.address)
         if path is None or not self._engine.addressing.is_acceptable(contact.address):
-            self._lookup.on_failure(contact.key)
+            self._lookup.on_unsent(contact.key)
             return
         self._requests.cancel(self._asked.get(contact.key))
         if self._may_find(contact.key, path, now):
-            self._find(contact.key, path, now)
+            self._find(contact.key, path, now, or_ping=True)
         else:
             self._ping(contact.key, path, now)
 
     def _may_find(self, key: Key, path: Path, now: Instant) -> bool:
-        """Whom we look up is nobody's business without forward secrecy, which an INIT does not have, but for
-        nodes of the file; and a FIND is too long for where nothing is proved."""
+        """At once, without a PING: an INIT has no forward secrecy, and may tell whom we look up to nodes of
+        the file only; and a FIND is too long for where nothing is proved."""
         peers = self._engine.peers
-        has_secrecy = peers.is_pinned(key) or peers.obtain(key).session
-        return has_secrecy and self._requests.unproved.is_proved(key, path, now)
+        may_know = peers.is_pinned(key) or peers.obtain(key).session
+        return may_know and self._requests.unproved.is_proved(key, path, now)
 
     def _ping(self, key: Key, path: Path, now: Instant) -> None:
         """A first contact. Where only others say that the key is there, silence is nothing to count."""
@@ -147,7 +147,8 @@ class Search:
         self._find(key, path, now)
         self._advance(now)
 
-    def _find(self, key: Key, path: Path, now: Instant) -> None:
+    def _find(self, key: Key, path: Path, now: Instant, *, or_ping: bool = False) -> None:
+        """or_ping: where there turns out to be no session any more a PING makes one, within the same time."""
         want = FindWant.NODES | (FindWant.RECORD if self._lookup.want_record else 0)
         self._asked[key] = self._requests.start(
             key,
@@ -156,8 +157,15 @@ class Search:
             now,
             schedule=ASK,
             on_answer=lambda answer, then: self._answered(key, answer, then),
-            on_failure=lambda then: self._failed(key, then),
+            on_failure=lambda then: self._find_failed(key, path, or_ping, then),
         )
+
+    def _find_failed(self, key: Key, path: Path, or_ping: bool, now: Instant) -> None:
+        session = self._engine.peers.obtain(key).session
+        if or_ping and not session and self._lookup.is_waiting_for(key):
+            self._ping(key, path, now)
+        else:
+            self._failed(key, now)
 
     def _answered(self, key: Key, answer: Answer, now: Instant) -> None:
         nodes = answer.message

@@ -313,7 +313,7 @@ class SimNode:
         if send.peer in self.current:
             self._send_data(send)
             return
-        may_begin = isinstance(send.message, Ping | Find)
+        may_begin = isinstance(send.message, Ping | Find) and not getattr(send, "in_session", False)
         handshake = self.handshakes.get(send.peer)
         if handshake is not None and self.network.time - handshake.begun > 1.0:
             del self.handshakes[send.peer]

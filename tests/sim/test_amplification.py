@@ -19,8 +19,10 @@ from hostile_servers import (
     withholder,
 )
 from simnet import SimNetwork
-from simnode import SOCKET, SimNode, make_key, network_file
+from simnode import SOCKET, Datagram, SimNode, make_key, network_file
 from wh.events import LookupRequested, Path
+from wh.wire import messages as wire
+from wh.wire.codec import decode_untrusted
 
 HONEST = 8
 FIRST_CONTACT_LEN = 148 + 64 + HEADERS_LEN
@@ -123,3 +125,40 @@ def test_what_liars_name_keeps_no_honest_server_from_being_asked() -> None:
         client._schedule()
         network.run(2)
     assert len(set(found)) == 8
+
+
+def test_no_stranger_learns_whom_we_look_up_without_forward_secrecy() -> None:
+    """Also where sessions have ended of which the engine does not know: no INIT carries a FIND, but to nodes
+    of the file."""
+    network = SimNetwork(5)
+    servers = [SimNode(network, network.public_address(), mode="direct") for _ in range(20)]
+    for server in servers:
+        server.start(network_file(servers[:2], []))
+        network.run(0.1)
+    network.run(5)
+    told: list[bytes] = []
+    send = network.send
+
+    def watched(source: bytes, target: bytes, datagram: Datagram, **how: object) -> None:
+        if datagram.kind == "init" and isinstance(decode_untrusted(datagram.payload), wire.Find):
+            told.append(datagram.receiver)
+        send(source, target, datagram, **how)  # type: ignore[arg-type]
+
+    network.send = watched  # type: ignore[method-assign]
+    asker = servers[-1]
+    found: list[bytes] = []
+    for target in servers[2:8]:
+        for server in servers:
+            for table in (server.sessions, server.current, server.next, server.handshakes):
+                table.clear()
+        asker.node._searches.find_record(
+            target.key,
+            network.now,
+            have_sequence=0,
+            found=lambda record, now: found.append(record.key),
+            done=lambda now: None,
+        )
+        asker._schedule()
+        network.run(2)
+    assert set(told) <= {server.key for server in servers[:2]}
+    assert len(set(found)) == 6

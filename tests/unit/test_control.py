@@ -169,6 +169,16 @@ def test_only_ping_and_find_may_begin_a_handshake(wire: Wire) -> None:
     assert not wire.a.sent
 
 
+def test_what_is_for_a_session_begins_none_but_waits_for_one(wire: Wire) -> None:
+    path, find = Path(0, wire.b.address), Find(1, bytes(32), 0, 16, FindWant.NODES)
+    in_session = Send(wire.b.key, path, find, in_session=True)
+    assert wire.a.channel.send(in_session, wire.now) == [SendFailed(wire.b.key, path, find)]
+    assert not wire.a.sent
+    wire.send(wire.a, Ping(2, 0, 0, bytes(8)))
+    assert wire.a.channel.send(in_session, wire.now) == []
+    assert len(wire.a.sent) == 1
+
+
 def test_a_find_leaves_room_for_its_answer(wire: Wire) -> None:
     find = Find(1, wire.b.key, 0, 16, FindWant.NODES | FindWant.RECORD)
     wire.send(wire.a, find)

@@ -493,6 +493,27 @@ def test_where_nothing_may_be_sent_nobody_is_to_blame():
     assert lookup.done
 
 
+def test_a_source_of_addresses_that_we_have_no_way_to_is_no_liar():
+    """Such as IPv6 ones, on a host without."""
+    lookup = Lookup(TARGET, [seed(0)], want_record=False)
+    (contact,) = lookup.next_queries(0.0)
+    elsewhere = [
+        Contact(invented(number).key, pack(f"2001:db8:{number}::1", 1), SERVER) for number in range(1, 9)
+    ]
+    both = Contact(elsewhere[0].key, address_of(300), SERVER)
+    answer(lookup, contact, *elsewhere, both, *map(invented, range(9, 13)))
+    asked = []
+    while queries := lookup.next_queries(0.0):
+        for query in queries:
+            if len(query.address[:12].strip(b"\0")) > 2:
+                lookup.on_unsent(query.key)
+            else:
+                asked.append(query)
+                answer(lookup, query)
+    assert both in asked
+    assert {query.key for query in asked} >= {invented(number).key for number in range(9, 13)}
+
+
 def test_a_first_contact_that_answers_is_waited_for_again():
     lookup = Lookup(TARGET, [seed(0)], want_record=False)
     (contact,) = lookup.next_queries(0.0)

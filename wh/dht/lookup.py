@@ -116,6 +116,10 @@ class Lookup:
         candidate = self._shortlist.get(key)
         return candidate is not None and not candidate.place.sources
 
+    def is_waiting_for(self, key: Key) -> bool:
+        candidate = self._shortlist.get(key)
+        return candidate is not None and candidate.in_flight
+
     def may_repeat(self, key: Key) -> bool:
         """Whether one more datagram may go to a server that has not been heard there."""
         candidate = self._shortlist.get(key)
@@ -171,12 +175,19 @@ class Lookup:
             self._give_up(candidate)
 
     def on_unsent(self, key: Key) -> None:
-        """Nothing may be sent to it now, for reasons outside of this lookup: it is left out."""
+        """Nothing may be sent to where it is asked now, for reasons outside of this lookup, for which nobody
+        is to blame: it is asked where else it may be, if at all."""
         candidate = self._shortlist.get(key)
-        if candidate is not None and candidate.in_flight:
+        if candidate is None or not candidate.in_flight:
+            return
+        if candidate.place.trial is not None:
+            candidate.place.trial.withdrawn()
+        if len(candidate.places) > 1:
+            candidate.places.remove(candidate.place)
+            candidate.place = candidate.places[0]
+            candidate.state = State.FRESH
+        else:
             candidate.state = State.DEAD
-            if candidate.place.trial is not None:
-                candidate.place.trial.withdrawn()
 
     # The end
 

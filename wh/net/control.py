@@ -198,7 +198,7 @@ class ControlChannel:
 
     def _send_without_session(self, command: Send, now: Instant) -> list[Event]:
         """Begin a handshake with it, or let it wait for the one in flight (wh.commands.Send)."""
-        may_begin = isinstance(command.message, Ping | Find)
+        may_begin = isinstance(command.message, Ping | Find) and not command.in_session
         handshake = self._handshakes.get(command.peer)
         if handshake is None:
             return self._begin(command, now) if may_begin else [_failed(command)]

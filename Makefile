@@ -14,7 +14,7 @@ ifeq ($(shell uname -m),x86_64)
 BUILD_PACKAGES += libipsec-mb-dev # faster than libsodium, which encrypts where this is not
 endif
 RUN_PACKAGES := iproute2 iputils-ping nftables procps
-TEST_PACKAGES := binutils netbase wireguard-tools wireguard-go iperf3 ncat ethtool miniupnpd-nftables miniupnpc natpmpc tmux
+TEST_PACKAGES := binutils netbase wireguard-tools wireguard-go iperf3 ncat ethtool miniupnpd-nftables miniupnpc natpmpc strace tmux
 
 BENCH_PATH := sandbox:tests/bench
 

@@ -61,12 +61,25 @@ class ClaimLog:
         """The alias that a key claimed last."""
         return next((alias for alias, key in reversed(self._claims.items()) if key == claimant), None)
 
+    def claimant_of(self, alias: Key) -> Key | None:
+        return self._claims.get(alias)
+
+    def restore(self, alias: Key, claimant: Key | None) -> None:
+        """As it was before an add() that came to nothing. Raises as add() does."""
+        if claimant is not None:
+            self.add(alias, claimant)
+        elif self._claims.pop(alias, None) is not None:
+            self._write()
+
     def add(self, alias: Key, claimant: Key) -> None:
         """On disk when this returns. Raises SystemSetupError. Blocks."""
         self._claims.pop(alias, None)
         self._claims[alias] = claimant
         while len(self._claims) > CLAIMS_MAX:
             del self._claims[next(iter(self._claims))]
+        self._write()
+
+    def _write(self) -> None:
         if self._path is None:
             return
         claims = [Claim(encode_key(alias), encode_key(claimant)) for alias, claimant in self._claims.items()]

@@ -15,19 +15,25 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 
+from wh.authority import Authority
 from wh.config import parser
 from wh.config.model import Network
 from wh.errors import Code, SystemSetupError
+from wh.helper.requests import Charge
 from wh.ipc import schema
+from wh.ipc.paths import run_dir
 from wh.memory import protect_memory
 from wh.naming.hosts import HOSTS_PATH
-from wh.net.private_namespace import PrivateNamespace
-from wh.running_node import Options, RunningNode
 from whcore.errors import WireHubError
 from whcore.keys import SecretKey
+
+if TYPE_CHECKING:  # imported while the helper starts beside
+    from wh.net.private_namespace import PrivateNamespace
+    from wh.running_node import Options, RunningNode
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
@@ -39,14 +45,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
     protect_memory()
     logging.basicConfig(stream=sys.stderr, level=_log_level(), format=LOG_FORMAT)
-    try:
-        network, secret_key = _read_inputs(options)
-    except WireHubError as error:
-        _report_failure(options.ready_fd, error)
-        return 1
-    import uvloop
+    with contextlib.ExitStack() as undo:
+        try:
+            authority = undo.enter_context(contextlib.closing(_begin(options)))
+            network, secret_key = _read_inputs(options)
+        except WireHubError as error:
+            _report_failure(options.ready_fd, error)
+            return 1
+        import uvloop
 
-    return uvloop.run(_serve(network, secret_key, options))
+        return uvloop.run(_serve(network, secret_key, options, authority))
+
+
+def _begin(options: argparse.Namespace) -> Authority:
+    """Raises SystemSetupError. No process that we start has what was passed to us."""
+    for descriptor in (options.config_fd, options.key_fd, options.ready_fd):
+        if descriptor is not None:
+            os.set_inheritable(descriptor, False)
+    hosts = None if options.no_hosts or options.isolated else str(HOSTS_PATH)
+    charge = Charge(options.interface, run_dir(), hosts, options.config_path)
+    return Authority(charge, options.config_fd)
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -56,7 +74,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--config-fd", type=int, required=True, help="the network file, open")
     add("--key-fd", type=int, required=True, help="the secret key, open")
     add("--ready-fd", type=int, help="where to report, besides the log")
-    add("--interface", help="wh- and the first 8 characters of the key by default")
+    add("--interface", required=True)
     add("--listen-port", type=int, help="0: any")
     add("--mode", choices=("unknown", "direct", "nat"), default="unknown")
     add("--isolated", action="store_true", help="make the interface in a network namespace of its own")
@@ -85,12 +103,16 @@ def _read_inputs(options: argparse.Namespace) -> tuple[Network, SecretKey]:
             os.close(options.key_fd)
 
 
-async def _serve(network: Network, secret_key: SecretKey, options: argparse.Namespace) -> int:
+async def _serve(
+    network: Network, secret_key: SecretKey, options: argparse.Namespace, authority: Authority
+) -> int:
+    from wh.net.private_namespace import PrivateNamespace
+    from wh.running_node import RunningNode
+
     with contextlib.ExitStack() as undo:
         namespace = undo.enter_context(contextlib.closing(PrivateNamespace())) if options.isolated else None
-        return await _run(
-            RunningNode(network, secret_key, _node_options(options, namespace)), secret_key, options
-        )
+        settings = _node_options(options, namespace, authority)
+        return await _run(RunningNode(network, secret_key, settings), secret_key, options)
 
 
 async def _run(node: RunningNode, secret_key: SecretKey, options: argparse.Namespace) -> int:
@@ -117,7 +139,11 @@ async def _run(node: RunningNode, secret_key: SecretKey, options: argparse.Names
     return 0
 
 
-def _node_options(options: argparse.Namespace, namespace: PrivateNamespace | None) -> Options:
+def _node_options(
+    options: argparse.Namespace, namespace: PrivateNamespace | None, authority: Authority
+) -> Options:
+    from wh.running_node import Options
+
     return Options(
         config_path=options.config_path,
         interface=options.interface,
@@ -128,6 +154,7 @@ def _node_options(options: argparse.Namespace, namespace: PrivateNamespace | Non
         namespace=namespace,
         lan=options.lan,
         port_mapping=not options.no_port_mapping,
+        authority=authority,
     )
 
 

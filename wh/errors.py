@@ -77,6 +77,8 @@ class Code(StrEnum):
     RUN_DIRECTORY = "WH223", "the run directory cannot be used"
     DAEMON_START = "WH224", "the daemon did not start"
     RESTART_NEEDED = "WH225", "the new network file changes what only a new start can change"
+    PRIVILEGES = "WH226", "privileges that are not needed could not be given up"
+    HELPER_GONE = "WH227", "the daemon's helper process has ended, or did not answer"
 
     NO_NAMESPACE = "WH230", "this system lets us make no private network namespace"
 

@@ -255,7 +255,8 @@ def new_file(place: Place, mode: int) -> Iterator[int]:
     fd = place.open(os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY)
     try:
         yield fd
-        os.fchmod(fd, mode)
+        if mode != OWNER_ONLY:
+            os.fchmod(fd, mode)
         os.fsync(fd)
     finally:
         os.close(fd)

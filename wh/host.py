@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import threading
-from pathlib import Path
+from collections.abc import Iterable
+from typing import Protocol
 
 from wh.config.model import IPNetwork
-from wh.errors import SystemSetupError
+from wh.errors import UserError
 from wh.events import Key
-from wh.ipc.listener import is_alive
-from wh.ipc.paths import run_dir, socket_path
-from wh.naming import hosts
+from wh.naming.table import NameEntry
 from wh.net.namespaces import Links
 from wh.overlay import MTU, OverlayPlan
 from whcore.datapath import Datapath
@@ -20,9 +18,17 @@ from whcore.datapath import Datapath
 log = logging.getLogger(__name__)
 
 
+class Names(Protocol):
+    """Who may write the hosts file: wh.helper.client.Helper. Both raise UserError."""
+
+    async def write_names(self, entries: Iterable[NameEntry]) -> list[str]:
+        """Our interface's block. Returns warnings."""
+
+    async def remove_names(self) -> None: ...
+
+
 class Host:
-    """interface: None where the node has none (it only serves the DHT). hosts_path: None to leave that file
-    alone."""
+    """has_interface: False where the node only serves the DHT. names: None to leave the hosts file alone."""
 
     def __init__(
         self,
@@ -31,13 +37,13 @@ class Host:
         links: Links,
         *,
         has_interface: bool,
-        hosts_path: Path | None,
+        names: Names | None,
     ) -> None:
         self._name = name
         self._datapath = datapath
         self._links = links
         self._has_interface = has_interface
-        self._hosts_path = hosts_path
+        self._names = names
         self._allowed_ips: dict[Key, frozenset[IPNetwork]] = {}
         self.peers_lock = threading.Lock()  # held by whoever changes peers of the data plane
 
@@ -70,11 +76,11 @@ class Host:
 
     async def remove_names(self) -> None:
         """The interface goes by itself, with the data plane."""
-        if self._hosts_path is None:
+        if self._names is None:
             return
         try:
-            await asyncio.to_thread(hosts.remove, self._hosts_path, self._name, run_directory=Path(run_dir()))
-        except SystemSetupError as error:
+            await self._names.remove_names()
+        except UserError as error:
             log.warning("%s", error)
 
     def _set_peers(self, plan: OverlayPlan) -> None:
@@ -99,20 +105,9 @@ class Host:
 
     async def _write_names(self, plan: OverlayPlan) -> list[str]:
         """The network works without names, so what goes wrong here is a warning."""
-        if self._hosts_path is None:
+        if self._names is None:
             return []
         try:
-            return await asyncio.to_thread(self._write_names_blocking, self._hosts_path, plan)
-        except SystemSetupError as error:
+            return await self._names.write_names(plan.names)
+        except UserError as error:
             return [str(error)]
-
-    def _write_names_blocking(self, path: Path, plan: OverlayPlan) -> list[str]:
-        directory = Path(run_dir())
-        for interface in hosts.interfaces(path) - {self._name}:
-            if not is_alive(Path(socket_path(interface))):  # a daemon that was killed left its names
-                hosts.remove(path, interface, run_directory=directory)
-        conflicts = hosts.write(path, self._name, plan.names, run_directory=directory)
-        return [
-            f"{path}:{conflict.line} gives {conflict.hostname} the address {conflict.address}; that line wins"
-            for conflict in conflicts
-        ]

@@ -35,6 +35,7 @@ class Facts:
     started_unix: float
     config_path: str | None
     namespace_pid: int | None = None
+    privileges: schema.Privileges | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,7 @@ def describe(facts: Facts, now: Snapshot) -> schema.Status:
         started_unix=facts.started_unix,
         config_path=facts.config_path,
         namespace_pid=facts.namespace_pid,
+        privileges=facts.privileges,
         peers=_peers(now),
         dht=_dht(node),
         relays=[

@@ -12,13 +12,14 @@ import time
 from typing import Protocol
 
 from wh.claim_log import ClaimLog
-from wh.config.edits import add_alias, claim_alias, read_name, remove_member
+from wh.config import edits
 from wh.config.model import Network, PeerKind
 from wh.config.parser import parse
 from wh.config.writer import render
 from wh.errors import Code, ConfigError
 from wh.events import Key
-from wh.network_file import Edit, NetworkFile
+from wh.helper.file_edits import change_of
+from wh.helper.requests import AddAlias, ClaimAlias, FileEdit, RemoveMember
 from wh.status import NodeStatus
 from wh.trust import invitation
 from wh.trust.words import check_words
@@ -44,8 +45,8 @@ class Reloading(Protocol):
     @property
     def own_key(self) -> Key: ...
 
-    def accept(self, network: Network) -> None:
-        """Raises ConfigError where a reload could not go over to it."""
+    async def edit_file(self, edit: FileEdit) -> None:
+        """Change the network file. Raises ConfigError, SystemSetupError."""
 
     async def reload(self) -> object:
         """Read the network file again."""
@@ -55,11 +56,11 @@ class Reloading(Protocol):
 
 
 class Membership:
-    """path: of the network file; None where the network is in no file, and ends with the daemon."""
+    """has_file: False where the network is in no file, and ends with the daemon."""
 
-    def __init__(self, node: Reloading, path: str | None, claims: ClaimLog) -> None:
+    def __init__(self, node: Reloading, claims: ClaimLog, *, has_file: bool) -> None:
         self._node = node
-        self._file = None if path is None else NetworkFile(path)
+        self._has_file = has_file
         self._claims = claims
         self._changing = asyncio.Lock()
 
@@ -71,16 +72,9 @@ class Membership:
     async def bind(self, alias: Key, claimant: Key) -> AuthStatus:
         """Give the alias's place to the claimant, for good. Another daemon with the same file may have been
         first: then the file says so."""
-
-        def claimed(text: str) -> str:
-            """Noted before it is written, where it can be written at all."""
-            changed = claim_alias(text, alias, claimant)
-            self._claims.add(alias, claimant)
-            return changed
-
         async with self._changing:
             try:
-                status = await self._bind(claimed, claimant)
+                status = await self._bind(alias, claimant)
             except WireHubError as error:
                 log.error("the claim of %s failed: %s", encode_key(alias), error)
                 return AuthStatus.FAILED
@@ -88,15 +82,17 @@ class Membership:
             self._tell(claimant)
         return status
 
-    async def _bind(self, claimed: Edit, claimant: Key) -> AuthStatus:
-        """Raises WireHubError."""
+    async def _bind(self, alias: Key, claimant: Key) -> AuthStatus:
+        """Noted before it is written, and forgotten where it cannot be. Raises WireHubError."""
+        former = self._claims.claimant_of(alias)
+        await asyncio.to_thread(self._claims.add, alias, claimant)
         try:
-            await self._change(claimed)
-        except ConfigError as error:
-            if error.code != Code.UNKNOWN_PEER:
+            await self._write(ClaimAlias(encode_key(alias), encode_key(claimant)))
+        except WireHubError as error:
+            await asyncio.to_thread(self._claims.restore, alias, former)
+            if not isinstance(error, ConfigError) or error.code != Code.UNKNOWN_PEER:
                 raise
-            if self._file is not None:
-                await self._node.reload()
+        await self._take_up()
         peer = self._node.network.peer(claimant)
         return AuthStatus.OK if peer is not None and peer.trusted else AuthStatus.USED
 
@@ -130,7 +126,7 @@ class Membership:
         )
         alias = await asyncio.to_thread(_public_half, invited)
         async with self._changing:
-            await self._change(lambda text: add_alias(text, read_name(name), alias, expires=expires))
+            await self._change(AddAlias(edits.read_name(name), encode_key(alias), expires))
         return invited
 
     async def revoke(self, key: Key) -> None:
@@ -138,18 +134,26 @@ class Membership:
         if key == self._node.own_key:
             raise ConfigError("a node cannot revoke itself", code=Code.UNKNOWN_PEER)
         async with self._changing:
-            await self._change(lambda text: remove_member(text, key))
+            await self._change(RemoveMember(encode_key(key)))
 
     def check_words(self, claimant: Key) -> tuple[str, ...] | None:
         """Of a member that came in by an alias."""
         alias = self._claims.alias_of(claimant)
         return None if alias is None else check_words(self._node.own_key, claimant, alias)
 
-    async def _change(self, edit: Edit) -> None:
-        if self._file is None:
-            await self._node.adopt(parse(edit(render(self._node.network))))
+    async def _change(self, edit: FileEdit) -> None:
+        await self._write(edit)
+        await self._take_up()
+
+    async def _write(self, edit: FileEdit) -> None:
+        if self._has_file:
+            await self._node.edit_file(edit)
         else:
-            await asyncio.to_thread(self._file.edit, edit, self._node.accept)
+            await self._node.adopt(parse(change_of(edit)(render(self._node.network))))
+
+    async def _take_up(self) -> None:
+        """What stands in the file now, whoever wrote it."""
+        if self._has_file:
             await self._node.reload()
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from wh.config import parser
 from wh.config.model import Network
 from wh.errors import Code, ConfigError
-from wh.files import Place, UnsafePlace, is_ours, locked, open_place, others_write
+from wh.files import Place, UnsafePlace, is_ours, locked, open_place, open_readable, others_write
 from wh.naming.file_update import update_file
 
 Edit = Callable[[str], str]
@@ -51,6 +51,14 @@ class NetworkFile:
                 code=Code.FILE_UNWRITABLE,
                 hint=_hint(error),
             ) from error
+
+
+def open_network_file(path: str) -> int:
+    """A descriptor, to read from. Raises ConfigError."""
+    try:
+        return open_readable(path)
+    except OSError as error:
+        raise parser.unreadable(path, error) from error
 
 
 def _require_ours(place: Place) -> None:

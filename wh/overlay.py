@@ -35,12 +35,6 @@ def default_interface(key: Key) -> str:
     return INTERFACE_PREFIX + encode_key(key)[:INTERFACE_KEY_CHARS]
 
 
-def needs_interface(network: Network) -> bool:
-    """Whether there is an overlay to be on. Without one, a node only serves the DHT, and needs no
-    privilege."""
-    return network.subnet is not None or any(peer.trusted for peer in network.peers)
-
-
 def own_address(network: Network, own_key: Key) -> InterfaceAddress | None:
     """Our address in the subnet; None where the file does not trust our key."""
     own = network.peer(own_key)

@@ -6,22 +6,25 @@ import asyncio
 import logging
 import os
 import random
+import socket
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from wh import events, overlay
+from wh.authority import Authority, own_hands
 from wh.claim_log import ClaimLog
 from wh.commands import BindAlias, Notify
 from wh.config import parser
 from wh.config.model import IPAddress, Network
-from wh.errors import Code, ConfigError, IpcError, SystemSetupError
+from wh.config.reloading import needs_interface, require_reloadable
+from wh.errors import Code, ConfigError, IpcError, SystemSetupError, UserError
 from wh.events import (
     AliasBound,
     AliasesClaimed,
@@ -35,10 +38,12 @@ from wh.events import (
     Stopping,
     Woke,
 )
+from wh.helper.client import Helper
+from wh.helper.requests import Charge, FileEdit
 from wh.host import Host
 from wh.inspection import Facts, Snapshot, describe
-from wh.ipc.paths import socket_path
-from wh.ipc.schema import NetCheck, Ready, Reloaded, Status
+from wh.ipc.paths import run_dir, socket_path
+from wh.ipc.schema import NetCheck, Privileges, Ready, Reloaded, Status
 from wh.ipc.server import Handler, IpcServer, Progress
 from wh.membership import Membership
 from wh.naming.table import NameTable
@@ -58,7 +63,7 @@ from wh.net.tun_watch import LOOK_S, MtuFollower
 from wh.net.uapi_server import OverlayControl, UapiServer, open_uapi_socket
 from wh.netcheck import check_network
 from wh.node import Node
-from wh.state import StateFile, state_path
+from wh.state import SavedState, StateFile, state_path
 from wh.trust.invitation import Contact, Invitation
 from wh.verbs import Verbs
 from wh.wire.address import Address, ip_of, pack
@@ -72,7 +77,6 @@ from whcore.keys import SecretKey, decode_key, encode_key, verify
 log = logging.getLogger(__name__)
 
 STATE_CHECK_S = 30.0
-FIXED_SETTINGS = ("name", "namespace", "workbit", "secret", "listen_tcp")
 
 Sockets = tuple[tuple[int, int], ...]
 """Id in the data plane, and family: 4 or 6."""
@@ -84,7 +88,8 @@ class Options:
     hosts_path: None leaves the hosts file alone. namespace: where the interface is made; None: on the host.
     sockets: whether `wh` and `wg` may talk to this node; not to one that is part of another program. lan:
     whether it announces itself in its LANs, and listens to others there. direct_only: relays carry none of
-    our data; they may still help to find direct paths. port_mapping: whether gateways are asked for ports."""
+    our data; they may still help to find direct paths. port_mapping: whether gateways are asked for ports.
+    authority: what the process has to give up; None: it is another program's, which keeps what it has."""
 
     config_path: str | None
     interface: str | None
@@ -97,6 +102,7 @@ class Options:
     lan: bool = False
     direct_only: bool = False
     port_mapping: bool = True
+    authority: Authority | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +124,12 @@ class RunningNode:
     """start(), then wait_for_stop(), then close(), also where start() failed."""
 
     def __init__(self, network: Network, secret_key: SecretKey, options: Options) -> None:
+        self._undo = AsyncExitStack()
         self._network = network
         self._secret_key = secret_key
         self._options = options
         self._interface = options.interface or overlay.default_interface(secret_key.public_key)
-        self._has_interface = overlay.needs_interface(network)
+        self._has_interface = needs_interface(network)
         self._namespace: Namespace = options.namespace or HostNamespace()
         self._listen_port = 0
         self._started_unix = time.time()
@@ -132,9 +139,10 @@ class RunningNode:
         self._reloading = asyncio.Lock()
         self._local: LocalAddresses | None = None
         self._claims: set[asyncio.Task[None]] = set()  # being written down
-        claim_log = ClaimLog(None if options.ephemeral else state_path(encode_key(self.own_key), ".claims"))
-        self._membership = Membership(self, options.config_path, claim_log)
-        self._undo = AsyncExitStack()
+        claim_log = ClaimLog(None if options.ephemeral else state_path(encode_key(self.own_key), "claims"))
+        self._membership = Membership(self, claim_log, has_file=options.config_path is not None)
+        self._helper = self._find_helper()
+        self._privileges: Privileges | None = None
 
     @property
     def network(self) -> Network:
@@ -187,7 +195,7 @@ class RunningNode:
 
     async def _open_ipc(self) -> None:
         handlers = {verb: self._gated(handler) for verb, handler in Verbs(self).handlers().items()}
-        server = IpcServer(socket_path(self._interface), handlers)
+        server = IpcServer(socket_path(self._interface), handlers, partial(self._remove_socket, "wh"))
         self._undo.push_async_callback(server.close)
         await server.start()
 
@@ -207,29 +215,31 @@ class RunningNode:
     def _make_parts(self) -> Parts:
         rng = random.SystemRandom()
         state = StateFile(None if self._options.ephemeral else state_path(encode_key(self.own_key)))
-        saved = state.load()
+        saved = self._load_state(state)
         links = self._namespace.open_links()
         self._undo.callback(links.close)
         datapath = self._make_datapath()
         sockets = DeviceSockets(datapath)
         self._open_sockets(sockets, saved.listen_port)
         self._listen_port = sockets.listen_port
+        tcp = TcpBridge(datapath)
+        self._undo.callback(tcp.close)
+        if self._network.listen_tcp is not None:
+            tcp.listen(self._network.listen_tcp)
+        wg_socket = self._open_wg_socket()
+        self._confine()
         state.remember_port(self._listen_port)
         host = Host(
             self._interface,
             datapath,
             links,
             has_interface=self._has_interface,
-            hosts_path=self._options.hosts_path if self._has_interface else None,
+            names=self._helper if self._has_interface and self._options.hosts_path is not None else None,
         )
         self._undo.push_async_callback(host.remove_names)
         sessions = self._make_sessions(state, saved.timestamp_ceiling_ns)
         punch_sockets = PunchSockets()
         self._undo.callback(punch_sockets.close_all)
-        tcp = TcpBridge(datapath)
-        self._undo.callback(tcp.close)
-        if self._network.listen_tcp is not None:
-            tcp.listen(self._network.listen_tcp)
         proofs = AliasProofs(self._secret_key, sessions)
         channel = ControlChannel(
             sessions,
@@ -267,8 +277,8 @@ class RunningNode:
             self._undo.callback(beacons.close)
             beacons.open()
         mapper = self._make_mapper(state.mapping_seed(), runner)
-        if self._has_interface and self._options.sockets and self._options.namespace is None:
-            self._serve_wg(datapath, sockets, host)
+        if wg_socket is not None:
+            self._serve_wg(wg_socket, datapath, sockets, host)
         return Parts(host, links, datapath, sessions, node, runner, mapper, proofs, sockets.numbers())
 
     def _make_mapper(self, seed: bytes, runner: Runner) -> PortMapper:
@@ -279,6 +289,7 @@ class RunningNode:
             [("udp", self._listen_port), *([("tcp", tcp_port)] if tcp_port is not None else [])],
             seed=seed,
             rng=random.SystemRandom(),
+            workers=self._helper,
         )
         self._undo.push_async_callback(mapper.close)
         return mapper
@@ -290,20 +301,63 @@ class RunningNode:
         datapath = Datapath(self._secret_key, tun_fds=tun_fds, mtu=overlay.MTU)
         self._undo.callback(datapath.close)
         if tun_fds:
-            watching = asyncio.ensure_future(_follow_mtu(MtuFollower(tun_fds[0], datapath, overlay.MTU)))
+            read_mtu = partial(self._namespace.read_mtu, self._interface, tun_fds[0])
+            follower = MtuFollower(tun_fds[0], datapath, overlay.MTU, read=read_mtu)
+            watching = asyncio.ensure_future(_follow_mtu(follower))
             self._undo.callback(watching.cancel)
         return datapath
 
-    def _serve_wg(self, datapath: Datapath, sockets: DeviceSockets, host: Host) -> None:
-        """Let `wg` look at the interface. The network works without."""
+    def _open_wg_socket(self) -> socket.socket | None:
+        """For `wg` to look at the interface. The network works without."""
+        if not self._has_interface or not self._options.sockets or self._options.namespace is not None:
+            return None
         try:
-            listener = open_uapi_socket(self._interface)
+            return open_uapi_socket(self._interface)
         except SystemSetupError as error:
             log.warning("`wg` cannot be used on %s: %s", self._interface, error)
-            return
+            return None
+
+    def _serve_wg(
+        self, listener: socket.socket, datapath: Datapath, sockets: DeviceSockets, host: Host
+    ) -> None:
         server = UapiServer(listener, datapath, sockets, OverlayControl(host.members), lock=host.peers_lock)
-        self._undo.callback(server.close)
+        self._undo.push_async_callback(self._close_wg, server)
         server.start()
+
+    async def _close_wg(self, server: UapiServer) -> None:
+        await asyncio.to_thread(server.stop)
+        if server.inode:
+            await self._remove_socket("wg", server.inode)
+
+    def _confine(self) -> None:
+        """All that takes privileges is open; no thread has been started. Raises SystemSetupError."""
+        if self._options.authority is not None:
+            self._privileges = self._options.authority.confine(has_interface=self._has_interface)
+
+    def _load_state(self, state: StateFile) -> SavedState:
+        """Of an earlier run, whose user it is."""
+        authority = self._options.authority
+        if authority is None:
+            return state.load()
+        authority.prepare(None if self._options.ephemeral else encode_key(self.own_key))
+        with authority.acting():
+            return state.load()
+
+    def _find_helper(self) -> Helper:
+        if self._options.authority is not None:
+            return self._options.authority.helper_for(self._network)
+        hosts = self._options.hosts_path
+        hosts_path = None if hosts is None else str(hosts)
+        charge = Charge(self._interface, run_dir(), hosts_path, self._options.config_path)
+        helper = own_hands(charge, self._network)
+        self._undo.callback(helper.close)
+        return helper
+
+    async def _remove_socket(self, which: Literal["wh", "wg"], inode: int) -> None:
+        try:
+            await self._helper.remove_socket(which, inode)
+        except UserError as error:
+            log.warning("%s", error)
 
     def _make_sessions(self, state: StateFile, last_timestamp_ns: int) -> ControlSessions:
         secret = self._network.secret
@@ -420,6 +474,7 @@ class RunningNode:
             started_unix=self._started_unix,
             config_path=self._options.config_path,
             namespace_pid=self._namespace.pid,
+            privileges=self._privileges,
         )
         snapshot = Snapshot(
             network=self._network,
@@ -450,19 +505,20 @@ class RunningNode:
         if path is None:
             raise ConfigError("there is no network file to read again", code=Code.FILE_UNREADABLE)
         async with self._reloading:
-            return await self._adopt(await asyncio.to_thread(parser.load, path))
+            data = await self._helper.read_network_file(parser.MAX_FILE_SIZE + 1)
+            return await self._adopt(parser.decode(data, path=path))
 
     async def adopt(self, network: Network) -> Reloaded:
         """To a network that no file holds. Raises as reload() does."""
         async with self._reloading:
             return await self._adopt(network)
 
-    def accept(self, network: Network) -> None:
-        """Raises ConfigError for a network that only a new start could go over to."""
-        _refuse_unreloadable(self._network, network)
+    async def edit_file(self, edit: FileEdit) -> None:
+        """Change the network file. Raises ConfigError, SystemSetupError."""
+        await self._helper.edit(edit)
 
     async def _adopt(self, network: Network) -> Reloaded:
-        self.accept(network)
+        require_reloadable(self._network, network)
         for warning in await self.parts.host.change(overlay.plan_overlay(network, self.own_key)):
             log.warning("%s", warning)
         before, self._network = self._network, network
@@ -566,22 +622,6 @@ def _version() -> str:
         return version("wirehub")
     except PackageNotFoundError:  # run from its sources
         return "unknown"
-
-
-def _refuse_unreloadable(before: Network, after: Network) -> None:
-    """Raises ConfigError for a change of what keys, sessions and the interface were made from."""
-    changed = [
-        name.replace("_", "-") for name in FIXED_SETTINGS if getattr(before, name) != getattr(after, name)
-    ]
-    if overlay.needs_interface(before) != overlay.needs_interface(after):
-        changed.append("whether there is an overlay")
-    if changed:
-        raise ConfigError(
-            f"a reload cannot change {', '.join(changed)}",
-            code=Code.RESTART_NEEDED,
-            hint="stop and start: wh down, then wh up",
-            place=after.path,
-        )
 
 
 def _difference(before: Network, after: Network) -> Reloaded:

@@ -8,20 +8,25 @@ back on the port that it had is found by peers that know it, and let in by the N
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import secrets
+import stat
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 from msgspec.structs import replace
 
-from wh.files import OWNER_ONLY_DIRECTORY, open_place, read_own_file, replace_file
+from wh.files import OWNER_ONLY_DIRECTORY, Place, open_place, read_own_file, replace_file
 
 DEFAULT_STATE_DIR = "/var/lib/wirehub"
 STATE_LEN_MAX = 4096
 """Bytes; a longer file is not ours."""
+
+PASSABLE = 0o711
+"""Of the directory that all keys' directories are in: a daemon that is not root goes through to its own."""
 
 SEED_LEN = 16
 NS = 10**9
@@ -40,9 +45,47 @@ class SavedState(msgspec.Struct, frozen=True):
     mapping_seed: Annotated[bytes, msgspec.Meta(max_length=SEED_LEN)] = b""
 
 
-def state_path(key_text: str, suffix: str = ".state") -> Path:
-    """One file a key, named by it: 43 URL-safe characters. WH_STATEDIR overrides the directory."""
-    return Path(os.environ.get("WH_STATEDIR") or DEFAULT_STATE_DIR) / f"{key_text}{suffix}"
+def state_path(key_text: str, name: str = "state") -> Path:
+    """One directory a key, named by it: 43 URL-safe characters. WH_STATEDIR overrides where they are."""
+    return Path(os.environ.get("WH_STATEDIR") or DEFAULT_STATE_DIR) / key_text / name
+
+
+def make_state_directory(key_text: str, uid: int, gid: int) -> Path | None:
+    """The key's directory, and of this user: where it was root's, as it was before there was one. None where
+    that cannot be, which is logged."""
+    directory = state_path(key_text).parent
+    try:
+        with open_place(directory, make=PASSABLE) as place:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(place.name, OWNER_ONLY_DIRECTORY, dir_fd=place.directory)
+            status = place.status()
+            if status is not None and status.st_uid == 0 != uid:
+                _give_away(place, uid, gid)
+    except OSError as error:
+        log.warning("cannot prepare the state in %s: %s", directory, error)
+        return None
+    return directory
+
+
+def make_state_passable() -> Path:
+    """Where the directories of all keys are: it is there, and other users may go through to theirs, where it
+    is not a place that somebody named."""
+    parent = state_path("").parent
+    with contextlib.suppress(OSError), open_place(parent / "any", make=PASSABLE):
+        if parent == Path(DEFAULT_STATE_DIR):
+            parent.chmod(stat.S_IMODE(parent.stat().st_mode) | 0o011)
+    return parent
+
+
+def _give_away(place: Place, uid: int, gid: int) -> None:
+    """A directory of root's and the files in it."""
+    directory = place.open(os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for name in os.listdir(directory):  # noqa: PTH208
+            os.chown(name, uid, gid, dir_fd=directory, follow_symlinks=False)
+        os.fchown(directory, uid, gid)
+    finally:
+        os.close(directory)
 
 
 class StateFile:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import stat
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
@@ -19,7 +20,6 @@ from wh.commands import Notify
 from wh.config.model import Network
 from wh.errors import Code, IpcError, SystemSetupError
 from wh.events import Event, ForgetRequested, Key, LookupRequested, PingRequested
-from wh.files import open_readable
 from wh.ipc import schema
 from wh.ipc.server import Handler, Progress
 from wh.naming.table import NameEntry, NameTable
@@ -144,7 +144,7 @@ class Verbs:
     ) -> schema.Authenticated:
         """As the original: an alias whose private half is in a file."""
         server = self._find_other(arguments.peer).key
-        alias = await asyncio.to_thread(_read_alias, arguments.key_file)
+        alias = await asyncio.to_thread(_read_alias, arguments.descriptor)
         key = alias.public_key
         return self._place(server, key, await self._daemon.claim(server, alias))
 
@@ -200,22 +200,16 @@ class Verbs:
         return entry
 
 
-def _read_alias(path: str) -> SecretKey:
+def _read_alias(descriptor: int) -> SecretKey:
     """Raises SystemSetupError, InvalidKey."""
-    try:
-        descriptor = open_readable(path)
-    except OSError as error:
-        raise SystemSetupError(
-            f"cannot read the private key file {path}: {error.strerror}", code=Code.KEY_FILE_UNREADABLE
-        ) from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        raise SystemSetupError("the private key is in no regular file", code=Code.KEY_FILE_UNREADABLE)
     try:
         return SecretKey.read_fd(descriptor)
     except OSError as error:
         raise SystemSetupError(
-            f"cannot read the private key file {path}: {error.strerror}", code=Code.KEY_FILE_UNREADABLE
+            f"cannot read the private key: {error.strerror}", code=Code.KEY_FILE_UNREADABLE
         ) from None
-    finally:
-        os.close(descriptor)
 
 
 def _checked(body: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -205,7 +205,7 @@ def test_of_a_hundred_claimants_one_is_in_though_the_server_is_killed(running: T
     invitation = invite(host, "guest")
     claimants = Claimants(make_guest(running), invitation, count=100, deadline_s=50)
     has_happened = {
-        "noted": lambda: any(state.glob("*.claims")),
+        "noted": lambda: any(state.glob("*/claims")),
         "written": lambda: "trust guest" in config.read_text(),
         "answered": lambda: "trust guest" in config.read_text(),
     }[moment]

@@ -12,7 +12,7 @@ from wh.ipc import schema
 from wh.ipc.paths import socket_path
 from wh.ipc.server import Handler, IpcServer, Progress
 from wh.trust.invitation import Invitation, encode
-from whcore.keys import decode_key
+from whcore.keys import SecretKey, decode_key
 
 OWN_KEY = "zW-1lBeQ7IkT6NW6hL_NsV4eOPOwJi_rt1vO-omOEmQ"
 PEER_KEY = "g878Bf9ZDc4IzFSUhWFTO1VYFVmHD5XfvEsVn83Dsho"
@@ -88,6 +88,7 @@ class FakeDaemon:
 
     def __init__(self, interface: str = "wh0", handlers: Mapping[str, Handler] | None = None) -> None:
         self.interface = interface
+        self.passed: list[bytes] = []  # public halves of keys that came as files
         self.calls: list[tuple[str, dict[str, str]]] = []
         self._replacements = dict(handlers or {})
         self._loop = asyncio.new_event_loop()
@@ -129,7 +130,7 @@ class FakeDaemon:
             "reload": self._reload,
             "forget": self._forget,
             "invite": self._invite,
-            "authenticate": self._authenticate,
+            "authenticate": self._authenticate_by_file,
             "claim": self._authenticate,
             "revoke": self._revoke,
         }
@@ -183,6 +184,14 @@ class FakeDaemon:
     async def _invite(self, arguments: schema.InviteArguments, progress: Progress) -> schema.Invited:
         expires = None if arguments.expires_s is None else 1_700_000_000 + arguments.expires_s
         return schema.Invited(INVITATION, arguments.name, PEER_KEY, "10.0.42.4", expires)
+
+    async def _authenticate_by_file(
+        self, arguments: schema.AuthenticateArguments, progress: Progress
+    ) -> schema.Authenticated:
+        secret = SecretKey.read_fd(arguments.descriptor)
+        self.passed.append(secret.public_key)
+        secret.close()
+        return PLACE
 
     async def _authenticate(self, arguments: Any, progress: Progress) -> schema.Authenticated:
         return PLACE

@@ -9,6 +9,8 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from wh.net.igd_process import GatewayWorker
+
 SERVICE = "urn:schemas-upnp-org:service:WANIPConnection:1"
 DESCRIPTION = """<?xml version="1.0"?>
 <root xmlns="urn:schemas-upnp-org:device-1-0"><device>
@@ -153,3 +155,18 @@ def fake_igd(behaviour: str = "good", address: str = "127.0.0.1", ssdp_port: int
         yield made
     finally:
         made.close()
+
+
+class LocalWorkers:
+    """The real process, started by this one."""
+
+    def __init__(self) -> None:
+        self._worker = GatewayWorker()
+
+    async def start_gateway_worker(self) -> socket.socket:
+        started = self._worker.start()
+        started.setblocking(False)
+        return started
+
+    async def end_gateway_worker(self) -> None:
+        self._worker.end()

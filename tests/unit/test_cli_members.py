@@ -141,14 +141,28 @@ def test_a_revocation_tells_what_was_revoked(wh: Wh, daemon: FakeDaemon) -> None
     assert json.loads(wh.out)["kind"] == "trust"
 
 
-def test_the_daemon_reads_the_alias_key_itself(wh: Wh, daemon: FakeDaemon) -> None:
+def test_the_key_of_an_alias_is_passed_as_an_open_file(
+    wh: Wh, daemon: FakeDaemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    alias = SecretKey.generate()
+    with open("alias.sk", "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+        alias.write_fd(file.fileno())
     assert wh("authenticate", "wh0", "node_b", "alias.sk") == EXIT_OK
     assert wh.out == "you are guest, 10.0.42.4\ncheck words: acid barn cactus (node_b shows the same)\n"
-    assert daemon.calls == [
-        ("authenticate", {"peer": "node_b", "key_file": str(Path("alias.sk").absolute())})
-    ]
+    ((verb, arguments),) = daemon.calls
+    assert (verb, arguments["peer"]) == ("authenticate", "node_b")
+    assert daemon.passed == [alias.public_key]
     assert wh("authenticate", "wh0", "node_b", "alias.sk", "json") == EXIT_OK
     assert json.loads(wh.out) == json.loads(msgspec.json.encode(PLACE))
+    assert wh("authenticate", "wh0", "node_b", "none.sk") != EXIT_OK
+
+
+def test_a_verb_that_takes_a_file_is_refused_without_one(wh: Wh, daemon: FakeDaemon) -> None:
+    """And no number in the request stands for one of the daemon's own."""
+    assert wh("ipc", "wh0", "authenticate", '{"peer": "node_b", "descriptor": 2}') != EXIT_OK
+    assert "a file was to come" in wh.err
+    assert daemon.calls == []
 
 
 # join: what it refuses before it does anything

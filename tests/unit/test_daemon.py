@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -230,7 +231,11 @@ def test_neither_a_core_dump_nor_an_open_file_holds_the_key(daemons: Daemons) ->
     limits = Path(f"/proc/{process.pid}/limits").read_text()
     (core,) = (line.split() for line in limits.splitlines() if line.startswith("Max core file size"))
     assert core[4:6] == ["0", "0"]
-    open_files = {str(link.readlink()) for link in Path(f"/proc/{process.pid}/fd").iterdir()}
+    open_files = set()
+    for link in Path(f"/proc/{process.pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            open_files.add(str(link.readlink()))
+    assert open_files
     assert str(daemons.key_file) not in open_files
 
 

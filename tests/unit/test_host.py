@@ -10,10 +10,15 @@ from typing import cast
 import pytest
 from fake_datapath import FakeDatapath
 
+from wh.authority import own_hands
 from wh.config.model import IPNetwork
 from wh.config.parser import parse
 from wh.errors import SystemSetupError
+from wh.helper.client import Helper
+from wh.helper.requests import Charge
 from wh.host import Host
+from wh.ipc.paths import run_dir
+from wh.naming.table import NameEntry
 from wh.net.namespaces import Links
 from wh.net.rtnetlink import InterfaceAddress
 from wh.overlay import OverlayPlan, plan_overlay
@@ -56,8 +61,21 @@ class World:
             cast(Datapath, self.datapath),
             cast(Links, self.links),
             has_interface=has_interface,
-            hosts_path=self.hosts_file,
+            names=self if has_interface else None,
         )
+
+    async def write_names(self, entries: Iterable[NameEntry]) -> list[str]:
+        """What the daemon asks its helper for."""
+        return await self._hands(entries).write_names(entries)
+
+    async def remove_names(self) -> None:
+        await self._hands(()).remove_names()
+
+    def _hands(self, entries: Iterable[NameEntry]) -> Helper:
+        """With a network file that has these names."""
+        lines = [f"trust {entry.hostname} {entry.addresses[0]} {encode_key(entry.key)}" for entry in entries]
+        network = parse("\n".join(["subnet 10.0.42.0/24", *lines]))
+        return own_hands(Charge("wh0", run_dir(), str(self.hosts_file), None), network)
 
     def set_up(self, plan: OverlayPlan) -> list[str]:
         return asyncio.run(self.host.set_up(plan))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import os
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from fake_gateway import GATEWAY, LOOPBACK, run
-from fake_igd import FakeIgd, fake_igd
+from fake_igd import FakeIgd, LocalWorkers, fake_igd
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -95,7 +96,15 @@ def test_a_url_is_judged_without_exceptions(text: str) -> None:
 
 
 def client(gateway: FakeIgd, on_state_lost: Callable[[], None] = lambda: None) -> IgdClient:
-    return IgdClient(GATEWAY, on_state_lost, ssdp_port=gateway.ssdp_port)
+    return IgdClient(GATEWAY, on_state_lost, LocalWorkers(), ssdp_port=gateway.ssdp_port)
+
+
+class NoWorkers:
+    async def start_gateway_worker(self) -> socket.socket:
+        raise AssertionError
+
+    async def end_gateway_worker(self) -> None:
+        raise AssertionError
 
 
 def test_a_mapping_is_made_with_a_lease_and_ended() -> None:
@@ -199,11 +208,10 @@ def children() -> list[str]:
 
 def test_no_gateway_is_not_found_and_no_process_made(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ssdp, "GIVE_UP_AFTER_S", 0.2)
-    monkeypatch.setattr(igd.asyncio, "create_subprocess_exec", None)
 
     async def scenario() -> None:
         with pytest.raises(GatewaySilent):
-            await IgdClient(GATEWAY, lambda: None, ssdp_port=9).look()
+            await IgdClient(GATEWAY, lambda: None, NoWorkers(), ssdp_port=9).look()
 
     run(scenario())
 
@@ -212,7 +220,7 @@ def test_no_gateway_is_not_found_and_no_process_made(monkeypatch: pytest.MonkeyP
 def test_a_worker_that_was_taken_over_is_not_believed(
     printed: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def run_worker(question: bytes) -> bytes:
+    async def run_worker(workers: object, question: bytes) -> bytes:
         return printed
 
     monkeypatch.setattr(igd, "_run_worker", run_worker)

@@ -260,7 +260,7 @@ def test_the_socket_is_open_to_the_group_only_where_there_is_one(
 def test_who_may_call(
     monkeypatch: pytest.MonkeyPatch, uid: int, groups: tuple[int, ...], use: bool, admin: bool
 ) -> None:
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(credentials, "_STARTED_BY", 1000)
     monkeypatch.setattr(credentials, "wirehub_gid", lambda: 7)
     monkeypatch.setattr(credentials, "groups_of", lambda uid, gid: frozenset(groups))
     caller = Caller(pid=1, uid=uid, gid=99)

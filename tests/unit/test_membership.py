@@ -20,7 +20,10 @@ from wh.config.writer import render
 from wh.errors import Code, ConfigError, InvitationError, SystemSetupError
 from wh.events import Instant
 from wh.events import Path as NetworkPath
+from wh.helper.file_edits import change_of
+from wh.helper.requests import FileEdit
 from wh.membership import Membership
+from wh.network_file import NetworkFile
 from wh.status import CandidateStatus, ContactStatus, NodeStatus, Relayed, RelayStatus
 from wh.trust.alias import Aliases, Verdict
 from wh.trust.invitation import decode_untrusted, encode
@@ -58,7 +61,11 @@ class FakeNode:
         self.reload_failure: SystemSetupError | None = None
         self._path = path
 
-    def accept(self, network: Network) -> None:
+    async def edit_file(self, edit: FileEdit) -> None:
+        assert self._path is not None
+        NetworkFile(str(self._path)).edit(change_of(edit), self._accept)
+
+    def _accept(self, network: Network) -> None:
         if self.refusal is not None:
             raise self.refusal
 
@@ -79,7 +86,7 @@ class Scene:
             path.write_text(FILE)
         self.node = FakeNode(path)
         self.claims = ClaimLog(None if path is None else path.with_name("claims"))
-        self.membership = Membership(self.node, None if path is None else str(path), self.claims)
+        self.membership = Membership(self.node, self.claims, has_file=path is not None)
 
     @property
     def text(self) -> str:
@@ -117,7 +124,7 @@ def test_a_claim_of_a_network_in_no_file_is_in_force():
 
 
 def test_where_another_daemon_was_first_the_file_decides(scene: Scene):
-    other = Membership(FakeNode(scene.path), str(scene.path), ClaimLog(None))
+    other = Membership(FakeNode(scene.path), ClaimLog(None), has_file=True)
     run(other.bind(ALIAS, CLAIMANT))
     assert run(scene.membership.bind(ALIAS, OTHER)) is AuthStatus.USED
     assert scene.node.network.peer(CLAIMANT) is not None  # and is known here now
@@ -145,7 +152,7 @@ def test_a_claim_that_the_system_refuses_is_completed_later(scene: Scene):
 def test_a_claim_that_cannot_be_noted_is_none(scene: Scene, tmp_path: Path):
     (tmp_path / "file").touch()
     claims = ClaimLog(tmp_path / "file" / "claims")
-    membership = Membership(scene.node, str(scene.path), claims)
+    membership = Membership(scene.node, claims, has_file=True)
     assert run(membership.bind(ALIAS, CLAIMANT)) is AuthStatus.FAILED
     assert scene.text == FILE
 
@@ -299,7 +306,7 @@ class Life:
     def __init__(self, path: Path) -> None:
         self.node = FakeNode(path, path.read_text())
         self.claims = ClaimLog(path.with_name("claims"))
-        self.membership = Membership(self.node, str(path), self.claims)
+        self.membership = Membership(self.node, self.claims, has_file=True)
         self.aliases = Aliases(OWN, lambda claimant, alias, proof: proof == PROOF)
         self.aliases.set_network(self.node.network)
         for alias, claimant in self.membership.former_claims():

@@ -8,6 +8,7 @@ import pytest
 
 from wh import overlay
 from wh.config.parser import parse
+from wh.config.reloading import needs_interface
 from whcore.keys import SecretKey, encode_key, orchid
 
 OWN, OTHER, ALIAS = (SecretKey.generate().public_key for _ in range(3))
@@ -67,7 +68,7 @@ def test_an_ipv6_subnet_works_the_same() -> None:
     ],
 )
 def test_a_network_without_overlay_needs_no_interface(text: str, needed: bool) -> None:
-    assert overlay.needs_interface(parse(text)) is needed
+    assert needs_interface(parse(text)) is needed
 
 
 def test_the_default_interface_has_a_legal_name() -> None:

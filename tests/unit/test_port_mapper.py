@@ -14,7 +14,7 @@ from itertools import repeat
 
 import pytest
 from fake_gateway import EXTERNAL, LOOPBACK, natpmp, pcp, run, serving, silent
-from fake_igd import fake_igd
+from fake_igd import LocalWorkers, fake_igd
 
 from wh.errors import SystemSetupError
 from wh.events import PortMapping
@@ -46,7 +46,9 @@ class Mapper:
         self.told: list[tuple[PortMapping, ...]] = []
         self._happened = asyncio.Event()
         self._gateways = list(addresses)
-        self.mapper = PortMapper(self._find, self._on_change, ports, seed=SEED, rng=random.Random(1))
+        self.mapper = PortMapper(
+            self._find, self._on_change, ports, seed=SEED, rng=random.Random(1), workers=LocalWorkers()
+        )
 
     def _find(self) -> Gateways:
         if not self._gateways:
@@ -282,7 +284,9 @@ def test_a_host_that_cannot_tell_its_gateway_has_no_mappings() -> None:
         raise SystemSetupError("no netlink")
 
     async def scenario() -> None:
-        mapper = PortMapper(fail, lambda _: None, [("udp", 4000)], seed=SEED, rng=random.Random(1))
+        mapper = PortMapper(
+            fail, lambda _: None, [("udp", 4000)], seed=SEED, rng=random.Random(1), workers=LocalWorkers()
+        )
         mapper.start()
         await asyncio.sleep(0.01)
         assert mapper.report().gateways == {}

@@ -106,7 +106,7 @@ def test_an_ephemeral_key_leaves_no_file(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_the_directory_can_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WH_STATEDIR", "/elsewhere")
-    assert state_path("-key") == Path("/elsewhere/-key.state")
+    assert state_path("-key") == Path("/elsewhere/-key/state")
 
 
 def test_the_seed_of_port_mappings_is_made_once_and_kept(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -241,18 +242,23 @@ def test_the_alias_of_a_key_file_is_read_by_the_daemon(tmp_path: Path):
     daemon, key_file, alias = FakeDaemon(), tmp_path / "alias.sk", SecretKey.generate()
     with key_file.open("wb") as file:
         alias.write_fd(file.fileno())
-    run(Verbs(daemon).authenticate(schema.AuthenticateArguments("node_b", str(key_file)), ignore))
+    with key_file.open("rb") as file:
+        arguments = schema.AuthenticateArguments("node_b", file.fileno())
+        run(Verbs(daemon).authenticate(arguments, ignore))
     assert daemon.claims == [(PEER, alias.public_key, (), ())]
 
 
 def test_a_key_file_that_cannot_be_read_is_told(tmp_path: Path):
     verbs = Verbs(FakeDaemon())
+    pipe, other_end = os.pipe()
     with pytest.raises(SystemSetupError) as caught:
-        run(verbs.authenticate(schema.AuthenticateArguments("node_b", str(tmp_path / "no")), ignore))
+        run(verbs.authenticate(schema.AuthenticateArguments("node_b", pipe), ignore))
     assert caught.value.code == Code.KEY_FILE_UNREADABLE
+    os.close(pipe)
+    os.close(other_end)
     (tmp_path / "bad").write_text("no key")
-    with pytest.raises(InvalidKey):
-        run(verbs.authenticate(schema.AuthenticateArguments("node_b", str(tmp_path / "bad")), ignore))
+    with (tmp_path / "bad").open("rb") as file, pytest.raises(InvalidKey):
+        run(verbs.authenticate(schema.AuthenticateArguments("node_b", file.fileno()), ignore))
 
 
 def test_a_revoked_peer_is_forgotten_too():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from wh.ipc.schema import Contact, DhtInfo, PeerInfo, Relayed, RelayInfo, Status
+from wh.ipc.schema import Contact, DhtInfo, PeerInfo, Privileges, Relayed, RelayInfo, Status
 from whtools.terminal import BLUE, BOLD, DIM, GREEN, YELLOW, counted, paint, printable
 
 KEY_PREFIX_LEN = 10
@@ -89,6 +89,8 @@ class Renderer:
         size = status.dht.size_estimate
         about = f", about {size} in the network" if size is not None else ""
         yield f"  dht: {_holdings(status.dht, 'public node')}{about}"
+        if status.privileges is not None:
+            yield f"  runs as {_privileges(status.privileges)}"
         yield f"  up for {duration(self._now_unix - status.started_unix)}, pid {status.pid}, {status.version}"
 
     def _peers(self, status: Status) -> Iterator[str]:
@@ -165,6 +167,15 @@ def _holdings(dht: DhtInfo, contact: str) -> str:
 def _relay(relay: RelayInfo) -> str:
     rtt = f" (rtt {relay.rtt_ms:.0f} ms)" if relay.rtt_ms is not None else ""
     return f"{printable(relay.public_key[:KEY_PREFIX_LEN])} at {printable(relay.address)}{rtt}"
+
+
+def _privileges(kept: Privileges) -> str:
+    user = printable(kept.user)
+    if kept.why_root:
+        user += f" ({printable(kept.why_root)})"
+    capabilities = " and ".join(map(printable, kept.capabilities))
+    held = f"{capabilities} only" if capabilities else "no capability"
+    return f"{user}, {held}; sandbox: {', '.join(map(printable, kept.sandbox)) or 'none'}"
 
 
 def _relayed(relayed: Relayed) -> str:

@@ -43,12 +43,13 @@ def call(
     arguments: schema.Arguments,
     on_progress: OnProgress | None = None,
     timeout: float = DEFAULT_TIMEOUT_S,
+    file: int | None = None,
 ) -> schema.Result:
-    """The verb's result. timeout: seconds for the whole call.
+    """The verb's result. timeout: seconds for the whole call. file: a descriptor, for a verb that takes one.
 
     Raises DaemonError for an error answer, else IpcError (no daemon, no permission, no answer in time).
     """
-    raw = call_raw(interface, verb.name, msgspec.json.encode(arguments), on_progress, timeout)
+    raw = call_raw(interface, verb.name, msgspec.json.encode(arguments), on_progress, timeout, file)
     try:
         return msgspec.json.decode(raw, type=verb.result)
     except msgspec.DecodeError as error:
@@ -61,6 +62,7 @@ def call_raw(
     arguments: bytes,
     on_progress: OnProgress | None = None,
     timeout: float = DEFAULT_TIMEOUT_S,
+    file: int | None = None,
 ) -> bytes:
     """As call(), for JSON in and JSON out."""
     request = msgspec.json.encode(schema.Request(verb, msgspec.Raw(arguments))) + b"\n"
@@ -73,6 +75,8 @@ def call_raw(
                 raise DaemonError(answer.error)
             if len(answer.ok):
                 return bytes(answer.ok)
+            if answer.file:
+                _pass(connection, interface, file)
             if len(answer.progress) and on_progress is not None:
                 on_progress(answer.progress)
     raise _broken(interface, "it closed the connection without an answer")
@@ -121,6 +125,13 @@ def _exchange(connection: socket.socket, interface: str, request: bytes, deadlin
             yield from lines
     except TimeoutError:
         raise IpcError(f"the daemon on {interface} did not answer in time", code=Code.IPC_TIMEOUT) from None
+    except OSError as error:
+        raise _broken(interface, str(error)) from None
+
+
+def _pass(connection: socket.socket, interface: str, file: int | None) -> None:
+    try:
+        socket.send_fds(connection, [b"\0"], [] if file is None else [file])
     except OSError as error:
         raise _broken(interface, str(error)) from None
 

@@ -12,6 +12,10 @@ from typing import NamedTuple
 from wh.ipc.schema import Access
 
 GROUP = "wirehub"
+_STARTED_BY = os.geteuid()
+"""Whose daemon it is, read before it becomes another user: that user's other programs are not the daemon's
+master."""
+
 _UCRED = struct.Struct("3i")
 """pid, uid, gid: struct ucred (unix(7), SO_PEERCRED)."""
 
@@ -29,8 +33,8 @@ class Caller(NamedTuple):
 
     @property
     def is_privileged(self) -> bool:
-        """Root, or the daemon's own user."""
-        return self.uid in (0, os.geteuid())
+        """Root, or who started the daemon."""
+        return self.uid in (0, _STARTED_BY)
 
     @property
     def is_known(self) -> bool:

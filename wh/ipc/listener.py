@@ -28,6 +28,11 @@ class Listener:
         self._path = path
         self._inode = path.stat().st_ino
 
+    @property
+    def inode(self) -> int:
+        """Of the path."""
+        return self._inode
+
     def remove(self) -> None:
         """Close, and take the path away unless another daemon's socket has taken it."""
         self.sock.close()

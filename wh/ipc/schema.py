@@ -65,11 +65,13 @@ def failure_of(error: WireHubError) -> Failure:
 
 
 class Answer(msgspec.Struct):
-    """One line from the daemon: exactly one of the fields is set; an empty Raw is one that is not."""
+    """One line from the daemon: exactly one of the fields is set; an empty Raw is one that is not. file: it
+    waits for the open file that the verb takes."""
 
     ok: msgspec.Raw = msgspec.Raw()
     progress: msgspec.Raw = msgspec.Raw()
     error: Failure | None = None
+    file: bool = False
 
 
 class NoArguments(msgspec.Struct, forbid_unknown_fields=True):
@@ -93,10 +95,10 @@ class InviteArguments(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class AuthenticateArguments(msgspec.Struct, forbid_unknown_fields=True):
-    """key_file: absolute path of the alias's private key, which the daemon reads itself."""
+    """descriptor: of the alias's private key; what the caller passed, whatever the request says."""
 
     peer: PeerText
-    key_file: Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
+    descriptor: int = -1
 
 
 class ClaimArguments(msgspec.Struct, forbid_unknown_fields=True):
@@ -166,6 +168,18 @@ class Relayed(msgspec.Struct):
     channels: int = 0
 
 
+class Privileges(msgspec.Struct):
+    """What the daemon kept. user: whose it is now. why_root: why it stays root; empty: it does not.
+    capabilities: as in capabilities(7). sandbox: what the kernel holds it to. helper: process id of the part
+    that stayed root; None: there is none."""
+
+    user: str
+    capabilities: list[str]
+    sandbox: list[str]
+    why_root: str = ""
+    helper: int | None = None
+
+
 class Status(msgspec.Struct):
     """A daemon, whole.
 
@@ -202,6 +216,7 @@ class Status(msgspec.Struct):
     tcp_links: list[str] = []
     listen_tcp: int | None = None
     namespace_pid: int | None = None
+    privileges: Privileges | None = None
 
 
 class Reloaded(msgspec.Struct):
@@ -362,12 +377,14 @@ class Access(Enum):
 
 
 class Verb(msgspec.Struct, Generic[Arguments, Result], frozen=True):
-    """Something that a daemon can be asked."""
+    """Something that a daemon can be asked. takes_file: the caller passes an open file, which becomes the
+    arguments' `descriptor`: the daemon opens nothing for others."""
 
     name: str
     access: Access
     arguments: type[Arguments]
     result: type[Result]
+    takes_file: bool = False
 
 
 STATUS = Verb("status", Access.USE, NoArguments, Status)
@@ -380,7 +397,7 @@ DOWN = Verb("down", Access.ADMIN, NoArguments, Nothing)
 RELOAD = Verb("reload", Access.ADMIN, NoArguments, Reloaded)
 FORGET = Verb("forget", Access.ADMIN, PeerArguments, Nothing)
 INVITE = Verb("invite", Access.ADMIN, InviteArguments, Invited)
-AUTHENTICATE = Verb("authenticate", Access.ADMIN, AuthenticateArguments, Authenticated)
+AUTHENTICATE = Verb("authenticate", Access.ADMIN, AuthenticateArguments, Authenticated, takes_file=True)
 CLAIM = Verb("claim", Access.ADMIN, ClaimArguments, Authenticated)
 REVOKE = Verb("revoke", Access.ADMIN, PeerArguments, Revoked)
 

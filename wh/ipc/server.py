@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import socket
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from io import FileIO
 from typing import Any
 
 import msgspec
@@ -31,6 +35,8 @@ Progress = Callable[[msgspec.Struct], None]
 Handler = Callable[[Any, Progress], Awaitable[msgspec.Struct]]
 """async (arguments, progress) -> result, of the types that schema.VERBS gives. May raise WireHubError."""
 
+RemovePath = Callable[[int], Awaitable[None]]
+
 _encoder = msgspec.json.Encoder()
 _request_decoder = msgspec.json.Decoder(schema.Request)
 
@@ -38,9 +44,13 @@ _request_decoder = msgspec.json.Decoder(schema.Request)
 class IpcServer:
     """Serves the handlers on a Unix socket. close() cancels what still runs and removes the socket."""
 
-    def __init__(self, path: str, handlers: Mapping[str, Handler]) -> None:
-        """handlers: by verb; a verb of schema.VERBS without one is answered as unknown."""
+    def __init__(
+        self, path: str, handlers: Mapping[str, Handler], remove_path: RemovePath | None = None
+    ) -> None:
+        """handlers: by verb; a verb of schema.VERBS without one is answered as unknown. remove_path: how the
+        socket with this number goes at the end, where this process may not remove it itself."""
         self._path = path
+        self._remove_path = remove_path
         self._handlers = dict(handlers)
         self._server: asyncio.Server | None = None
         self._listener: listener.Listener | None = None
@@ -66,7 +76,11 @@ class IpcServer:
             connection.cancel()
         await asyncio.gather(*connections, return_exceptions=True)
         if self._listener is not None:
-            self._listener.remove()
+            if self._remove_path is None:
+                self._listener.remove()
+            else:
+                self._listener.sock.close()
+                await self._remove_path(self._listener.inode)
             self._listener = None
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -91,14 +105,30 @@ class IpcServer:
         self, caller: Caller, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         """One request, one answer."""
+        file: AbstractContextManager[object] = nullcontext()
         try:
             line = await _read_request(reader)
             if line is None:
                 return
             verb, handler, arguments = self._parse(line, caller)
+            if schema.VERBS[verb].takes_file:
+                file = passed = await _receive_file(writer)
+                arguments = msgspec.structs.replace(arguments, descriptor=passed.fileno())
         except IpcError as refusal:
             await _send(writer, _error(refusal))
             return
+        with file:
+            await self._work(verb, handler, arguments, reader, writer)
+
+    async def _work(
+        self,
+        verb: str,
+        handler: Handler,
+        arguments: msgspec.Struct,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        """Until it is answered, or the caller has left."""
         work = asyncio.ensure_future(_answer(verb, handler, arguments, writer))
         departure = asyncio.ensure_future(_until_departure(reader))
         try:
@@ -158,6 +188,31 @@ async def _read_request(reader: asyncio.StreamReader) -> bytes | None:
     return line or None
 
 
+async def _receive_file(writer: asyncio.StreamWriter) -> FileIO:
+    """An open file that the caller passes, with one byte, once it is told that we wait for it. Raises
+    IpcError where none comes."""
+    loop = asyncio.get_running_loop()
+    writer.transport.pause_reading()  # type: ignore[attr-defined]  # a stream would lose the descriptor
+    connection = socket.socket(fileno=os.dup(writer.get_extra_info("socket").fileno()))
+    with connection:
+        readable = asyncio.Event()
+        loop.add_reader(connection, readable.set)
+        try:
+            _write(writer, {"file": True})
+            async with asyncio.timeout(REQUEST_TIMEOUT_S):
+                await readable.wait()
+            _, descriptors, _, _ = socket.recv_fds(connection, 1, 1)
+        except (TimeoutError, OSError):
+            descriptors = []
+        finally:
+            loop.remove_reader(connection)
+    writer.transport.resume_reading()  # type: ignore[attr-defined]
+    if not descriptors:
+        raise _bad_request("a file was to come with this request")
+    os.set_inheritable(descriptors[0], False)
+    return FileIO(descriptors[0], "rb")
+
+
 async def _answer(
     verb: str, handler: Handler, arguments: msgspec.Struct, writer: asyncio.StreamWriter
 ) -> None:
@@ -187,7 +242,7 @@ async def _until_departure(reader: asyncio.StreamReader) -> None:
         pass
 
 
-def _write(writer: asyncio.StreamWriter, answer: Mapping[str, msgspec.Struct]) -> None:
+def _write(writer: asyncio.StreamWriter, answer: Mapping[str, object]) -> None:
     writer.write(_encoder.encode(answer) + b"\n")
 
 

@@ -9,16 +9,18 @@ import asyncio
 import contextlib
 import ipaddress
 import math
+import socket
 from collections.abc import Callable
+from typing import Protocol
 
 import msgspec
 
+from wh.errors import SystemSetupError
 from wh.nat.port_mapping import Granted
 from wh.net import ssdp
 from wh.net.gateway import GatewaySilent, Refused
 from wh.net.igd_worker import Answer, Question
 from wh.net.rtnetlink import Gateway
-from wh.python import python_module
 from wh.wire.address import Address, is_usable, pack, port_of
 
 DEADLINE_S = 8.0
@@ -26,14 +28,29 @@ ANSWER_LEN_MAX = 4096
 ANSWER_TEXT_MAX = 120
 
 
+class Workers(Protocol):
+    """Who starts wh.net.igd_worker, where this process is not the right one to: one at a time."""
+
+    async def start_gateway_worker(self) -> socket.socket:
+        """A stream to it, not blocking. Raises SystemSetupError."""
+
+    async def end_gateway_worker(self) -> None: ...
+
+
 class IgdClient:
     """on_state_lost is called, before check() returns, where the gateway has restarted. All raise
     GatewayError."""
 
     def __init__(
-        self, gateway: Gateway, on_state_lost: Callable[[], None], *, ssdp_port: int = ssdp.PORT
+        self,
+        gateway: Gateway,
+        on_state_lost: Callable[[], None],
+        workers: Workers,
+        *,
+        ssdp_port: int = ssdp.PORT,
     ) -> None:
         self._gateway = gateway
+        self._workers = workers
         self._on_state_lost = on_state_lost
         self._ssdp_port = ssdp_port
         self._found: ssdp.Found | None = None
@@ -89,40 +106,34 @@ class IgdClient:
             Question,
         )
         async with self._one_at_a_time:
-            answer = _decode_untrusted(await _run_worker(msgspec.json.encode(question)))
+            answer = _decode_untrusted(await _run_worker(self._workers, msgspec.json.encode(question)))
         if answer.trouble:
             raise Refused(_printable(answer.trouble))
         self._found = found
         return answer
 
 
-async def _run_worker(question: bytes) -> bytes:
-    """What it printed, at most ANSWER_LEN_MAX. Raises GatewaySilent at the deadline."""
+async def _run_worker(workers: Workers, question: bytes) -> bytes:
+    """What it printed, at most ANSWER_LEN_MAX and one more. Raises GatewaySilent at the deadline."""
     try:
-        worker = await asyncio.create_subprocess_exec(
-            *python_module("wh.net.igd_worker"),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-        )
-    except OSError as error:
-        raise GatewaySilent(f"cannot be asked: {error.strerror}") from None
-    assert worker.stdin is not None
-    assert worker.stdout is not None
+        worker = await workers.start_gateway_worker()
+    except SystemSetupError as error:
+        raise GatewaySilent(f"cannot be asked: {error}") from None
+    loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(DEADLINE_S):
-            worker.stdin.write(question)
-            worker.stdin.close()
+            await loop.sock_sendall(worker, question)
+            worker.shutdown(socket.SHUT_WR)
             printed = b""
-            while chunk := await worker.stdout.read(ANSWER_LEN_MAX + 1 - len(printed)):
+            while chunk := await loop.sock_recv(worker, ANSWER_LEN_MAX + 1 - len(printed)):
                 printed += chunk
             return printed
-    except (TimeoutError, ConnectionError):
+    except (TimeoutError, OSError):
         raise GatewaySilent("does not come to an end") from None
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            worker.kill()
-        await worker.wait()
+        worker.close()
+        with contextlib.suppress(SystemSetupError):
+            await workers.end_gateway_worker()
 
 
 def _decode_untrusted(printed: bytes) -> Answer:

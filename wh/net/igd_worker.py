@@ -2,27 +2,34 @@
 on standard input and the answer on standard output, both JSON.
 
 miniupnpc reads whatever a gateway sends, for as long as it sends, into memory without bound. Here that ends
-with the process, which whoever started it kills at a deadline, and which has no keys, no privileges and
-little memory.
+with the process, which whoever started it kills at a deadline, and which has no keys, little memory, and
+nothing to lose: no capability, no uid 0, no program that could give it some; no file, no other process, no
+socket but TCP to the port that the gateway named, as far as the kernel can keep it from them. Where it cannot
+come to that it asks nothing.
 """
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
 import os
 import resource
 import sys
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 
+from wh.errors import SystemSetupError
 from wh.net.gateway_url import is_url_at
+from wh.privileges.capabilities import NONE
+from wh.privileges.drop import give_up
+from wh.privileges.sandbox import confine_client
+from wh.privileges.users import NOBODY
 
 MEMORY_MAX = 64 << 20
 """Bytes on top of what the interpreter has."""
 CPU_MAX_S = 5
-NOBODY = 65534
+HTTP_PORT = 80
 QUESTION_LEN_MAX = 4096
 DESCRIPTION = "WireHub"
 PORTS_TRIED = 4
@@ -59,26 +66,28 @@ def main() -> int:
     question = msgspec.json.decode(sys.stdin.buffer.read(QUESTION_LEN_MAX), type=Question)
     import miniupnpc  # type: ignore[import-not-found, unused-ignore]
 
-    confine()
     try:
+        confine(urlsplit(question.location).port or HTTP_PORT)
         answer = ask(miniupnpc.UPnP(), question)
+    except SystemSetupError as error:
+        answer = Answer(trouble=f"is not asked: {error}")
     except Exception as error:  # all that miniupnpc raises is Exception
         answer = Answer(trouble=str(error)[:200] or type(error).__name__)
     sys.stdout.buffer.write(msgspec.json.encode(answer))
     return 0
 
 
-def confine() -> None:
-    """Nothing that a hostile answer makes of this process is worth having."""
+def confine(port: int) -> None:
+    """Nothing that a hostile answer makes of this process is worth having. port: of the gateway. Raises
+    SystemSetupError."""
     with open("/proc/self/statm") as file:  # noqa: PTH123
         used = int(file.read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY_MAX, used + MEMORY_MAX))
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_MAX_S, CPU_MAX_S))
-    if os.geteuid() == 0:
-        with contextlib.suppress(OSError):  # a user namespace may know no other user
-            os.setgroups([])
-            os.setresgid(NOBODY, NOBODY, NOBODY)
-            os.setresuid(NOBODY, NOBODY, NOBODY)
+    shared = os.geteuid() != 0
+    give_up(NONE, None if shared else NOBODY)
+    if "seccomp" not in confine_client(port) and shared:
+        raise SystemSetupError("this kernel cannot keep it from the daemon, whose user it is")
 
 
 def ask(upnp: Any, question: Question) -> Answer:

@@ -36,6 +36,9 @@ class Namespace(Protocol):
 
     def open_links(self) -> Links: ...
 
+    def read_mtu(self, name: str, tun_fd: int) -> int:
+        """Of the interface now. Raises OSError."""
+
 
 class HostNamespace:
     """The network namespace that this process is in."""
@@ -51,3 +54,8 @@ class HostNamespace:
         from wh.net.netlink import LinkManager
 
         return LinkManager()
+
+    def read_mtu(self, name: str, tun_fd: int) -> int:
+        from wh.net.tun_watch import tun_mtu
+
+        return tun_mtu(tun_fd)

@@ -32,7 +32,7 @@ from wh.nat.port_mapping import (
 )
 from wh.net.announcements import Announcements
 from wh.net.gateway import GatewayError, GatewaySilent, Refused, VersionRefused
-from wh.net.igd import IgdClient
+from wh.net.igd import IgdClient, Workers
 from wh.net.natpmp import NatPmpClient
 from wh.net.pcp import PcpClient
 from wh.net.rtnetlink import Gateway
@@ -81,6 +81,7 @@ class PortMapper:
         *,
         seed: bytes,
         rng: Randomness,
+        workers: Workers,
     ) -> None:
         """find_gateways may raise SystemSetupError. ports: transport and number, ours, for which a mapping is
         wanted. seed: a secret that stays the same over restarts: PCP lets only who knows a mapping's nonce
@@ -90,6 +91,7 @@ class PortMapper:
         self._ports = tuple(ports)
         self._seed = seed
         self._rng = rng
+        self._workers = workers
         self._gateways: Gateways = {}
         self._clients: dict[tuple[Protocol, int], Client] = {}
         self._policy = PortMappings(rng, (), time.monotonic())
@@ -263,7 +265,7 @@ class PortMapper:
             return PcpClient(gateway, state_lost, self._seed)
         if protocol is Protocol.NAT_PMP:
             return NatPmpClient(gateway, state_lost)
-        return IgdClient(gateway, state_lost)
+        return IgdClient(gateway, state_lost, self._workers)
 
 
 def ip_version(wanted: Wanted) -> int:

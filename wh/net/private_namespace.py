@@ -75,6 +75,16 @@ class PrivateNamespace:
         are."""
         return NetlinkLinks(self.netlink)
 
+    def read_mtu(self, name: str, tun_fd: int) -> int:
+        """From outside: this process may not go in."""
+        try:
+            link = self.netlink.link(name)
+        except SystemSetupError as error:
+            raise OSError(str(error)) from error
+        if link is None:
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+        return link.mtu
+
     # For everybody who talks through the tunnel.
 
     def socket(self, family: int, kind: int, protocol: int = 0) -> socket.socket:

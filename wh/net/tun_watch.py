@@ -9,6 +9,7 @@ import os
 import socket
 import struct
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from whcore.datapath import Datapath
@@ -36,15 +37,18 @@ log = logging.getLogger(__name__)
 class MtuFollower:
     """Tells a data plane the MTU that its interface has."""
 
-    def __init__(self, tun_fd: int, datapath: Datapath, mtu: int) -> None:
-        """tun_fd: the data plane's, looked at only while that is open. mtu: what it was made with."""
-        self._tun_fd = tun_fd
+    def __init__(
+        self, tun_fd: int, datapath: Datapath, mtu: int, *, read: Callable[[], int] | None = None
+    ) -> None:
+        """tun_fd: the data plane's, looked at only while that is open. mtu: what it was made with. read: how
+        it is read where we may not go and look; raises OSError."""
+        self._read = read or (lambda: tun_mtu(tun_fd))
         self._datapath = datapath
         self._mtu = mtu
 
     def look(self) -> None:
         try:
-            mtu = max(_MTU_MIN, min(tun_mtu(self._tun_fd), _MTU_MAX))
+            mtu = max(_MTU_MIN, min(self._read(), _MTU_MAX))
         except OSError as error:  # it is being deleted: the data plane will say so
             log.debug("cannot read the MTU: %s", error)
             return

@@ -18,10 +18,10 @@ from wh.config.model import IPNetwork
 from wh.errors import Code, SystemSetupError
 from wh.events import Key
 from wh.files import PUBLIC_DIRECTORY, open_place
+from wh.net.uapi_paths import UAPI_DIRECTORY, uapi_path
 from whcore import uapi
 from whcore.datapath import Datapath
 
-UAPI_DIRECTORY = Path("/var/run/wireguard")
 MAX_CLIENTS = 16
 """At once; `wg` is one for as long as it runs."""
 
@@ -40,7 +40,7 @@ def open_uapi_socket(interface: str, directory: Path = UAPI_DIRECTORY) -> socket
 
     Raises SystemSetupError where another device listens there or the directory cannot be written.
     """
-    path = directory / f"{interface}.sock"
+    path = uapi_path(interface, directory)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         with open_place(path, make=PUBLIC_DIRECTORY) as place:
@@ -160,6 +160,12 @@ class UapiServer:
     def close(self) -> None:
         """Drop all clients, wait for their threads, remove the socket. Call it once, before the data plane's
         close()."""
+        self.stop()
+        if not self.is_removed():
+            self._path.unlink(missing_ok=True)
+
+    def stop(self) -> None:
+        """close() that leaves the file, to who may remove it."""
         os.write(self._wake_write, b"\0")
         if self._acceptor.is_alive():
             self._acceptor.join()
@@ -170,11 +176,14 @@ class UapiServer:
                     client.shutdown(socket.SHUT_RDWR)
         for thread in threads:
             thread.join()
-        if not self.is_removed():
-            self._path.unlink(missing_ok=True)
         self._listener.close()
         os.close(self._wake_read)
         os.close(self._wake_write)
+
+    @property
+    def inode(self) -> int:
+        """Of the file that clients connect to; 0 where it was gone at the start."""
+        return self._inode[1] if self._inode else 0
 
     def is_removed(self) -> bool:
         """Whether the file that clients connect to is gone, or another one in its place."""

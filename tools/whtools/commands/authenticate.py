@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 
 import click
 import msgspec
@@ -11,6 +11,7 @@ from wh.ipc import client, schema
 from whtools.application import command
 from whtools.parameters import Interface, Peer
 from whtools.place import describe_place
+from whtools.private_key import read_key_file, to_descriptor
 
 TIMEOUT_S = 30.0
 
@@ -23,9 +24,14 @@ TIMEOUT_S = 30.0
 def authenticate(interface: str, peer: str, key_file: str, as_json: bool) -> None:
     """Claim an alias at a peer, with the alias's private key.
 
-    The peer's network file has the public half on an alias line; it becomes a trust line of our own key. The
-    daemon reads KEYFILE itself.
+    The peer's network file has the public half on an alias line; it becomes a trust line of our own key.
     """
-    arguments = schema.AuthenticateArguments(peer, str(Path(key_file).absolute()))
-    place = client.call(interface, schema.AUTHENTICATE, arguments, timeout=TIMEOUT_S)
+    secret = read_key_file(key_file)
+    descriptor = to_descriptor(secret)
+    secret.close()
+    try:
+        arguments = schema.AuthenticateArguments(peer)
+        place = client.call(interface, schema.AUTHENTICATE, arguments, timeout=TIMEOUT_S, file=descriptor)
+    finally:
+        os.close(descriptor)
     click.echo(msgspec.json.encode(place).decode() if as_json else "\n".join(describe_place(place)))

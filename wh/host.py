@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 class Host:
     """interface: None where the node has none (it only serves the DHT). hosts_path: None to leave that file
-    alone."""
+    alone. network_secret: 32 bytes, of the network whose members the plans name."""
 
     def __init__(
         self,
@@ -32,12 +32,14 @@ class Host:
         *,
         has_interface: bool,
         hosts_path: Path | None,
+        network_secret: bytes | None = None,
     ) -> None:
         self._name = name
         self._datapath = datapath
         self._links = links
         self._has_interface = has_interface
         self._hosts_path = hosts_path
+        self._network_secret = network_secret
         self._allowed_ips: dict[Key, frozenset[IPNetwork]] = {}
         self.peers_lock = threading.Lock()  # held by whoever changes peers of the data plane
 
@@ -89,7 +91,7 @@ class Host:
             if key not in self._allowed_ips:
                 if self._datapath.has_peer(key):  # somebody made it with `wg`
                     self._datapath.remove_peer(key)
-                self._datapath.add_peer(key, managed=True)
+                self._datapath.add_peer(key, managed=True, network_secret=self._network_secret)
             present = self._allowed_ips.get(key, frozenset())
             for gone in present - wanted:
                 self._datapath.remove_allowed_ip(key, gone.network_address.packed, gone.prefixlen)

@@ -9,9 +9,12 @@ from libc.stdlib cimport free
 from libc.string cimport memset
 
 from whcore.arena cimport arena_alloc, arena_free
-from whcore.cookie cimport cookie_check_mac1, cookie_check_mac2, cookie_consume, cookie_make, rate_limiter_allow
+from whcore.cookie cimport (
+    COOKIE_SOURCE_LEN, cookie_check_mac2, cookie_consume, cookie_is_fresh, cookie_make, cookie_source,
+    proved_limiter_allow,
+)
 from whcore.device cimport (
-    COUNT_COOKIE_SENT, COUNT_RX_HANDSHAKE, COUNT_TX_HANDSHAKE, DROP_HANDSHAKE, DROP_INDEX, DROP_LENGTH, DROP_MAC,
+    COUNT_COOKIE_SENT, COUNT_RX_HANDSHAKE, COUNT_TX_HANDSHAKE, DROP_HANDSHAKE, DROP_INDEX, DROP_LENGTH,
     DROP_SEND, DROP_STAGE_OLD, EVENT_HANDSHAKE, EVENT_HANDSHAKE_FAILED, EVENT_PATH_SILENT, EVENT_PATH_WANTED,
     STAGE_LIFETIME, index_bind, index_claim, index_entry, index_find, index_release, peer_at, peer_check_at, peer_find,
     raise_event, reclaim, record, retire_keypairs, ring, ring_free, ring_front, ring_init, ring_pop, staged_packet,
@@ -80,13 +83,13 @@ cdef void* handshaker_main(void* argument) noexcept nogil:
     cdef wh_device* dev = <wh_device*>argument
     cdef epoll_event ready[1]
     cdef uint64_t unused
-    cdef int64_t now, loaded_until = 0, next_at
+    cdef int64_t now, next_at
     cdef bint more
     while not wh_load_u32(&dev.stopping):
         # Until the scan below has seen every deadline, whoever arms one must wake us.
         wh_store_i64(&dev.sleep_until, INT64_MAX)
         wh_fence()
-        more = drain_rings(dev, &loaded_until)
+        more = drain_rings(dev)
         now = wh_now_ns()
         next_at = expire_timers(dev, now)
         pthread_mutex_lock(&dev.control_lock)
@@ -247,6 +250,7 @@ cdef void peer_initiate(wh_device* dev, wh_peer* peer, bint force, int64_t now) 
     if tunnel_initiate(&peer.tunnel, &dev.identity, index, message, now, wh_wall_ns()) != WH_OK:
         index_release(dev, index)
         return
+    wh_store_i64(&dev.last_stamp_ns, max(dev.last_stamp_ns, peer.tunnel.last_stamp_ns))
     peer_check_at(dev, peer, tunnel_initiation_sent(&peer.tunnel, now))
     # Which of two paths works is not known before there is a session.
     count_sent(dev, peer, send_to_peer(dev, peer, message, INITIATION_LEN, 0, True), INITIATION_LEN)
@@ -261,7 +265,7 @@ cdef void count_sent(wh_device* dev, wh_peer* peer, int copies, size_t n) noexce
 
 # --- handshake messages ---------------------------------------------------------------------------------------------
 
-cdef bint drain_rings(wh_device* dev, int64_t* loaded_until) noexcept nogil:
+cdef bint drain_rings(wh_device* dev) noexcept nogil:
     """A burst of each worker's messages. Returns whether more wait."""
     cdef int i, taken
     cdef bint more = False
@@ -271,13 +275,13 @@ cdef bint drain_rings(wh_device* dev, int64_t* loaded_until) noexcept nogil:
     for i in range(dev.worker_count):
         r = &dev.workers[i].handshakes
         if wh_load_u64(&r.tail) - r.head > r.slots // 8:
-            loaded_until[0] = now + LOADED_FOR
+            wh_store_i64(&dev.loaded_until, now + LOADED_FOR)
         for taken in range(RING_BURST):
             message = ring_front(r)
             if message == NULL:
                 break
             pthread_mutex_lock(&dev.control_lock)
-            handle_message(dev, message, now < loaded_until[0], wh_now_ns())
+            handle_message(dev, message, now < dev.loaded_until, wh_now_ns())
             pthread_mutex_unlock(&dev.control_lock)
             ring_pop(r)
         more = more or ring_front(r) != NULL
@@ -303,16 +307,16 @@ cdef void handle_message(wh_device* dev, record* message, bint loaded, int64_t n
 
 
 cdef bint admitted(wh_device* dev, record* message, bint loaded, int64_t now) noexcept nogil:
-    """mac1 always; under load also mac2 and the sender's rate, with a cookie for who has none (5.3)."""
-    if cookie_check_mac1(&dev.checker, message.data, message.len) != WH_OK:
-        dev.timer.counters[DROP_MAC] += 1
-        return False
+    """Under load mac2 and the sender's share, with a cookie for who has none (5.3). The worker has looked at mac1."""
+    cdef uint8_t source[COOKIE_SOURCE_LEN]
     if not loaded:
         return True
-    if cookie_check_mac2(&dev.checker, message.data, message.len, message.remote, now) != WH_OK:
-        send_cookie(dev, message, now)
+    cookie_source(source, message.remote, message.channel)
+    if cookie_check_mac2(&dev.checker, message.data, message.len, source, now) != WH_OK:
+        send_cookie(dev, message, source, now)
         return False
-    if rate_limiter_allow(&dev.limiter, message.remote, True, now) != WH_OK:
+    # Of channels the relay's address counts: who needs no relay to claim a channel could claim all of them.
+    if proved_limiter_allow(&dev.proved, source, message.remote, now) != WH_OK:
         dev.timer.counters[DROP_HANDSHAKE] += 1
         return False
     return True
@@ -325,7 +329,7 @@ cdef int source_path(wh_device* dev, record* message, wh_path* path) noexcept no
     return rc
 
 
-cdef void send_cookie(wh_device* dev, record* message, int64_t now) noexcept nogil:
+cdef void send_cookie(wh_device* dev, record* message, const uint8_t* source, int64_t now) noexcept nogil:
     cdef uint8_t room[CHANNEL_HEADER_LEN + COOKIE_LEN]
     cdef uint8_t* reply = room + CHANNEL_HEADER_LEN
     cdef wh_path path
@@ -334,7 +338,7 @@ cdef void send_cookie(wh_device* dev, record* message, int64_t now) noexcept nog
     memset(reply, 0, COOKIE_LEN)
     reply[0] = MESSAGE_COOKIE
     wh_put_le32(reply + 4, wh_le32(message.data + 4))
-    cookie_make(&dev.checker, message.data, message.len, message.remote, now, reply + 8, reply + 32)
+    cookie_make(&dev.checker, message.data, message.len, source, now, reply + 8, reply + 32)
     count_sent(dev, NULL, send_on_path(dev, &path, reply, COOKIE_LEN, 0), COOKIE_LEN)
     dev.timer.counters[COUNT_COOKIE_SENT] += 1
 
@@ -436,6 +440,11 @@ cdef void handle_response(wh_device* dev, record* message, int64_t now) noexcept
 
 cdef void handle_cookie(wh_device* dev, record* message, int64_t now) noexcept nogil:
     cdef wh_peer* peer = peer_of_index(dev, wh_le32(message.data + 4))
+    cdef bint had_one = peer != NULL and cookie_is_fresh(&peer.tunnel.jar, now)
     if peer == NULL or cookie_consume(&peer.tunnel.jar, &peer.tunnel.remote_keys, message.data + 8, message.data + 32,
                                       now) != WH_OK:
         dev.timer.counters[DROP_HANDSHAKE] += 1
+    elif peer.managed and not had_one and peer.tunnel.handshake_index:
+        # WireGuard waits for its timer (5.4.7). Our own peers begin anew at once, with the cookie, and only where the
+        # initiation had none: so once, whatever is answered.
+        peer_initiate(dev, peer, True, now)

@@ -6,9 +6,10 @@ from libc.string cimport memcpy
 from whcore.device cimport (
     CONTROL_DATA, COUNT_RX_CONTROL, COUNT_RX_DATA, COUNT_RX_RECEIVES, COUNT_TUN_WRITES, DROP_AUTH, DROP_ECN,
     DROP_EXPIRED, DROP_INDEX, DROP_INNER, DROP_LENGTH, DROP_QUEUE_FULL, DROP_REPLAY, DROP_SOURCE, DROP_TRUNCATED,
-    DROP_TUN_WRITE, DROP_UNKNOWN, EVENT_HANDSHAKE, HANDSHAKE_DATA, MAX_DATAGRAM, index_entry, index_find, peer_at,
+    DROP_MAC, DROP_TUN_WRITE, DROP_UNKNOWN, DROP_UNPROVED, EVENT_HANDSHAKE, HANDSHAKE_DATA, MAX_DATAGRAM, index_entry, index_find,
+    index_find_again, peer_at,
     peer_check_at, peer_want_handshake, raise_event, record, retire_keypairs, ring, ring_publish, ring_reserve,
-    wh_path, wh_peer, wh_worker,
+    wh_device, wh_path, wh_peer, wh_worker,
 )
 from whcore.errors cimport WH_OK
 from whcore.forwarder cimport CHANNEL_HEADER_LEN, CHANNEL_FROM_RELAY, channel_header
@@ -16,25 +17,25 @@ from whcore.forwarding cimport forward_run
 from whcore.inner cimport carry_ecn, flow_hash, inner_length, inner_peer
 from whcore.kernel cimport (
     MSG_CTRUNC, MSG_DONTWAIT, MSG_TRUNC, eventfd_write, iovec, pthread_mutex_lock, pthread_mutex_unlock, recvmmsg,
-    sockaddr_storage, wh_add_u64, wh_le32, wh_le64, wh_load_ptr, wh_load_u64, wh_now_ns, wh_spin_lock, wh_spin_unlock,
+    sockaddr_storage, wh_add_u64, wh_le32, wh_le64, wh_load_i64, wh_load_ptr, wh_load_u64, wh_now_ns, wh_spin_lock, wh_spin_unlock,
     wh_wall_ns, wh_wire_address, write, writev,
 )
 from whcore.offload cimport COALESCE_TCP, COALESCE_UDP, coalescer_add, coalescer_next, coalescer_reset, link_header_on
 from whcore.peer_paths cimport path_fill, peer_seen_on
 from whcore.replay cimport replay_accept
 from whcore.sending cimport peer_flush
-from whcore.sodium cimport sodium_is_zero
+from whcore.sieve cimport (
+    SIEVE_JUNK_INDEX, SIEVE_JUNK_LENGTH, SIEVE_JUNK_MAC, SIEVE_PASS, SIEVE_UNPROVED, budget_take,
+    control_sieve, handshake_budget, sieve_control, sieve_handshake, sieve_verdict,
+)
 from whcore.tunnel cimport (
-    DATA_HEADER_LEN, DATA_OVERHEAD, MESSAGE_COOKIE, MESSAGE_DATA, MESSAGE_INITIATION, REJECT_AFTER_MESSAGES,
+    COOKIE_LEN, DATA_HEADER_LEN, DATA_OVERHEAD, MESSAGE_COOKIE, MESSAGE_DATA, MESSAGE_INITIATION, MESSAGE_RESPONSE,
+    REJECT_AFTER_MESSAGES,
     TRAFFIC_DATA, TRAFFIC_KEEPALIVE, keypair, keypair_receivable, retired_keypairs, tunnel_confirm, tunnel_received,
     tunnel_rekey_after_receive,
 )
 from whcore.udp cimport TUN_F_TSO4, TUN_F_USO4, WH_CONTROL_LEN, wh_source, wh_udp_received
 from whcore.worker cimport MAX_FRAMES, RECEIVES, received, scratch
-
-cdef enum:
-    MAC_LEN = 16                    # mac2 ends a handshake message (whitepaper 5.4.4)
-
 
 cdef void incoming(wh_worker* w, int socket) noexcept nogil:
     cdef scratch* s = <scratch*>w.scratch
@@ -103,10 +104,7 @@ cdef bint classify(wh_worker* w, scratch* s, int i, uint8_t* data, size_t n, uin
     if kind == MESSAGE_DATA:
         return prepare_data(w, s, i, data, n, channel, job, now)
     if MESSAGE_INITIATION <= kind <= MESSAGE_COOKIE:
-        if crowded(&w.handshakes) and (n < MAC_LEN or sodium_is_zero(data + n - MAC_LEN, MAC_LEN)):
-            w.counters[DROP_QUEUE_FULL] += 1
-            return False
-        queue(w, &w.handshakes, s, i, data, n, channel, socket, HANDSHAKE_DATA, w.device.kick_fd)
+        queue_handshake(w, s, i, data, n, channel, socket, now)
     elif channel == 0 and channel_header(data, n, &channel):
         if channel & CHANNEL_FROM_RELAY and channel != CHANNEL_FROM_RELAY:
             return classify(w, s, i, data + CHANNEL_HEADER_LEN, n - CHANNEL_HEADER_LEN, channel & ~CHANNEL_FROM_RELAY,
@@ -115,14 +113,67 @@ cdef bint classify(wh_worker* w, scratch* s, int i, uint8_t* data, size_t n, uin
             w.counters[DROP_UNKNOWN] += 1
     elif data[0] == 0xFF and data[1] == 0x02 and data[2] != 0x05 and data[3] == 0:
         w.counters[COUNT_RX_CONTROL] += 1
+        queue_control(w, s, i, data, n, channel, socket, now)
+    else:
+        w.counters[DROP_UNKNOWN] += 1
+    return False
+
+
+cdef void queue_handshake(wh_worker* w, scratch* s, int i, const uint8_t* data, size_t n, uint32_t channel, int socket,
+                          int64_t now) noexcept nogil:
+    cdef wh_device* dev = w.device
+    cdef uint8_t remote[18]
+    cdef sieve_verdict verdict = SIEVE_PASS
+    cdef bint loaded = now < wh_load_i64(&dev.loaded_until) or crowded(&w.handshakes)
+    if data[0] == MESSAGE_COOKIE and n != COOKIE_LEN:
+        verdict = SIEVE_JUNK_LENGTH
+    elif data[0] != MESSAGE_COOKIE:
+        wh_wire_address(remote, &s.sources[i])
+        verdict = sieve_handshake(&dev.checker, data, n, remote, channel, loaded, now)
+    if data[0] != MESSAGE_INITIATION and verdict >= SIEVE_UNPROVED and not is_ours(dev, data):
+        verdict = SIEVE_JUNK_INDEX
+    if admitted(w, verdict, &w.handshakes, &w.unproved, now):
+        queue(w, &w.handshakes, s, i, data, n, channel, socket, HANDSHAKE_DATA, dev.kick_fd)
+
+
+cdef inline bint is_ours(wh_device* dev, const uint8_t* data) noexcept nogil:
+    """Whether a response or a cookie names an index of ours."""
+    return index_find(dev, wh_le32(data + (8 if data[0] == MESSAGE_RESPONSE else 4))) != NULL
+
+
+cdef void queue_control(wh_worker* w, scratch* s, int i, const uint8_t* data, size_t n, uint32_t channel, int socket,
+                        int64_t now) noexcept nogil:
+    cdef control_sieve* sieve = <control_sieve*>wh_load_ptr(&w.device.sieve)
+    cdef uint8_t remote[18]
+    cdef sieve_verdict verdict = SIEVE_PASS
+    if sieve != NULL:
+        wh_wire_address(remote, &s.sources[i])
+        verdict = sieve_control(sieve, data, n, remote, channel, now)
+    if admitted(w, verdict, &w.controls, &w.unproved_inits, now):
         queue(w, &w.controls, s, i, data, n, channel, socket, CONTROL_DATA, w.device.event_fd)
+
+
+cdef bint admitted(wh_worker* w, sieve_verdict verdict, ring* r, handshake_budget* budget, int64_t now) noexcept nogil:
+    """What the sieve let through; of the unproved no more than the budget and half of the ring."""
+    if verdict == SIEVE_PASS:
+        return True
+    if verdict == SIEVE_UNPROVED:
+        if not crowded(r) and budget_take(budget, now):
+            return True
+        w.counters[DROP_UNPROVED] += 1
+    elif verdict == SIEVE_JUNK_LENGTH:
+        w.counters[DROP_LENGTH] += 1
+    elif verdict == SIEVE_JUNK_MAC:
+        w.counters[DROP_MAC] += 1
+    elif verdict == SIEVE_JUNK_INDEX:
+        w.counters[DROP_INDEX] += 1
     else:
         w.counters[DROP_UNKNOWN] += 1
     return False
 
 
 cdef inline bint crowded(ring* r) noexcept nogil:
-    """Half full: the rest is for handshakes that carry a mac2, so that a flood cannot keep out who took a cookie."""
+    """Half full: the rest is for who has proved something, so that a flood cannot keep it out."""
     return r.tail - wh_load_u64(&r.head) > r.slots // 2
 
 
@@ -154,7 +205,7 @@ cdef bint prepare_data(wh_worker* w, scratch* s, int i, uint8_t* data, size_t n,
     if n < DATA_OVERHEAD:
         w.counters[DROP_LENGTH] += 1
         return False
-    entry = index_find(w.device, wh_le32(data + 4))
+    entry = index_find_again(w, wh_le32(data + 4))
     kp = <keypair*>wh_load_ptr(&entry.kp) if entry != NULL else NULL
     if kp == NULL or kp.local_index != wh_le32(data + 4):
         w.counters[DROP_INDEX] += 1

@@ -60,9 +60,6 @@ CHANNEL_INIT_INTERVAL_S = 0.2
 CHANNELS_MAX = 4096
 """What one channel may have us answer (docs/protocol.md section 2)."""
 
-LOAD_INITS_PER_S = 200
-"""Handshakes a second above which mac2 is asked for: at 400 us each, 8% of a core."""
-
 NS = 10**9
 
 Transmit = Callable[[Path, bytes, int, bytes], bool]
@@ -74,24 +71,6 @@ Prove = Callable[[Key, Key], bytes | None]
 
 PingFactory = Callable[[], Ping]
 """A PING of the channel's own, for rekeying: its answer interests nobody."""
-
-
-class LoadMeter:
-    """Under load: more than LOAD_INITS_PER_S handshakes began in this second or the one before."""
-
-    def __init__(self) -> None:
-        self._second = 0
-        self._count = 0
-        self._overloaded_until = 0
-
-    def count(self, now: float) -> bool:
-        second = int(now)
-        if second != self._second:
-            self._second, self._count = second, 0
-        self._count += 1
-        if self._count > LOAD_INITS_PER_S:
-            self._overloaded_until = second + 1
-        return second <= self._overloaded_until
 
 
 class ControlChannel:
@@ -112,7 +91,6 @@ class ControlChannel:
         self._handshakes = Handshakes()
         self._validated = ValidatedPaths()
         self._sources = Sources()
-        self._load = LoadMeter()
         self._channels: set[Path] = set()
         self._channel_inits = RateLimit(CHANNEL_INIT_BURST, CHANNEL_INIT_INTERVAL_S, CHANNELS_MAX)
         self._counts: Counter[str] = Counter()
@@ -262,10 +240,7 @@ class ControlChannel:
     def _open(self, data: bytes, path: Path, source: bytes, now: Instant) -> list[Event]:
         if data[2] == TYPE_INIT and path.channel and not self._channel_inits.allow(path, now.monotonic):
             return self._drop("init_budget")
-        under_load = data[2] == TYPE_INIT and self._load.count(now.monotonic)
-        opened = self._sessions.open(
-            data, _source_of(path), now_ns=_ns(now.monotonic), wall_ns=_ns(now.unix), under_load=under_load
-        )
+        opened = self._sessions.open(data, _source_of(path), now_ns=_ns(now.monotonic), wall_ns=_ns(now.unix))
         if opened[0] in (envelope.REQUEST, envelope.RESPONSE, envelope.DATA):
             self._sources.heard(path, source)
         match opened:

@@ -14,7 +14,7 @@ from whcore.arena cimport arena
 from whcore.cookie cimport cookie_checker, proved_limiter
 from whcore.forwarder cimport forward_table
 from whcore.kernel cimport pthread_mutex_t, pthread_t, sockaddr_storage, socklen_t
-from whcore.sieve cimport control_sieve, handshake_budget
+from whcore.sieve cimport control_sieve, unproved_budget
 from whcore.tunnel cimport keypair, local_identity, retired_keypairs, tunnel
 from whcore.udp cimport wh_source
 
@@ -198,8 +198,9 @@ cdef struct wh_worker:              # also the context of the handshake thread, 
     ring handshakes                 # to the handshake thread
     ring controls                   # to Python
     ring events                     # to Python
-    handshake_budget unproved       # WireGuard handshakes without a valid mac2, under load
-    handshake_budget unproved_inits # the same of INITs, always
+    unproved_budget cookies         # that it answers with
+    unproved_budget inits           # without a valid mac2, that Python may see
+    unproved_budget knocks
     uint32_t seen_index             # of the last data message, and the place it names: trains have one
     uint32_t seen_place
     uint64_t counters[COUNTERS]

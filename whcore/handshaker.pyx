@@ -10,11 +10,10 @@ from libc.string cimport memset
 
 from whcore.arena cimport arena_alloc, arena_free
 from whcore.cookie cimport (
-    COOKIE_SOURCE_LEN, cookie_check_mac2, cookie_consume, cookie_is_fresh, cookie_make, cookie_source,
-    proved_limiter_allow,
+    COOKIE_SOURCE_LEN, cookie_consume, cookie_is_fresh, cookie_source, proved_limiter_allow,
 )
 from whcore.device cimport (
-    COUNT_COOKIE_SENT, COUNT_RX_HANDSHAKE, COUNT_TX_HANDSHAKE, DROP_HANDSHAKE, DROP_INDEX, DROP_LENGTH,
+    COUNT_RX_HANDSHAKE, COUNT_TX_HANDSHAKE, DROP_HANDSHAKE, DROP_INDEX, DROP_LENGTH,
     DROP_SEND, DROP_STAGE_OLD, EVENT_HANDSHAKE, EVENT_HANDSHAKE_FAILED, EVENT_PATH_SILENT, EVENT_PATH_WANTED,
     STAGE_LIFETIME, index_bind, index_claim, index_entry, index_find, index_release, peer_at, peer_check_at, peer_find,
     raise_event, reclaim, record, retire_keypairs, ring, ring_free, ring_front, ring_init, ring_pop, staged_packet,
@@ -25,10 +24,11 @@ from whcore.errors cimport WH_E_MEMORY, WH_OK
 from whcore.kernel cimport (
     EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLLIN, close, epoll_create1, epoll_ctl, epoll_event, epoll_wait, eventfd_read,
     pthread_mutex_lock, pthread_mutex_unlock, wh_add_u64, wh_exchange_u32, wh_fence, wh_le32, wh_load_i64, wh_load_u32,
-    wh_load_u64, wh_now_ns, wh_put_le32, wh_spin_lock, wh_spin_unlock, wh_store_i64, wh_thread_start, wh_wall_ns,
+    wh_load_u64, wh_now_ns, wh_spin_lock, wh_spin_unlock, wh_store_i64, wh_thread_start, wh_wall_ns,
 )
 from whcore.noise cimport noise_handshake, noise_read_initiation_static, noise_wipe
 from whcore.peer_paths cimport path_fill, peer_forget_source, peer_seen_on, watches_silence
+from whcore.queueing cimport QUEUED_PROVED
 from whcore.sending cimport peer_flush, peer_send_keepalive, send_on_path, send_to_peer
 from whcore.tunnel cimport (
     ACTION_GIVE_UP, ACTION_INITIATE, ACTION_KEEPALIVE, ACTION_ZERO, COOKIE_LEN, INITIATION_LEN, MESSAGE_COOKIE,
@@ -281,14 +281,14 @@ cdef bint drain_rings(wh_device* dev) noexcept nogil:
             if message == NULL:
                 break
             pthread_mutex_lock(&dev.control_lock)
-            handle_message(dev, message, now < dev.loaded_until, wh_now_ns())
+            handle_message(dev, message, wh_now_ns())
             pthread_mutex_unlock(&dev.control_lock)
             ring_pop(r)
         more = more or ring_front(r) != NULL
     return more
 
 
-cdef void handle_message(wh_device* dev, record* message, bint loaded, int64_t now) noexcept nogil:
+cdef void handle_message(wh_device* dev, record* message, int64_t now) noexcept nogil:
     cdef uint32_t kind = message.data[0]
     cdef uint64_t* counters = dev.timer.counters
     counters[COUNT_RX_HANDSHAKE] += 1
@@ -297,24 +297,21 @@ cdef void handle_message(wh_device* dev, record* message, bint loaded, int64_t n
     elif kind == MESSAGE_COOKIE and message.len == COOKIE_LEN:
         handle_cookie(dev, message, now)
     elif kind == MESSAGE_INITIATION and message.len == INITIATION_LEN:
-        if admitted(dev, message, loaded, now):
+        if admitted(dev, message, now):
             handle_initiation(dev, message, now)
     elif kind == MESSAGE_RESPONSE and message.len == RESPONSE_LEN:
-        if admitted(dev, message, loaded, now):
+        if admitted(dev, message, now):
             handle_response(dev, message, now)
     else:
         counters[DROP_LENGTH] += 1
 
 
-cdef bint admitted(wh_device* dev, record* message, bint loaded, int64_t now) noexcept nogil:
-    """Under load mac2 and the sender's share, with a cookie for who has none (5.3). The worker has looked at mac1."""
+cdef bint admitted(wh_device* dev, record* message, int64_t now) noexcept nogil:
+    """Under load a sender's share (5.3). The worker has looked at the macs, and answered with cookies."""
     cdef uint8_t source[COOKIE_SOURCE_LEN]
-    if not loaded:
+    if message.kind != QUEUED_PROVED:
         return True
     cookie_source(source, message.remote, message.channel)
-    if cookie_check_mac2(&dev.checker, message.data, message.len, source, now) != WH_OK:
-        send_cookie(dev, message, source, now)
-        return False
     # Of channels the relay's address counts: who needs no relay to claim a channel could claim all of them.
     if proved_limiter_allow(&dev.proved, source, message.remote, now) != WH_OK:
         dev.timer.counters[DROP_HANDSHAKE] += 1
@@ -327,20 +324,6 @@ cdef int source_path(wh_device* dev, record* message, wh_path* path) noexcept no
     cdef int rc = path_fill(dev, path, message.socket, message.remote, message.channel, message.source.ifindex)
     path.source = message.source
     return rc
-
-
-cdef void send_cookie(wh_device* dev, record* message, const uint8_t* source, int64_t now) noexcept nogil:
-    cdef uint8_t room[CHANNEL_HEADER_LEN + COOKIE_LEN]
-    cdef uint8_t* reply = room + CHANNEL_HEADER_LEN
-    cdef wh_path path
-    if source_path(dev, message, &path) != WH_OK:
-        return
-    memset(reply, 0, COOKIE_LEN)
-    reply[0] = MESSAGE_COOKIE
-    wh_put_le32(reply + 4, wh_le32(message.data + 4))
-    cookie_make(&dev.checker, message.data, message.len, source, now, reply + 8, reply + 32)
-    count_sent(dev, NULL, send_on_path(dev, &path, reply, COOKIE_LEN, 0), COOKIE_LEN)
-    dev.timer.counters[COUNT_COOKIE_SENT] += 1
 
 
 cdef void handle_initiation(wh_device* dev, record* message, int64_t now) noexcept nogil:

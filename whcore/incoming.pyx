@@ -4,33 +4,27 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from whcore.device cimport (
-    CONTROL_DATA, COUNT_RX_CONTROL, COUNT_RX_DATA, COUNT_RX_RECEIVES, COUNT_TUN_WRITES, DROP_AUTH, DROP_ECN,
-    DROP_EXPIRED, DROP_INDEX, DROP_INNER, DROP_LENGTH, DROP_QUEUE_FULL, DROP_REPLAY, DROP_SOURCE, DROP_TRUNCATED,
-    DROP_MAC, DROP_TUN_WRITE, DROP_UNKNOWN, DROP_UNPROVED, EVENT_HANDSHAKE, HANDSHAKE_DATA, MAX_DATAGRAM, index_entry, index_find,
-    index_find_again, peer_at,
-    peer_check_at, peer_want_handshake, raise_event, record, retire_keypairs, ring, ring_publish, ring_reserve,
-    wh_device, wh_path, wh_peer, wh_worker,
+    COUNT_RX_CONTROL, COUNT_RX_DATA, COUNT_RX_RECEIVES, COUNT_TUN_WRITES, DROP_AUTH, DROP_ECN, DROP_EXPIRED, DROP_INDEX,
+    DROP_INNER, DROP_LENGTH, DROP_REPLAY, DROP_SOURCE, DROP_TRUNCATED, DROP_TUN_WRITE, DROP_UNKNOWN, EVENT_HANDSHAKE,
+    MAX_DATAGRAM, index_entry, index_find_again, peer_at, peer_check_at, peer_want_handshake, raise_event,
+    retire_keypairs, wh_path, wh_peer, wh_worker,
 )
 from whcore.errors cimport WH_OK
 from whcore.forwarder cimport CHANNEL_HEADER_LEN, CHANNEL_FROM_RELAY, channel_header
 from whcore.forwarding cimport forward_run
 from whcore.inner cimport carry_ecn, flow_hash, inner_length, inner_peer
 from whcore.kernel cimport (
-    MSG_CTRUNC, MSG_DONTWAIT, MSG_TRUNC, eventfd_write, iovec, pthread_mutex_lock, pthread_mutex_unlock, recvmmsg,
-    sockaddr_storage, wh_add_u64, wh_le32, wh_le64, wh_load_i64, wh_load_ptr, wh_load_u64, wh_now_ns, wh_spin_lock, wh_spin_unlock,
+    MSG_CTRUNC, MSG_DONTWAIT, MSG_TRUNC, iovec, pthread_mutex_lock, pthread_mutex_unlock, recvmmsg,
+    sockaddr_storage, wh_add_u64, wh_le32, wh_le64, wh_load_ptr, wh_now_ns, wh_spin_lock, wh_spin_unlock,
     wh_wall_ns, wh_wire_address, write, writev,
 )
 from whcore.offload cimport COALESCE_TCP, COALESCE_UDP, coalescer_add, coalescer_next, coalescer_reset, link_header_on
 from whcore.peer_paths cimport path_fill, peer_seen_on
+from whcore.queueing cimport queue_control, queue_handshake
 from whcore.replay cimport replay_accept
 from whcore.sending cimport peer_flush
-from whcore.sieve cimport (
-    SIEVE_JUNK_INDEX, SIEVE_JUNK_LENGTH, SIEVE_JUNK_MAC, SIEVE_PASS, SIEVE_UNPROVED, budget_take,
-    control_sieve, handshake_budget, sieve_control, sieve_handshake, sieve_verdict,
-)
 from whcore.tunnel cimport (
-    COOKIE_LEN, DATA_HEADER_LEN, DATA_OVERHEAD, MESSAGE_COOKIE, MESSAGE_DATA, MESSAGE_INITIATION, MESSAGE_RESPONSE,
-    REJECT_AFTER_MESSAGES,
+    DATA_HEADER_LEN, DATA_OVERHEAD, MESSAGE_COOKIE, MESSAGE_DATA, MESSAGE_INITIATION, REJECT_AFTER_MESSAGES,
     TRAFFIC_DATA, TRAFFIC_KEEPALIVE, keypair, keypair_receivable, retired_keypairs, tunnel_confirm, tunnel_received,
     tunnel_rekey_after_receive,
 )
@@ -117,85 +111,6 @@ cdef bint classify(wh_worker* w, scratch* s, int i, uint8_t* data, size_t n, uin
     else:
         w.counters[DROP_UNKNOWN] += 1
     return False
-
-
-cdef void queue_handshake(wh_worker* w, scratch* s, int i, const uint8_t* data, size_t n, uint32_t channel, int socket,
-                          int64_t now) noexcept nogil:
-    cdef wh_device* dev = w.device
-    cdef uint8_t remote[18]
-    cdef sieve_verdict verdict = SIEVE_PASS
-    cdef bint loaded = now < wh_load_i64(&dev.loaded_until) or crowded(&w.handshakes)
-    if data[0] == MESSAGE_COOKIE and n != COOKIE_LEN:
-        verdict = SIEVE_JUNK_LENGTH
-    elif data[0] != MESSAGE_COOKIE:
-        wh_wire_address(remote, &s.sources[i])
-        verdict = sieve_handshake(&dev.checker, data, n, remote, channel, loaded, now)
-    if data[0] != MESSAGE_INITIATION and verdict >= SIEVE_UNPROVED and not is_ours(dev, data):
-        verdict = SIEVE_JUNK_INDEX
-    if admitted(w, verdict, &w.handshakes, &w.unproved, now):
-        queue(w, &w.handshakes, s, i, data, n, channel, socket, HANDSHAKE_DATA, dev.kick_fd)
-
-
-cdef inline bint is_ours(wh_device* dev, const uint8_t* data) noexcept nogil:
-    """Whether a response or a cookie names an index of ours."""
-    return index_find(dev, wh_le32(data + (8 if data[0] == MESSAGE_RESPONSE else 4))) != NULL
-
-
-cdef void queue_control(wh_worker* w, scratch* s, int i, const uint8_t* data, size_t n, uint32_t channel, int socket,
-                        int64_t now) noexcept nogil:
-    cdef control_sieve* sieve = <control_sieve*>wh_load_ptr(&w.device.sieve)
-    cdef uint8_t remote[18]
-    cdef sieve_verdict verdict = SIEVE_PASS
-    if sieve != NULL:
-        wh_wire_address(remote, &s.sources[i])
-        verdict = sieve_control(sieve, data, n, remote, channel, now)
-    if admitted(w, verdict, &w.controls, &w.unproved_inits, now):
-        queue(w, &w.controls, s, i, data, n, channel, socket, CONTROL_DATA, w.device.event_fd)
-
-
-cdef bint admitted(wh_worker* w, sieve_verdict verdict, ring* r, handshake_budget* budget, int64_t now) noexcept nogil:
-    """What the sieve let through; of the unproved no more than the budget and half of the ring."""
-    if verdict == SIEVE_PASS:
-        return True
-    if verdict == SIEVE_UNPROVED:
-        if not crowded(r) and budget_take(budget, now):
-            return True
-        w.counters[DROP_UNPROVED] += 1
-    elif verdict == SIEVE_JUNK_LENGTH:
-        w.counters[DROP_LENGTH] += 1
-    elif verdict == SIEVE_JUNK_MAC:
-        w.counters[DROP_MAC] += 1
-    elif verdict == SIEVE_JUNK_INDEX:
-        w.counters[DROP_INDEX] += 1
-    else:
-        w.counters[DROP_UNKNOWN] += 1
-    return False
-
-
-cdef inline bint crowded(ring* r) noexcept nogil:
-    """Half full: the rest is for who has proved something, so that a flood cannot keep it out."""
-    return r.tail - wh_load_u64(&r.head) > r.slots // 2
-
-
-cdef void queue(wh_worker* w, ring* r, scratch* s, int i, const uint8_t* data, size_t n, uint32_t channel, int socket,
-                size_t limit, int wake_fd) noexcept nogil:
-    cdef record* slot
-    if n > limit:
-        w.counters[DROP_LENGTH] += 1
-        return
-    slot = ring_reserve(r)
-    if slot == NULL:
-        w.counters[DROP_QUEUE_FULL] += 1
-        return
-    slot.kind = 0
-    slot.len = <uint32_t>n
-    slot.socket = socket
-    slot.channel = channel
-    slot.source = s.ancillary[i].source
-    wh_wire_address(slot.remote, &s.sources[i])
-    memcpy(slot.data, data, n)
-    if ring_publish(r):
-        eventfd_write(wake_fd, 1)
 
 
 cdef bint prepare_data(wh_worker* w, scratch* s, int i, uint8_t* data, size_t n, uint32_t channel, int job,

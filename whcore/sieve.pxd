@@ -17,14 +17,15 @@ cdef enum sieve_verdict:
     SIEVE_JUNK_TYPE
     SIEVE_JUNK_MAC
     SIEVE_JUNK_INDEX                # a receiver index that nobody was given
-    SIEVE_UNPROVED                  # a handshake whose sender proved nothing: counted against the budget
+    SIEVE_UNPROVED                  # a handshake or KNOCK whose sender proved nothing
     SIEVE_PASS
 
 cdef struct control_sieve:
     cookie_checker checker          # of the node's key
     uint8_t known[KNOWN_INDICES]    # by an index's low 16 bits: how many there are; 255 stays. Written by one thread
 
-cdef struct handshake_budget:       # a token bucket of one worker's
+cdef struct unproved_budget:        # a token bucket of one worker's
+    int64_t token_ns                # 1 s / what may be looked at in one
     int64_t credit_ns
     int64_t refilled_at
 
@@ -34,8 +35,9 @@ cdef sieve_verdict sieve_control(control_sieve* sieve, const uint8_t* data, size
 # A WireGuard initiation or response: its length and mac1. proof_asked: whether a mac2 matters, which takes longer.
 cdef sieve_verdict sieve_handshake(cookie_checker* checker, const uint8_t* data, size_t n, const uint8_t* remote,
                                    uint32_t channel, bint proof_asked, int64_t now) noexcept nogil
-# Whether one more handshake of the unproved may be looked at.
-cdef bint budget_take(handshake_budget* budget, int64_t now) noexcept nogil
+cdef void budgets_init(unproved_budget* cookies, unproved_budget* inits, unproved_budget* knocks) noexcept nogil
+# Whether one more of the unproved may be looked at.
+cdef bint budget_take(unproved_budget* budget, int64_t now) noexcept nogil
 
 
 @cython.final

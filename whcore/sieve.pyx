@@ -14,16 +14,20 @@ from whcore.cookie cimport (
     COOKIE_MAC_LEN, COOKIE_SOURCE_LEN, cookie_check_mac1, cookie_check_mac2, cookie_checker, cookie_source,
 )
 from whcore.errors cimport WH_OK
-from whcore.sodium cimport sodium_is_zero, sodium_memzero
+from whcore.kernel cimport wh_le32, wh_le64
+from whcore.sodium cimport sodium_memzero
 from whcore.tunnel cimport INITIATION_LEN, MESSAGE_INITIATION, RESPONSE_LEN
 
 cdef enum:
     TYPE_KNOCK = 6
     KNOCK_LEN = 12
 
-# Tuning. A cookie costs the event loop 15 us, so these are 6% of a core; who got none asks again.
-cdef int64_t UNPROVED_TOKEN_NS = 1_000_000_000 // 4_000
-cdef int64_t UNPROVED_BURST = 1_000
+# Tuning, a second. A cookie costs a worker 6 us, so these are 4% of a core; who got none asks again. Python asks for
+# cookies itself above 200 INITs, so it needs to see not many more. Dial-back makes a node hear a few KNOCKs a minute.
+cdef int64_t COOKIE_TOKEN_NS = 1_000_000_000 // 6_000
+cdef int64_t INIT_TOKEN_NS = 1_000_000_000 // 400
+cdef int64_t KNOCK_TOKEN_NS = 1_000_000_000 // 1_000
+cdef int64_t BUDGET_MOST_NS = 1_000_000_000
 
 
 cdef sieve_verdict sieve_control(control_sieve* sieve, const uint8_t* data, size_t n, const uint8_t* remote,
@@ -51,7 +55,7 @@ cdef sieve_verdict sieve_control(control_sieve* sieve, const uint8_t* data, size
     if kind == TYPE_COOKIE:
         return is_known(sieve, load32(data + COOKIE_RECEIVER_AT)) if n == CONTROL_COOKIE_LEN else SIEVE_JUNK_LENGTH
     if kind == TYPE_KNOCK:
-        return SIEVE_PASS if n == KNOCK_LEN else SIEVE_JUNK_LENGTH
+        return SIEVE_UNPROVED if n == KNOCK_LEN else SIEVE_JUNK_LENGTH
     return SIEVE_JUNK_TYPE
 
 
@@ -67,7 +71,7 @@ cdef sieve_verdict sieve_handshake(cookie_checker* checker, const uint8_t* data,
 cdef sieve_verdict proved(cookie_checker* checker, const uint8_t* data, size_t n, const uint8_t* remote,
                           uint32_t channel, int64_t now) noexcept nogil:
     cdef uint8_t[COOKIE_SOURCE_LEN] source
-    if sodium_is_zero(data + n - COOKIE_MAC_LEN, COOKIE_MAC_LEN):
+    if wh_le64(data + n - COOKIE_MAC_LEN) == 0 and wh_le64(data + n - COOKIE_MAC_LEN // 2) == 0:
         return SIEVE_UNPROVED
     cookie_source(source, remote, channel)
     return SIEVE_PASS if cookie_check_mac2(checker, data, n, source, now) == WH_OK else SIEVE_UNPROVED
@@ -78,21 +82,26 @@ cdef inline sieve_verdict is_known(const control_sieve* sieve, uint32_t index) n
 
 
 cdef inline bint is_loopback(const uint8_t* remote) noexcept nogil:
-    """127.0.0.0/8 and ::1."""
-    if not sodium_is_zero(remote, 10):
+    """127.0.0.0/8 (mapped) and ::1."""
+    if wh_le64(remote) != 0:
         return False
-    if remote[10] == 0xFF and remote[11] == 0xFF:
+    if wh_le32(remote + 8) == <uint32_t>0xFFFF0000:
         return remote[12] == 127
-    return bool(sodium_is_zero(remote + 10, 5)) and remote[15] == 1
+    return wh_le32(remote + 8) == 0 and wh_le32(remote + 12) == 0x01000000
 
 
-cdef bint budget_take(handshake_budget* budget, int64_t now) noexcept nogil:
-    cdef int64_t most = UNPROVED_BURST * UNPROVED_TOKEN_NS
-    budget.credit_ns = min(most, budget.credit_ns + max(now - budget.refilled_at, 0))
+cdef void budgets_init(unproved_budget* cookies, unproved_budget* inits, unproved_budget* knocks) noexcept nogil:
+    cookies.token_ns = COOKIE_TOKEN_NS
+    inits.token_ns = INIT_TOKEN_NS
+    knocks.token_ns = KNOCK_TOKEN_NS
+
+
+cdef bint budget_take(unproved_budget* budget, int64_t now) noexcept nogil:
+    budget.credit_ns = min(BUDGET_MOST_NS, budget.credit_ns + max(now - budget.refilled_at, 0))
     budget.refilled_at = now
-    if budget.credit_ns < UNPROVED_TOKEN_NS:
+    if budget.credit_ns < budget.token_ns:
         return False
-    budget.credit_ns -= UNPROVED_TOKEN_NS
+    budget.credit_ns -= budget.token_ns
     return True
 
 

@@ -20,7 +20,7 @@ class Iovec(ctypes.Structure):
 
 
 class Header(ctypes.Structure):
-    """struct mmsghdr of a connected socket without ancillary data."""
+    """struct msghdr of a connected socket without ancillary data."""
 
     _fields_ = [
         ("name", ctypes.c_void_p),
@@ -30,17 +30,22 @@ class Header(ctypes.Structure):
         ("control", ctypes.c_void_p),
         ("control_len", ctypes.c_size_t),
         ("flags", ctypes.c_int),
-        ("sent", ctypes.c_uint),
     ]
+
+
+class Message(ctypes.Structure):
+    """struct mmsghdr."""
+
+    _fields_ = [("header", Header), ("sent", ctypes.c_uint)]
 
 
 def main() -> None:
     order = json.load(sys.stdin)
     datagrams = [bytes.fromhex(text) for text in order["datagrams"]]
     vectors = (Iovec * len(datagrams))(*(Iovec(each, len(each)) for each in datagrams))
-    headers = (Header * len(datagrams))()
-    for i in range(len(datagrams)):
-        headers[i].vectors, headers[i].vector_count = ctypes.pointer(vectors[i]), 1
+    messages = (Message * len(datagrams))()
+    for message, vector in zip(messages, vectors, strict=True):
+        message.header.vectors, message.header.vector_count = ctypes.pointer(vector), 1
     sendmmsg = ctypes.CDLL(None, use_errno=True).sendmmsg
     sent = at = 0
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
@@ -51,7 +56,7 @@ def main() -> None:
             if owed < BATCH:
                 time.sleep((BATCH - owed) / order["rate"])
                 continue
-            sent += max(sendmmsg(udp.fileno(), ctypes.byref(headers[at]), BATCH, 0), 0)
+            sent += max(sendmmsg(udp.fileno(), ctypes.byref(messages[at]), BATCH, 0), 0)
             at = (at + BATCH) % (len(datagrams) - BATCH + 1)
     print(sent)
 

@@ -21,7 +21,6 @@ from wh.events import Key
 from wh.network_file import Edit, NetworkFile
 from wh.status import NodeStatus
 from wh.trust import invitation
-from wh.trust.words import check_words
 from wh.wire.address import Address
 from wh.wire.messages import AuthStatus
 from whcore.errors import WireHubError
@@ -68,14 +67,14 @@ class Membership:
         self._claims.load()
         return self._claims.items()
 
-    async def bind(self, alias: Key, claimant: Key) -> AuthStatus:
+    async def bind(self, alias: Key, claimant: Key, check_words: tuple[str, ...]) -> AuthStatus:
         """Give the alias's place to the claimant, for good. Another daemon with the same file may have been
         first: then the file says so."""
 
         def claimed(text: str) -> str:
             """Noted before it is written, where it can be written at all."""
             changed = claim_alias(text, alias, claimant)
-            self._claims.add(alias, claimant)
+            self._claims.add(alias, claimant, check_words)
             return changed
 
         async with self._changing:
@@ -102,7 +101,7 @@ class Membership:
 
     def _tell(self, claimant: Key) -> None:
         peer = self._node.network.peer(claimant)
-        words = " ".join(self.check_words(claimant) or ())
+        words = " ".join(self.check_words(claimant))
         name = peer.hostname if peer is not None else None
         log.info("%s is now %s; check words: %s", name or "an alias", encode_key(claimant), words)
 
@@ -140,10 +139,9 @@ class Membership:
         async with self._changing:
             await self._change(lambda text: remove_member(text, key))
 
-    def check_words(self, claimant: Key) -> tuple[str, ...] | None:
-        """Of a member that came in by an alias."""
-        alias = self._claims.alias_of(claimant)
-        return None if alias is None else check_words(self._node.own_key, claimant, alias)
+    def check_words(self, claimant: Key) -> tuple[str, ...]:
+        """Of a member that came in by an alias; of any other none."""
+        return self._claims.words_of(claimant)
 
     async def _change(self, edit: Edit) -> None:
         if self._file is None:

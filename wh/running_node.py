@@ -249,6 +249,7 @@ class RunningNode:
             verify=verify,
             mode=self._options.mode,
             check_claim=proofs.check,
+            handshake_hashes=sessions.handshake_hashes,
             beacons=self._options.lan,
         )
         beacons = Beacons(
@@ -489,14 +490,14 @@ class RunningNode:
     async def _bind(self, command: BindAlias) -> None:
         status = AuthStatus.FAILED
         try:
-            status = await self._membership.bind(command.alias, command.claimant)
+            status = await self._membership.bind(command.alias, command.claimant, command.check_words)
         finally:
             self.dispatch(AliasBound(command.alias, command.claimant, status))
 
     async def invite(self, name: str, expires_s: int | None) -> Invitation:
         return await self._membership.invite(name, expires_s, self.parts.node.snapshot())
 
-    def check_words(self, member: Key) -> tuple[str, ...] | None:
+    def check_words(self, member: Key) -> tuple[str, ...]:
         """Of a member that came in by an alias."""
         return self._membership.check_words(member)
 

@@ -32,7 +32,7 @@ from wh.net.validation import ValidatedPaths
 from wh.wire import codec
 from wh.wire.address import is_usable
 from wh.wire.errors import BadMessage
-from wh.wire.messages import Auth, Challenge, Find, FindWant, Message, Ping, Probe, Response
+from wh.wire.messages import Auth, Challenge, Find, FindWant, Message, Ping, Probe, Response, Reveal
 from whcore import envelope
 from whcore.channels import encode_channel
 from whcore.datapath import ControlDatagram
@@ -66,8 +66,9 @@ Transmit = Callable[[Path, bytes, int, bytes], bool]
 """Send one datagram now, with that hop limit (0: the system's) from that source (of a ControlDatagram; empty:
 any); False where the socket refused it."""
 
-Prove = Callable[[Key, Key], bytes | None]
-"""(peer, alias) -> the proof of an AUTH in the session with that peer; None without the alias's secret."""
+Prove = Callable[[Key, Key, bytes], bytes | None]
+"""(peer, alias, commitment) -> the proof of an AUTH in the session with that peer; None without the alias's
+secret."""
 
 PingFactory = Callable[[], Ping]
 """A PING of the channel's own, for rekeying: its answer interests nobody."""
@@ -80,7 +81,7 @@ class ControlChannel:
         transmit: Transmit,
         make_ping: PingFactory,
         *,
-        prove: Prove = lambda peer, alias: None,
+        prove: Prove = lambda peer, alias, commitment: None,
         allow_loopback: bool = False,
     ) -> None:
         self._sessions = sessions
@@ -160,12 +161,12 @@ class ControlChannel:
     def _send_data(self, command: Send, now: Instant) -> list[Event]:
         message = command.message
         if isinstance(message, Auth):
-            proof = self._prove(command.peer, message.alias)
+            proof = self._prove(command.peer, message.alias, message.commitment)
             if proof is None:
                 return [_failed(command)]
             message = replace(message, proof=proof)
         payload = codec.encode(message)
-        padded = isinstance(command.message, Probe | Ping | Auth)
+        padded = isinstance(command.message, Probe | Ping | Auth | Reveal)
         pad_to = max(command.pad_to if padded else 0, DATA_PLAINTEXT_MIN)
         datagram = self._sessions.seal(command.peer, payload, now_ns=_ns(now.monotonic), pad_to=pad_to)
         if datagram is None or not self._put(command.path, datagram, command.ttl):

@@ -12,6 +12,7 @@ import pytest
 
 from whcore.cookie import CookieJar, CookieKeys
 from whcore.datapath import Datapath
+from whcore.envelope import ControlSessions
 from whcore.keys import SecretKey
 from whcore.sansio import Tunnel
 
@@ -119,3 +120,46 @@ def test_receiver_indices_of_many_sessions_look_random_in_every_bit(plane: Plane
     for bit in range(INDEX_BITS):  # nor is an index like the one before
         same = sum((a ^ b) >> bit & 1 == 0 for a, b in zip(indices, indices[1:], strict=False))
         assert abs(same - n / 2) < 5 * (n**0.5) / 2, f"bit {bit} stays {same} times of {n}"
+
+
+def test_workers_drop_what_is_no_control_datagram_for_us() -> None:
+    secret = SecretKey.generate()
+    sessions = ControlSessions(secret, b"public")
+    udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    udp.bind(("127.0.0.1", 0))
+    address = udp.getsockname()
+    plane = Datapath(secret)
+    plane.set_control_sieve(sessions.sieve)
+    plane.add_socket(udp.detach())
+    plane.start()
+    known = ControlSessions(SecretKey.generate(), b"public")
+    init = known.initiate(secret.public_key, b"", pad_to=64, now_ns=0, wall_ns=0)
+    ours = sessions.initiate(SecretKey.generate().public_key, b"", pad_to=64, now_ns=0, wall_ns=0)[4:8]
+    junk = [
+        init[:-20] + bytes(20),
+        init[:100],
+        b"\xff\x02\x02\x00" + os.urandom(4) + bytes(4) + os.urandom(150),
+        b"\xff\x02\x03\x00" + bytes(60),
+        b"\xff\x02\x04\x00" + bytes(80),
+        b"\xff\x02\x06\x00" + bytes(9),
+        b"\xff\x02\x07\x00" + bytes(34),
+        b"\xff\x02\x63\x00" + bytes(34),
+    ]
+    wanted = [
+        init,
+        b"\xff\x02\x02\x00" + os.urandom(4) + ours + os.urandom(150),
+        b"\xff\x02\x03\x00" + ours + bytes(56),
+        b"\xff\x02\x06\x00" + bytes(8),
+    ]
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            for datagram in [*junk, *wanted]:
+                client.sendto(datagram, address)
+        arrived: list[bytes] = []
+        give_up_at = time.monotonic() + DEADLINE_S
+        while len(arrived) < len(wanted) and time.monotonic() < give_up_at:
+            arrived += [datagram.data for datagram in plane.drain_control()]
+        assert arrived == wanted
+    finally:
+        plane.close()
+        sessions.close()

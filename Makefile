@@ -21,7 +21,7 @@ BENCH_PATH := sandbox:tests/bench
 SOURCES := setup.py pyproject.toml MANIFEST.in README.md LICENSE \
 	$(shell find whcore wh tools -name '*.py' -o -name '*.py[xi]' -o -name '*.pxd' -o -name '*.h' -o -name py.typed)
 
-.PHONY: build help demo test test-full soak asan lint lock bench bench-control bench-data bench-nat bench-znc \
+.PHONY: build help demo test test-full soak asan lint lock bench bench-control bench-data bench-nat bench-znc bench-junk \
 	profile-data clean
 
 build: $(VENV)/installed ## everything into .venv (the default)
@@ -107,6 +107,10 @@ bench-control: build ## handshakes and control messages
 bench-data: $(VENV)/bench-installed ## throughput, beside other implementations of WireGuard (root)
 	tests/bench/fetch_wireguard_go >/dev/null || echo "bench-data: goes on without the newest wireguard-go" >&2
 	PYTHONPATH=$(BENCH_PATH) $(BIN)/python tests/bench/bench_data.py $(BENCH)
+
+# JUNK="KNOCK" for some kinds only.
+bench-junk: build ## what 40,000 junk datagrams a second cost (root)
+	PYTHONPATH=$(BENCH_PATH) $(BIN)/python tests/bench/bench_junk.py $(JUNK)
 
 # All pairs of NAT kinds, relays killed, addresses changed: 20 rounds of each, about an hour. NAT="--quick" for less,
 # NAT="--only punching" for a part, NAT="--write-docs" to put it into docs/nat.md.

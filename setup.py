@@ -54,12 +54,12 @@ def extensions() -> list[Extension]:
     hard_compile, hard_link = hardening()
     compile_flags = ["-O3", "-g1", "-fno-strict-aliasing", "-D_GNU_SOURCE", *pkg_config("--cflags")]
     link_flags = ["-pthread", *pkg_config("--libs")]
-    included = sorted(map(str, [*Path("whcore").glob("*.pxd"), *Path("whcore").glob("*.h")]))
+    headers = sorted(map(str, Path("whcore").glob("*.h")))
     modules = [
         Extension(
             f"whcore.{source.stem}",
             [str(source)],
-            depends=["setup.py", *included],
+            depends=["setup.py", *headers],  # Cython sees to the .pxd
             include_dirs=["whcore"],
             extra_compile_args=compile_flags + hard_compile,
             extra_link_args=link_flags + hard_link,

@@ -13,17 +13,22 @@ from wh.events import AliasBound, Instant, Key, MessageReceived, Path
 from wh.inquiries import Finish, error
 from wh.requests import Answer, Request, Requests, Schedule
 from wh.timers import Timer
-from wh.trust.alias import Aliases, CheckClaim, Verdict
+from wh.trust.alias import Aliases, CheckClaim, HandshakeHashes, Verdict
+from wh.trust.exchange import Claim, Exchanges, Offer
 from wh.wire.address import to_text
 from wh.wire.codec import encode
-from wh.wire.fields import NONCE_LEN
-from wh.wire.messages import Auth, Authed, AuthStatus, Ping, PingWant, Subnet
+from wh.wire.fields import CLAIM_NONCE_LEN, NONCE_LEN
+from wh.wire.messages import Auth, Authed, AuthStatus, Ping, PingWant, Reveal, Subnet
 
 CLAIM = Schedule((0.5, 1.5, 3.0), 5.0)
 """The first answer may take a while: it is on the server's disk before it is sent."""
 
 GIVE_UP_AFTER_S = 20.0
 """A server that restarts meanwhile is found again."""
+
+OFFERS_MAX = 3
+"""Exchanges that one claim begins: a server that restarts between the two halves asks for another. Each is a
+guess for whoever stands between (wh.trust.exchange)."""
 
 LINGER_S = 5.0
 LOOK_AGAIN_S = 0.02
@@ -53,11 +58,13 @@ class Authentication:
     """Claims that others make here. Each is answered in the session that it came in; over a limit, not at
     all."""
 
-    def __init__(self, engine: Engine, check: CheckClaim) -> None:
+    def __init__(self, engine: Engine, check: CheckClaim, handshake_hashes: HandshakeHashes) -> None:
         self._engine = engine
+        self._handshake_hashes = handshake_hashes
+        self._exchanges = Exchanges(engine.key, engine.rng.randbytes)
         self._network: Network | None = None  # None: not read yet, which is no reason to refuse anybody
         self._aliases = Aliases(engine.key, check)
-        self._waiting: dict[Key, MessageReceived] = {}  # by alias: what the claimant sent last
+        self._waiting: dict[Key, MessageReceived] = {}  # by alias: the claimant's last REVEAL
 
     def set_network(self, network: Network) -> None:
         self._network = network
@@ -71,18 +78,40 @@ class Authentication:
         for alias, claimant in claims:
             self._aliases.remember(alias, claimant)
 
-    def claimed(self, event: MessageReceived, auth: Auth, now: Instant) -> None:
-        """An AUTH has arrived. One in an INIT could be a replay, and is ignored."""
+    def heard(self, event: MessageReceived, message: Auth | Reveal, now: Instant) -> None:
+        """One in an INIT could be a replay, and is ignored."""
         if event.first_contact or self._network is None:
             return
-        verdict = self._aliases.judge(event.peer, auth.alias, auth.proof, event.path, now)
+        if isinstance(message, Auth):
+            self._claimed(event, message, now)
+        else:
+            self._revealed(event, message, now)
+
+    def _claimed(self, event: MessageReceived, auth: Auth, now: Instant) -> None:
+        verdict = self._aliases.judge(event.peer, auth.alias, auth.commitment, auth.proof, event.path, now)
         if isinstance(verdict, AuthStatus):
             self._answer(event, auth.alias, verdict)
-        elif verdict is Verdict.BIND:
-            self._waiting[auth.alias] = event
-            self._engine.emit(BindAlias(auth.alias, event.peer))
-        elif (waiting := self._waiting.get(auth.alias)) is not None and waiting.peer == event.peer:
-            self._waiting[auth.alias] = event
+        elif verdict is Verdict.PROVED:
+            hashes = self._handshake_hashes(event.peer)
+            nonce = self._exchanges.answer(event.peer, auth.alias, auth.commitment, hashes, now.monotonic)
+            if nonce is not None:
+                self._reply(event, Authed(auth.request_id, auth.alias, AuthStatus.PROVED, nonce=nonce))
+
+    def _revealed(self, event: MessageReceived, reveal: Reveal, now: Instant) -> None:
+        """From here on the claim is written down, with the words."""
+        alias = reveal.alias
+        refusal = self._aliases.refusal(event.peer, alias, now)
+        if isinstance(refusal, AuthStatus):
+            self._answer(event, alias, refusal)
+        elif refusal is Verdict.SILENCE:
+            waiting = self._waiting.get(alias)
+            if waiting is not None and waiting.peer == event.peer:
+                self._waiting[alias] = event
+        elif (words := self._exchanges.reveal(event.peer, alias, reveal.nonce, now.monotonic)) is None:
+            self._answer(event, alias, AuthStatus.AGAIN)
+        elif self._aliases.take(event.peer, alias):
+            self._waiting[alias] = event
+            self._engine.emit(BindAlias(alias, event.peer, words))
 
     def bound(self, event: AliasBound) -> None:
         """The claim is on disk, and what it says is our network; or that failed."""
@@ -96,6 +125,9 @@ class Authentication:
         authed = Authed(event.message.request_id, alias, status)
         if status is AuthStatus.OK:
             authed = self._welcome(event, alias)
+        self._reply(event, authed)
+
+    def _reply(self, event: MessageReceived, authed: Authed) -> None:
         if len(encode(authed)) <= event.capacity:
             self._engine.emit(Reply(event.reply, authed))
 
@@ -134,10 +166,10 @@ class Visit(Protocol):
 
 
 class ClaimInquiry:
-    """Our own claim of an alias at another node: reach it, prove, be told our place.
+    """Our own claim of an alias at another node: reach it, prove, exchange nonces, be told our place.
 
-    Result: name, addresses, subnet, server_name, server_addresses (text), endpoint (None through a relay); or
-    error.
+    Result: name, addresses, subnet, server_name, server_addresses (text), endpoint (None through a relay),
+    check_words (none where our key had its place before); or error.
     """
 
     def __init__(
@@ -148,6 +180,7 @@ class ClaimInquiry:
         requests: Requests,
         visit: Callable[[Instant], Visit],
         finish: Finish,
+        handshake_hashes: HandshakeHashes,
     ) -> None:
         self._server = server
         self._alias = alias
@@ -155,6 +188,9 @@ class ClaimInquiry:
         self._requests = requests
         self._make_visit = visit
         self._finish = finish
+        self._handshake_hashes = handshake_hashes
+        self._offer: Offer | None = None
+        self._offers = 0
         self._give_up_at = float("inf")
         self._visit: Visit | None = None
         self._request: Request | None = None
@@ -184,11 +220,11 @@ class ClaimInquiry:
                 on_answer=lambda _, then: self._claim(then),
                 on_failure=self._unanswered,
             )
-        elif path is not None:
+        elif path is not None and (offer := self._current_offer()) is not None:
             self._request = self._requests.start(
                 self._server,
                 [path],
-                Auth(0, self._alias),
+                self._next_message(offer),
                 now,
                 on_answer=self._answered,
                 on_failure=self._unanswered,
@@ -199,6 +235,22 @@ class ClaimInquiry:
         else:
             hint = "is its daemon running? Behind a NAT it must know a public node that the invitation names"
             self._end(error("WH321", "the node that invited cannot be reached", hint), now)
+
+    def _current_offer(self) -> Offer | None:
+        """Made in the session that there is; None where it went again."""
+        hashes = self._handshake_hashes(self._server)
+        if self._offer is None and hashes:
+            self._offers += 1
+            claim = Claim(hashes[0], self._engine.key, self._server, self._alias)
+            self._offer = Offer(claim, self._engine.rng.randbytes(CLAIM_NONCE_LEN))
+        return self._offer
+
+    def _next_message(self, offer: Offer) -> Auth | Reveal:
+        return (
+            Reveal(0, self._alias, offer.nonce)
+            if offer.may_reveal
+            else Auth(0, self._alias, offer.commitment)
+        )
 
     def _unanswered(self, now: Instant) -> None:
         if now.monotonic < self._give_up_at:
@@ -216,12 +268,18 @@ class ClaimInquiry:
         self._finish(result)
 
     def _answered(self, answer: Answer, now: Instant) -> None:
-        authed = answer.message
-        if not isinstance(authed, Authed) or authed.alias != self._alias:
+        authed, offer = answer.message, self._offer
+        if not isinstance(authed, Authed) or authed.alias != self._alias or offer is None:
             self._unanswered(now)
+        elif authed.status == AuthStatus.PROVED and not offer.may_reveal:
+            offer.answered(authed.nonce)
+            self._claim(now)
+        elif authed.status == AuthStatus.AGAIN and self._offers < OFFERS_MAX:
+            self._offer = None
+            self._claim(now)
         elif authed.status == AuthStatus.OK:
             endpoint = None if answer.path.channel else to_text(answer.path.remote)
-            self._end({**_place_of(authed), "endpoint": endpoint}, now)
+            self._end({**_place_of(authed), "endpoint": endpoint, "check_words": list(offer.words())}, now)
         else:
             self._end(error(*_REFUSALS.get(authed.status, _REFUSALS[AuthStatus.UNKNOWN])), now)
 

@@ -29,9 +29,15 @@ KeyText = Annotated[str, msgspec.Meta(min_length=43, max_length=43)]
 log = logging.getLogger(__name__)
 
 
+Words = Annotated[tuple[Annotated[str, msgspec.Meta(max_length=16)], ...], msgspec.Meta(max_length=8)]
+
+
 class Claim(msgspec.Struct, frozen=True):
+    """words: the check words that the claimant's end showed."""
+
     alias: KeyText
     claimant: KeyText
+    words: Words = ()
 
 
 class ClaimLog:
@@ -39,7 +45,7 @@ class ClaimLog:
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
-        self._claims: dict[Key, Key] = {}  # alias -> claimant, oldest first
+        self._claims: dict[Key, tuple[Key, tuple[str, ...]]] = {}  # alias -> claimant, words; oldest first
 
     def load(self) -> None:
         """What earlier runs left. A log that makes no sense is ignored, and that logged."""
@@ -47,7 +53,9 @@ class ClaimLog:
             return
         try:
             claims = msgspec.json.decode(read_own_file(self._path, LOG_LEN_MAX), type=list[Claim])
-            self._claims = {decode_key(each.alias): decode_key(each.claimant) for each in claims}
+            self._claims = {
+                decode_key(each.alias): (decode_key(each.claimant), each.words) for each in claims
+            }
         except FileNotFoundError:
             pass
         except (OSError, msgspec.DecodeError, InvalidKey) as error:
@@ -55,26 +63,27 @@ class ClaimLog:
 
     def items(self) -> tuple[tuple[Key, Key], ...]:
         """Alias and claimant, oldest first."""
-        return tuple(self._claims.items())
+        return tuple((alias, claimant) for alias, (claimant, _) in self._claims.items())
 
-    def alias_of(self, claimant: Key) -> Key | None:
-        """The alias that a key claimed last."""
-        return next((alias for alias, key in reversed(self._claims.items()) if key == claimant), None)
+    def words_of(self, claimant: Key) -> tuple[str, ...]:
+        """The check words of the alias that a key claimed last."""
+        return next((words for key, words in reversed(self._claims.values()) if key == claimant), ())
 
-    def claimant_of(self, alias: Key) -> Key | None:
+    def claim_of(self, alias: Key) -> tuple[Key, tuple[str, ...]] | None:
+        """Claimant and check words."""
         return self._claims.get(alias)
 
-    def restore(self, alias: Key, claimant: Key | None) -> None:
+    def restore(self, alias: Key, claim: tuple[Key, tuple[str, ...]] | None) -> None:
         """As it was before an add() that came to nothing. Raises as add() does."""
-        if claimant is not None:
-            self.add(alias, claimant)
+        if claim is not None:
+            self.add(alias, *claim)
         elif self._claims.pop(alias, None) is not None:
             self._write()
 
-    def add(self, alias: Key, claimant: Key) -> None:
+    def add(self, alias: Key, claimant: Key, words: tuple[str, ...]) -> None:
         """On disk when this returns. Raises SystemSetupError. Blocks."""
         self._claims.pop(alias, None)
-        self._claims[alias] = claimant
+        self._claims[alias] = (claimant, words)
         while len(self._claims) > CLAIMS_MAX:
             del self._claims[next(iter(self._claims))]
         self._write()
@@ -82,7 +91,10 @@ class ClaimLog:
     def _write(self) -> None:
         if self._path is None:
             return
-        claims = [Claim(encode_key(alias), encode_key(claimant)) for alias, claimant in self._claims.items()]
+        claims = [
+            Claim(encode_key(alias), encode_key(claimant), words)
+            for alias, (claimant, words) in self._claims.items()
+        ]
         try:
             write_own_file(self._path, msgspec.json.encode(claims))
         except OSError as error:

@@ -172,10 +172,11 @@ class AdoptSocket:
 @dataclass(frozen=True, slots=True)
 class BindAlias:
     """Make the alias's place in the network the claimant's, for good: its proof holds, and it was the first.
-    AliasBound follows, once that would survive a crash."""
+    AliasBound follows, once that would survive a crash. check_words: what the claimant's end shows."""
 
     alias: Key
     claimant: Key
+    check_words: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

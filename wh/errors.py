@@ -59,6 +59,7 @@ class Code(StrEnum):
         "the node that invited could not let the newcomer in",
     )
     INVITATION_EXCESSIVE = "WH149", "an invitation asks for what others may not ask of this host"
+    NO_CHECK_WORDS = "WH150", "a claim was accepted without what check words come from"
 
     BAD_PACKET = "WH201", "bytes from the network do not verify"
     NOT_PERMITTED = "WH210", "no permission to configure the network"

@@ -28,7 +28,8 @@ class Names(Protocol):
 
 
 class Host:
-    """has_interface: False where the node only serves the DHT. names: None to leave the hosts file alone."""
+    """has_interface: False where the node only serves the DHT. names: None to leave the hosts file alone.
+    network_secret: 32 bytes, of the network whose members the plans name."""
 
     def __init__(
         self,
@@ -38,12 +39,14 @@ class Host:
         *,
         has_interface: bool,
         names: Names | None,
+        network_secret: bytes | None = None,
     ) -> None:
         self._name = name
         self._datapath = datapath
         self._links = links
         self._has_interface = has_interface
         self._names = names
+        self._network_secret = network_secret
         self._allowed_ips: dict[Key, frozenset[IPNetwork]] = {}
         self.peers_lock = threading.Lock()  # held by whoever changes peers of the data plane
 
@@ -95,7 +98,7 @@ class Host:
             if key not in self._allowed_ips:
                 if self._datapath.has_peer(key):  # somebody made it with `wg`
                     self._datapath.remove_peer(key)
-                self._datapath.add_peer(key, managed=True)
+                self._datapath.add_peer(key, managed=True, network_secret=self._network_secret)
             present = self._allowed_ips.get(key, frozenset())
             for gone in present - wanted:
                 self._datapath.remove_allowed_ip(key, gone.network_address.packed, gone.prefixlen)

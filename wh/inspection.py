@@ -47,7 +47,7 @@ class Snapshot:
     traffic: dict[Key, TrafficStatus]
     data: dict[str, int]
     control: dict[str, int]
-    check_words: Callable[[Key], tuple[str, ...] | None]
+    check_words: Callable[[Key], tuple[str, ...]]
 
 
 def describe(facts: Facts, now: Snapshot) -> schema.Status:
@@ -143,7 +143,7 @@ def _peer(
         mtu=(path.mtu or None) if path else None,
         why_relayed=(path.why_relayed or None) if path else None,
         expires_unix=peer.expires if peer else None,
-        check_words=list((now.check_words(key) if peer and peer.trusted else None) or ()),
+        check_words=list(now.check_words(key) if peer and peer.trusted else ()),
     )
 
 

@@ -22,7 +22,6 @@ from wh.helper.file_edits import change_of
 from wh.helper.requests import AddAlias, ClaimAlias, FileEdit, RemoveMember
 from wh.status import NodeStatus
 from wh.trust import invitation
-from wh.trust.words import check_words
 from wh.wire.address import Address
 from wh.wire.messages import AuthStatus
 from whcore.errors import WireHubError
@@ -69,12 +68,12 @@ class Membership:
         self._claims.load()
         return self._claims.items()
 
-    async def bind(self, alias: Key, claimant: Key) -> AuthStatus:
+    async def bind(self, alias: Key, claimant: Key, check_words: tuple[str, ...]) -> AuthStatus:
         """Give the alias's place to the claimant, for good. Another daemon with the same file may have been
         first: then the file says so."""
         async with self._changing:
             try:
-                status = await self._bind(alias, claimant)
+                status = await self._bind(alias, claimant, check_words)
             except WireHubError as error:
                 log.error("the claim of %s failed: %s", encode_key(alias), error)
                 return AuthStatus.FAILED
@@ -82,10 +81,10 @@ class Membership:
             self._tell(claimant)
         return status
 
-    async def _bind(self, alias: Key, claimant: Key) -> AuthStatus:
+    async def _bind(self, alias: Key, claimant: Key, check_words: tuple[str, ...]) -> AuthStatus:
         """Noted before it is written, and forgotten where it cannot be. Raises WireHubError."""
-        former = self._claims.claimant_of(alias)
-        await asyncio.to_thread(self._claims.add, alias, claimant)
+        former = self._claims.claim_of(alias)
+        await asyncio.to_thread(self._claims.add, alias, claimant, check_words)
         try:
             await self._write(ClaimAlias(encode_key(alias), encode_key(claimant)))
         except WireHubError as error:
@@ -98,7 +97,7 @@ class Membership:
 
     def _tell(self, claimant: Key) -> None:
         peer = self._node.network.peer(claimant)
-        words = " ".join(self.check_words(claimant) or ())
+        words = " ".join(self.check_words(claimant))
         name = peer.hostname if peer is not None else None
         log.info("%s is now %s; check words: %s", name or "an alias", encode_key(claimant), words)
 
@@ -136,10 +135,9 @@ class Membership:
         async with self._changing:
             await self._change(RemoveMember(encode_key(key)))
 
-    def check_words(self, claimant: Key) -> tuple[str, ...] | None:
-        """Of a member that came in by an alias."""
-        alias = self._claims.alias_of(claimant)
-        return None if alias is None else check_words(self._node.own_key, claimant, alias)
+    def check_words(self, claimant: Key) -> tuple[str, ...]:
+        """Of a member that came in by an alias; of any other none."""
+        return self._claims.words_of(claimant)
 
     async def _change(self, edit: FileEdit) -> None:
         await self._write(edit)

@@ -73,12 +73,12 @@ from wh.status import (
     RelayStatus,
     Surroundings,
 )
-from wh.trust.alias import CheckClaim, no_claim_holds
+from wh.trust.alias import CheckClaim, HandshakeHashes, no_claim_holds, no_session
 from wh.trusted import TrustedPeer
 from wh.trusted_peers import TrustedPeers, Visit
 from wh.wire.candidates import Candidate, CandidateFlag
 from wh.wire.fields import NONCE_LEN
-from wh.wire.messages import ANSWERS, Auth, Capability, Challenge, ChallengeWant, Leaving, Ping
+from wh.wire.messages import ANSWERS, Auth, Capability, Challenge, ChallengeWant, Leaving, Ping, Reveal
 from wh.wire.records import RecordFlag, Sign, Verify
 
 RELAYS_TOLD_MAX = 16
@@ -94,9 +94,10 @@ class Node:
     anything that came from the network.
 
     key: our 32-byte public key. sign(message) -> 64-byte XEdDSA signature with our secret key;
-    verify(key, message, signature) -> bool. mode: a Mode. check_claim(claimant, alias, proof) -> bool:
-    whether an AUTH proves what it says in the session that it came in; without, no alias can be claimed here.
-    beacons: announce ourselves in the LAN.
+    verify(key, message, signature) -> bool. mode: a Mode. check_claim(claimant, alias, commitment, proof) ->
+    bool: whether an AUTH proves what it says in the session that it came in; without, no alias can be claimed
+    here. handshake_hashes(peer): of the session with that peer; without, we can claim none. beacons: announce
+    ourselves in the LAN.
     """
 
     def __init__(
@@ -108,9 +109,11 @@ class Node:
         verify: Verify,
         mode: str = Mode.UNKNOWN,
         check_claim: CheckClaim = no_claim_holds,
+        handshake_hashes: HandshakeHashes = no_session,
         beacons: bool = False,
     ) -> None:
         self._engine = engine = Engine(key, rng)
+        self._handshake_hashes = handshake_hashes
         self._kademlia = Kademlia.of(engine, sign, verify)
         self._requests = Requests(engine)
         self._kademlia.capabilities = lambda: self._reachability.capabilities
@@ -186,7 +189,7 @@ class Node:
             RelayService(engine, self._requests, is_server=lambda: self._reachability.proved), self._relays
         )
         self._inquiries = Inquiries(engine)
-        self._authentication: Authentication = Authentication(engine, check_claim)
+        self._authentication: Authentication = Authentication(engine, check_claim, handshake_hashes)
         self._neighbours = Neighbours(
             engine, self._trusted, enabled=beacons, awaits_claims=self._authentication.awaits_claims
         )
@@ -332,8 +335,8 @@ class Node:
             event.peer, event.path, event.message, now
         ):
             return
-        if isinstance(event.message, Auth):
-            self._authentication.claimed(event, event.message, now)
+        if isinstance(event.message, Auth | Reveal):
+            self._authentication.heard(event, event.message, now)
         elif not self._relaying.handle(event, now):
             self._server.handle(event, now)
 
@@ -469,6 +472,7 @@ class Node:
                         self._requests,
                         lambda then: self._visit(event, then),
                         finish,
+                        self._handshake_hashes,
                     )
 
         self._inquiries.run(event.request, make, now)

@@ -28,7 +28,6 @@ from wh.running_node import Options
 from wh.trust import invitation
 from wh.trust.degrees import Source, reachable
 from wh.trust.invitation import Contact, Flag, Invitation
-from wh.trust.words import check_words
 from wh.wire.address import Address, ip_of, is_private, port_of, to_text
 from whcore.errors import InvalidKey
 from whcore.keys import SecretKey, decode_key, orchid
@@ -219,7 +218,7 @@ class Host(Party):
         return next((key for key in self.guests() if self.address_of(key) == address), None)
 
     def check_words(self, guest: Key) -> tuple[str, ...]:
-        return self.node.call(lambda node: node.check_words(guest)) or ()
+        return self.node.call(lambda node: node.check_words(guest))
 
     def _endpoints(self) -> tuple[Address, ...]:
         """Our own addresses, and those that others see us at where there is somebody to tell."""
@@ -271,7 +270,6 @@ class Guest(Party):
     def claim(self, patience_s: float = PATIENCE_S) -> None:
         """Reach the host, and prove that we are who it waits for. Raises InvitationError, IpcError."""
         alias = self._invited.alias_secret()
-        self.words = check_words(self.node.own_key, self.host, alias.public_key)
         invited = self._invited
         relays = () if self._terms.lan else invited.relays
         try:
@@ -282,6 +280,13 @@ class Guest(Party):
             raise IpcError("the one who invited cannot be reached", code=Code.NO_ANSWER) from None
         if (failure := body.get("error")) is not None:
             raise IpcError(failure["message"], code=failure["code"], hint=failure.get("hint", ""))
+        self.words = tuple(body["check_words"])
+        if not self.words:  # our key is new: nobody can have known it before
+            raise InvitationError(
+                "the one who invited left out what check words come from",
+                code=Code.NO_CHECK_WORDS,
+                hint="somebody may be between: ask for a new invitation, over another way",
+            )
         network = self.node.node.network
         host = Peer(PeerKind.TRUST, self.host, "host", endpoint=_endpoint(body.get("endpoint")))
         self.node.run(self.node.node.adopt(replace(network, peers=(*network.peers, host))))

@@ -28,6 +28,7 @@ from wh.wire.messages import (
     ProbeAck,
     Reserve,
     Response,
+    Reveal,
 )
 
 PENDING_MAX = 1024
@@ -313,7 +314,7 @@ def _pad_to(message: Message) -> int:
     """Room for the answer: a reply is never longer than its request, on a path that is not validated."""
     if isinstance(message, Ping):
         return PONG_ROOM
-    if isinstance(message, Auth):
+    if isinstance(message, Auth | Reveal):
         return AUTHED_ROOM
     if not isinstance(message, Find):
         return 0

@@ -235,9 +235,13 @@ class RunningNode:
             links,
             has_interface=self._has_interface,
             names=self._helper if self._has_interface and self._options.hosts_path is not None else None,
+            network_secret=_secret_of(self._network),
         )
         self._undo.push_async_callback(host.remove_names)
-        sessions = self._make_sessions(state, saved.timestamp_ceiling_ns)
+        sessions = self._make_sessions(saved.timestamp_ceiling_ns)
+        datapath.set_last_timestamp(saved.timestamp_ceiling_ns)
+        datapath.set_control_sieve(sessions.sieve)
+        self._keep_timestamps(state, sessions, datapath)
         punch_sockets = PunchSockets()
         self._undo.callback(punch_sockets.close_all)
         proofs = AliasProofs(self._secret_key, sessions)
@@ -255,6 +259,7 @@ class RunningNode:
             verify=verify,
             mode=self._options.mode,
             check_claim=proofs.check,
+            handshake_hashes=sessions.handshake_hashes,
             beacons=self._options.lan,
         )
         beacons = Beacons(
@@ -359,21 +364,27 @@ class RunningNode:
         except UserError as error:
             log.warning("%s", error)
 
-    def _make_sessions(self, state: StateFile, last_timestamp_ns: int) -> ControlSessions:
-        secret = self._network.secret
+    def _make_sessions(self, last_timestamp_ns: int) -> ControlSessions:
         sessions = ControlSessions(
             self._secret_key,
             self._network.namespace.encode(),
-            network_secret=None if secret is None else decode_key(secret),
+            network_secret=_secret_of(self._network),
             workbit=self._network.workbit,
             last_timestamp_ns=last_timestamp_ns,
         )
         self._undo.callback(sessions.close)
-        self._undo.callback(lambda: state.write_last(sessions.last_timestamp_ns))
-        state.keep_ahead(sessions.last_timestamp_ns, time.time_ns())
-        keeper = asyncio.ensure_future(_keep_state(state, sessions))
-        self._undo.callback(keeper.cancel)
         return sessions
+
+    def _keep_timestamps(self, state: StateFile, sessions: ControlSessions, datapath: Datapath) -> None:
+        """Whatever the clock says after a restart, peers are told later ones, in both kinds of handshake."""
+
+        def last() -> int:
+            return max(sessions.last_timestamp_ns, datapath.last_timestamp_ns)
+
+        self._undo.callback(lambda: state.write_last(last()))
+        state.keep_ahead(last(), time.time_ns())
+        keeper = asyncio.ensure_future(_keep_state(state, last))
+        self._undo.callback(keeper.cancel)
 
     def _open_sockets(self, sockets: DeviceSockets, former_port: int) -> None:
         """On the port that the command line says, else the one that the file tells others, else the one of
@@ -535,14 +546,14 @@ class RunningNode:
     async def _bind(self, command: BindAlias) -> None:
         status = AuthStatus.FAILED
         try:
-            status = await self._membership.bind(command.alias, command.claimant)
+            status = await self._membership.bind(command.alias, command.claimant, command.check_words)
         finally:
             self.dispatch(AliasBound(command.alias, command.claimant, status))
 
     async def invite(self, name: str, expires_s: int | None) -> Invitation:
         return await self._membership.invite(name, expires_s, self.parts.node.snapshot())
 
-    def check_words(self, member: Key) -> tuple[str, ...] | None:
+    def check_words(self, member: Key) -> tuple[str, ...]:
         """Of a member that came in by an alias."""
         return self._membership.check_words(member)
 
@@ -603,10 +614,14 @@ def _transmitter(datapath: Datapath, punch_sockets: PunchSockets, tcp: TcpBridge
     return transmit
 
 
-async def _keep_state(state: StateFile, sessions: ControlSessions) -> None:
+def _secret_of(network: Network) -> bytes | None:
+    return None if network.secret is None else decode_key(network.secret)
+
+
+async def _keep_state(state: StateFile, last_timestamp_ns: Callable[[], int]) -> None:
     while True:
         await asyncio.sleep(STATE_CHECK_S)
-        state.keep_ahead(sessions.last_timestamp_ns, time.time_ns())
+        state.keep_ahead(last_timestamp_ns(), time.time_ns())
 
 
 async def _follow_mtu(interface: MtuFollower) -> None:

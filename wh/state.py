@@ -32,6 +32,8 @@ SEED_LEN = 16
 NS = 10**9
 CEILING_AHEAD_NS = 600 * NS
 CEILING_REFRESH_NS = 300 * NS
+TIMESTAMP_MAX_NS = 1 << 62
+"""In the year 2116; later ones make no sense."""
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +42,7 @@ class SavedState(msgspec.Struct, frozen=True):
     """The file's content. timestamp_ceiling_ns: Unix time; nothing later has been used. listen_port: 0:
     unknown. mapping_seed: random; empty: not made yet."""
 
-    timestamp_ceiling_ns: int = 0
+    timestamp_ceiling_ns: Annotated[int, msgspec.Meta(ge=0, le=TIMESTAMP_MAX_NS)] = 0
     listen_port: Annotated[int, msgspec.Meta(ge=0, le=0xFFFF)] = 0
     mapping_seed: Annotated[bytes, msgspec.Meta(max_length=SEED_LEN)] = b""
 

@@ -24,7 +24,6 @@ from wh.ipc import schema
 from wh.ipc.server import Handler, Progress
 from wh.naming.table import NameEntry, NameTable
 from wh.trust.invitation import Contact, Invitation, decode_untrusted, encode
-from wh.trust.words import check_words
 from wh.wire.address import Address
 from whcore.keys import SecretKey, encode_key
 
@@ -145,20 +144,18 @@ class Verbs:
         """As the original: an alias whose private half is in a file."""
         server = self._find_other(arguments.peer).key
         alias = await asyncio.to_thread(_read_alias, arguments.descriptor)
-        key = alias.public_key
-        return self._place(server, key, await self._daemon.claim(server, alias))
+        return self._place(server, await self._daemon.claim(server, alias))
 
     async def claim(self, arguments: schema.ClaimArguments, _: Progress) -> schema.Authenticated:
         invited = decode_untrusted(arguments.invitation)
         invited.check_usable(now_unix=time.time(), own_key=self._daemon.own_key)
         alias = await asyncio.to_thread(invited.alias_secret)
-        key, server = alias.public_key, invited.server_key
+        server = invited.server_key
         body = await self._daemon.claim(server, alias, invited.endpoints, invited.relays)
-        return self._place(server, key, body)
+        return self._place(server, body)
 
-    def _place(self, server: Key, alias: Key, body: Mapping[str, Any]) -> schema.Authenticated:
-        words = check_words(self._daemon.own_key, server, alias)
-        facts = {**_checked(body), "public_key": encode_key(server), "check_words": words}
+    def _place(self, server: Key, body: Mapping[str, Any]) -> schema.Authenticated:
+        facts = {**_checked(body), "public_key": encode_key(server)}
         return msgspec.convert(facts, schema.Authenticated)
 
     async def revoke(self, arguments: schema.PeerArguments, _: Progress) -> schema.Revoked:

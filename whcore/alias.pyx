@@ -24,16 +24,9 @@ cdef enum:
     SEED_LEN = 16
     PROOF_LEN = 32
     WORKBIT_MAX = 24            # 2^24 tries of 20 us are six minutes; callers ask for far less
-    INFO_MAX = 32
 
 cdef bytes ALIAS_KEY_INFO = b"wirehub alias key"
 cdef bytes PROOF_INFO = b"wirehub alias"
-
-
-cdef struct hkdf_work:          # in locked memory: everything here is secret
-    uint8_t extracted[KEY_LEN]
-    uint8_t block[INFO_MAX + 1]
-    uint8_t output[KEY_LEN]
 
 
 cdef void hkdf_extract(uint8_t* extracted, const uint8_t* material, size_t n) noexcept nogil:

@@ -1,5 +1,5 @@
 # cython: auto_pickle=False
-"""mac1, mac2, cookie replies and the handshake rate limiter. The contracts are in cookie.pxd."""
+"""mac1, mac2, cookie replies and the handshake rate limiters. The contracts are in cookie.pxd."""
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
@@ -10,6 +10,7 @@ from libc.string cimport memcmp, memcpy, memset, strlen
 from whcore.aead cimport xaead_open, xaead_seal
 from whcore.blake2s cimport blake2s, blake2s_final, blake2s_hash2, blake2s_init, blake2s_state, blake2s_update
 from whcore.errors cimport WH_E_LENGTH, WH_E_LIMIT, WH_E_MAC, WH_E_MEMORY, WH_E_STATE, WH_OK, raise_rc
+from whcore.kernel cimport wh_put_le32, wh_spin_lock, wh_spin_unlock
 from whcore.sodium cimport crypto_verify_16, randombytes_buf, sodium_memzero
 
 cdef enum:
@@ -43,10 +44,14 @@ cdef void cookie_stamp(cookie_jar* jar, const cookie_keys* keys, uint8_t* messag
     blake2s(mac1, COOKIE_MAC_LEN, keys.mac1_key, KEY_LEN, message, n - MACS_LEN)
     memcpy(jar.last_mac1, mac1, COOKIE_MAC_LEN)
     jar.sent_mac1 = True
-    if jar.cookie_at != 0 and now_ns - jar.cookie_at < COOKIE_LIFE_NS:
+    if cookie_is_fresh(jar, now_ns):
         blake2s(mac2, COOKIE_MAC_LEN, jar.cookie, COOKIE_MAC_LEN, message, n - COOKIE_MAC_LEN)
     else:
         memset(mac2, 0, COOKIE_MAC_LEN)
+
+
+cdef bint cookie_is_fresh(const cookie_jar* jar, int64_t now_ns) noexcept nogil:
+    return jar.cookie_at != 0 and now_ns - jar.cookie_at < COOKIE_LIFE_NS
 
 
 cdef int cookie_consume(cookie_jar* jar, const cookie_keys* keys, const uint8_t* nonce, const uint8_t* sealed,
@@ -69,16 +74,22 @@ cdef int cookie_consume(cookie_jar* jar, const cookie_keys* keys, const uint8_t*
 # The responder's side.
 
 cdef void cookie_checker_init(cookie_checker* checker, const cookie_keys* keys) noexcept nogil:
+    wh_spin_lock(&checker.lock)
     memcpy(&checker.keys, keys, sizeof(cookie_keys))
     randombytes_buf(checker.secret, KEY_LEN)
     checker.secret_at = 0
+    wh_spin_unlock(&checker.lock)
 
 
-cdef int cookie_check_mac1(const cookie_checker* checker, const uint8_t* message, size_t n) noexcept nogil:
+cdef int cookie_check_mac1(cookie_checker* checker, const uint8_t* message, size_t n) noexcept nogil:
+    cdef uint8_t[KEY_LEN] key
     cdef uint8_t[COOKIE_MAC_LEN] expected
     if n < MACS_LEN:
         return WH_E_LENGTH
-    blake2s(expected, COOKIE_MAC_LEN, checker.keys.mac1_key, KEY_LEN, message, n - MACS_LEN)
+    wh_spin_lock(&checker.lock)
+    memcpy(key, checker.keys.mac1_key, KEY_LEN)
+    wh_spin_unlock(&checker.lock)
+    blake2s(expected, COOKIE_MAC_LEN, key, KEY_LEN, message, n - MACS_LEN)
     return WH_OK if crypto_verify_16(expected, message + n - MACS_LEN) == 0 else WH_E_MAC
 
 
@@ -96,19 +107,36 @@ cdef int cookie_check_mac2(cookie_checker* checker, const uint8_t* message, size
 cdef void cookie_make(cookie_checker* checker, const uint8_t* message, size_t n, const uint8_t* source,
                       int64_t now_ns, uint8_t* nonce, uint8_t* sealed) noexcept nogil:
     cdef uint8_t[COOKIE_MAC_LEN] cookie
+    cdef uint8_t[KEY_LEN] key
     cookie_of(checker, source, now_ns, cookie)
     randombytes_buf(nonce, COOKIE_NONCE_LEN)
-    xaead_seal(sealed, cookie, COOKIE_MAC_LEN, message + n - MACS_LEN, COOKIE_MAC_LEN, nonce,
-               checker.keys.cookie_key)
+    wh_spin_lock(&checker.lock)
+    memcpy(key, checker.keys.cookie_key, KEY_LEN)
+    wh_spin_unlock(&checker.lock)
+    xaead_seal(sealed, cookie, COOKIE_MAC_LEN, message + n - MACS_LEN, COOKIE_MAC_LEN, nonce, key)
 
 
 # What a source's cookie is now; a secret that is too old is renewed, which ends all cookies made with it.
 cdef void cookie_of(cookie_checker* checker, const uint8_t* source, int64_t now_ns,
                     uint8_t* cookie) noexcept nogil:
+    cdef uint8_t[KEY_LEN] secret
+    wh_spin_lock(&checker.lock)
     if now_ns - checker.secret_at >= COOKIE_LIFE_NS:
         randombytes_buf(checker.secret, KEY_LEN)
         checker.secret_at = now_ns
-    blake2s(cookie, COOKIE_MAC_LEN, checker.secret, KEY_LEN, source, COOKIE_SOURCE_LEN)
+    memcpy(secret, checker.secret, KEY_LEN)
+    wh_spin_unlock(&checker.lock)
+    blake2s(cookie, COOKIE_MAC_LEN, secret, KEY_LEN, source, COOKIE_SOURCE_LEN)
+
+
+cdef void cookie_source(uint8_t* source, const uint8_t* remote, uint32_t channel) noexcept nogil:
+    cdef uint8_t[COOKIE_SOURCE_LEN + 4] named
+    memcpy(named, remote, COOKIE_SOURCE_LEN)
+    if channel:
+        wh_put_le32(named + COOKIE_SOURCE_LEN, channel)
+        blake2s(source, COOKIE_SOURCE_LEN, NULL, 0, named, sizeof(named))
+    else:
+        memcpy(source, named, COOKIE_SOURCE_LEN)
 
 
 # The rate limiter: a table of sets of WAYS token buckets. A set is chosen by a keyed hash, so that nobody
@@ -141,14 +169,13 @@ cdef void rate_limiter_free(rate_limiter* limiter) noexcept nogil:
     limiter.table = NULL
 
 
-cdef int rate_limiter_allow(rate_limiter* limiter, const uint8_t* address, bint by_prefix,
+cdef int rate_limiter_allow(rate_limiter* limiter, const uint8_t* address, limiter_scope scope,
                             int64_t now_ns) noexcept nogil:
     cdef uint8_t[ADDRESS_LEN] counted
     cdef token_bucket* bucket
     cdef int64_t token_ns = NS_PER_S // <int64_t>limiter.tokens_per_s
     memcpy(counted, address, ADDRESS_LEN)
-    if by_prefix:
-        keep_prefix(counted)
+    keep_scope(counted, scope)
     bucket = bucket_of(limiter, counted, now_ns)
     bucket.credit_ns = credit_now(limiter, bucket, now_ns)
     bucket.refilled_at = max(bucket.refilled_at, now_ns)
@@ -158,14 +185,34 @@ cdef int rate_limiter_allow(rate_limiter* limiter, const uint8_t* address, bint 
     return WH_OK
 
 
-cdef void keep_prefix(uint8_t* address) noexcept nogil:
+cdef void keep_scope(uint8_t* address, limiter_scope scope) noexcept nogil:
     cdef uint8_t[12] mapped             # ::ffff:0:0/96
     memset(mapped, 0, 10)
     mapped[10] = mapped[11] = 0xFF
     if memcmp(address, mapped, sizeof(mapped)) == 0:
-        address[15] = 0                 # /24
-    else:
-        memset(address + 6, 0, 10)      # /48
+        if scope == SCOPE_NETWORK:
+            address[15] = 0
+    elif scope == SCOPE_NETWORK:
+        memset(address + 6, 0, 10)
+    elif scope == SCOPE_HOST:
+        memset(address + 8, 0, 8)
+
+
+cdef int proved_limiter_init(proved_limiter* limiter, uint32_t capacity, uint64_t host_per_s, uint64_t host_burst,
+                             uint64_t network_per_s, uint64_t network_burst) noexcept nogil:
+    cdef int rc = rate_limiter_init(&limiter.hosts, capacity, host_per_s, host_burst)
+    return rc if rc != WH_OK else rate_limiter_init(&limiter.networks, capacity, network_per_s, network_burst)
+
+
+cdef int proved_limiter_allow(proved_limiter* limiter, const uint8_t* source, const uint8_t* address,
+                              int64_t now_ns) noexcept nogil:
+    cdef int rc = rate_limiter_allow(&limiter.hosts, source, SCOPE_HOST, now_ns)
+    return rc if rc != WH_OK else rate_limiter_allow(&limiter.networks, address, SCOPE_NETWORK, now_ns)
+
+
+cdef void proved_limiter_free(proved_limiter* limiter) noexcept nogil:
+    rate_limiter_free(&limiter.hosts)
+    rate_limiter_free(&limiter.networks)
 
 
 cdef int64_t credit_now(const rate_limiter* limiter, const token_bucket* bucket,
@@ -244,6 +291,7 @@ cdef class CookieChecker:
     cdef cookie_checker checker
 
     def __cinit__(self, CookieKeys keys not None):
+        memset(&self.checker, 0, sizeof(self.checker))
         cookie_checker_init(&self.checker, &keys.keys)
 
     def __dealloc__(self):
@@ -290,4 +338,4 @@ cdef class RateLimiter:
     def allow(self, bytes address not None, *, bint by_prefix, int64_t now_ns):
         if len(address) != ADDRESS_LEN:
             raise_rc(WH_E_LENGTH, "address")
-        return rate_limiter_allow(&self.limiter, address, by_prefix, now_ns) == WH_OK
+        return rate_limiter_allow(&self.limiter, address, SCOPE_NETWORK if by_prefix else SCOPE_ADDRESS, now_ns) == WH_OK

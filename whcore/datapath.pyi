@@ -2,6 +2,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from whcore.keys import SecretKey
+from whcore.sieve import ControlSieve
 
 EVENT_PATH_WANTED: Final = 1  # (kind, peer key): traffic waits and the peer has no path
 EVENT_NEW_PATH: Final = 2  # (kind, peer key, socket id, remote 18 bytes, channel): heard off the peer's paths
@@ -64,12 +65,23 @@ class Datapath:
     def close(self) -> None:
         """Stop and join the threads, close every fd, wipe every key. Idempotent."""
     def set_secret_key(self, secret_key: SecretKey | None) -> None: ...
+    @property
+    def last_timestamp_ns(self) -> int:
+        """Unix ns: no initiation had a later timestamp. Give it back after a restart."""
+    def set_last_timestamp(self, unix_ns: int) -> None:
+        """Of an earlier run with this key: the initiations to peers that are added from now on are later."""
+    def set_control_sieve(self, sieve: ControlSieve | None) -> None:
+        """Of the ControlSessions that the control datagrams are for: what it knows to be junk, the workers
+        drop. Before start()."""
     def add_socket(self, fd: int) -> int:
         """Adopt a bound UDP socket (AF_INET, or AF_INET6 with V6ONLY); returns its id, from 0 up."""
     def remove_socket(self, socket: int) -> None: ...
-    def add_peer(self, public_key: bytes, *, managed: bool = False) -> None:
-        """managed: its paths are only what set_paths() said (never roams). Raises InvalidKey, and ValueError
-        where it exists."""
+    def add_peer(
+        self, public_key: bytes, *, managed: bool = False, network_secret: bytes | None = None
+    ) -> None:
+        """managed: its paths are only what set_paths() said (never roams). network_secret: 32 bytes, from
+        which the pair's preshared key is derived (docs/protocol.md section 2). Raises InvalidKey, and
+        ValueError where it exists."""
     def remove_peer(self, public_key: bytes) -> None: ...
     def has_peer(self, public_key: bytes) -> bool: ...
     def add_allowed_ip(self, public_key: bytes, address: bytes, prefix_len: int) -> None: ...

@@ -3,7 +3,7 @@ and nothing here runs Python code under the control lock: a busy interpreter mus
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from whcore.aead cimport aead_choose_engine
 from whcore.cookie cimport cookie_checker_init, cookie_keys, cookie_keys_init
@@ -18,11 +18,11 @@ from whcore.forwarder cimport forward_limits
 from whcore.handshaker cimport handshaker_free, handshaker_init, handshaker_start
 from whcore.kernel cimport (
     SO_DOMAIN, SOL_SOCKET, close, errno, eventfd_write, getsockopt, pthread_join, pthread_mutex_lock,
-    pthread_mutex_unlock, socklen_t, wh_store_u32,
+    pthread_mutex_unlock, socklen_t, wh_load_i64, wh_store_i64, wh_store_ptr, wh_store_u32,
 )
 from whcore.keys cimport SecretKey, secret_key_of
 from whcore.peer_control cimport (
-    adopt_paths, allow_prefix, change_keepalive, count_received, disallow_all, disallow_prefix, drop_peer, end_silence,
+    adopt_paths, allow_prefix, change_keepalive, count_received, derive_psk, disallow_all, disallow_prefix, drop_peer, end_silence,
     is_peer, new_peer, set_psk, start_handshake,
 )
 from whcore.peer_paths cimport path_fill
@@ -31,6 +31,8 @@ from whcore.relaying cimport (
 )
 from whcore.sending cimport send_datagrams, source_was_refused
 from whcore.snapshot cimport peer_statuses, sum_counters
+from whcore.sieve cimport ControlSieve
+from whcore.sodium cimport sodium_memzero
 from whcore.udp cimport wh_source, wh_udp_prepare
 from whcore.upcalls cimport source_of, take_all_events, take_datagrams
 from whcore.worker cimport worker_free, worker_init, worker_start, worker_unwatch, worker_watch
@@ -154,6 +156,27 @@ cdef class Datapath:
             pthread_mutex_unlock(&dev.control_lock)
         self.secret = secret_key
 
+    @property
+    def last_timestamp_ns(self):
+        """Unix ns: no initiation had a later timestamp. Give it back after a restart."""
+        return wh_load_i64(&self.device().last_stamp_ns)
+
+    def set_last_timestamp(self, int64_t unix_ns):
+        """Of an earlier run with this key: initiations to peers that are added from now on are later."""
+        cdef wh_device* dev = self.device()
+        with nogil:
+            pthread_mutex_lock(&dev.control_lock)
+            wh_store_i64(&dev.last_stamp_ns, max(dev.last_stamp_ns, unix_ns))
+            pthread_mutex_unlock(&dev.control_lock)
+
+    def set_control_sieve(self, ControlSieve sieve):
+        """Of ControlSessions: what it knows to be junk is dropped by the workers. Before start()."""
+        cdef wh_device* dev = self.device()
+        if self.started:
+            raise RuntimeError("the data plane runs already")
+        self.sieve = sieve
+        wh_store_ptr(&dev.sieve, NULL if sieve is None else sieve.s)
+
     def add_socket(self, int fd):
         """Adopt a bound UDP socket; returns its id. Raises ValueError where the table (64) is full."""
         cdef wh_device* dev = self.device()
@@ -198,10 +221,17 @@ cdef class Datapath:
 
     # --- peers ---
 
-    def add_peer(self, bytes public_key, *, bint managed=False):
+    def add_peer(self, bytes public_key, *, bint managed=False, bytes network_secret=None):
         if self.secret is not None and public_key == self.secret.public_key:
             raise ValueError("the peer's key is this device's own")
-        new_peer(self.device(), public_key, managed)
+        cdef uint8_t psk[32]
+        memset(psk, 0, 32)
+        if network_secret is not None:
+            derive_psk(psk, network_secret, self.secret.public_key, public_key)
+        try:
+            new_peer(self.device(), public_key, managed, psk)
+        finally:
+            sodium_memzero(psk, 32)
 
     def has_peer(self, bytes public_key):
         return is_peer(self.device(), public_key)

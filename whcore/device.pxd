@@ -11,9 +11,10 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from whcore.aead cimport aead_context
 from whcore.allowedips cimport allowedips_table
 from whcore.arena cimport arena
-from whcore.cookie cimport cookie_checker, rate_limiter
+from whcore.cookie cimport cookie_checker, proved_limiter
 from whcore.forwarder cimport forward_table
 from whcore.kernel cimport pthread_mutex_t, pthread_t, sockaddr_storage, socklen_t
+from whcore.sieve cimport control_sieve, unproved_budget
 from whcore.tunnel cimport keypair, local_identity, retired_keypairs, tunnel
 from whcore.udp cimport wh_source
 
@@ -22,6 +23,7 @@ cdef enum:
     MAX_WORKERS = 16
     MAX_PEERS = 65536
     MAX_INDICES = 1 << 18           # three keypairs and a handshake for each peer
+    SPECK_ROUNDS = 22
     KEY_BUCKETS = 4096
     HEADROOM = 32                   # before a plaintext: data header 16, channel header 8
     MAX_PACKET = 65456              # largest inner packet
@@ -74,6 +76,7 @@ cdef enum:                          # counters
     COUNT_DUPLICATED                # frames also sent on a second path
     COUNT_FORWARDED                 # datagrams relayed
     DROP_FORWARD                    # CHANNEL datagrams of clients that match nothing or are over a limit
+    DROP_UNPROVED                   # handshakes without a valid mac2, more than are looked at in a flood
     COUNTERS
 
 cdef enum:                          # what raise_event() tells Python of; see datapath.pyi
@@ -195,6 +198,11 @@ cdef struct wh_worker:              # also the context of the handshake thread, 
     ring handshakes                 # to the handshake thread
     ring controls                   # to Python
     ring events                     # to Python
+    unproved_budget cookies         # that it answers with
+    unproved_budget inits           # without a valid mac2, that Python may see
+    unproved_budget knocks
+    uint32_t seen_index             # of the last data message, and the place it names: trains have one
+    uint32_t seen_place
     uint64_t counters[COUNTERS]
     aead_context aead               # for data messages
     void* scratch                   # the worker's own buffers
@@ -203,7 +211,9 @@ cdef struct wh_device:
     pthread_mutex_t control_lock
     local_identity identity
     cookie_checker checker
-    rate_limiter limiter
+    proved_limiter proved
+    int64_t loaded_until            # the handshake thread asks for mac2 until then; atomic
+    control_sieve* sieve            # atomic; NULL: every control datagram goes to Python
     arena peers
     arena keypairs
     wh_peer* by_key[KEY_BUCKETS]
@@ -212,7 +222,7 @@ cdef struct wh_device:
     index_entry* indices
     uint32_t index_free             # slot + 1
     uint32_t index_high
-    uint32_t index_mask             # random: hides slot numbers in the indices on the wire
+    uint16_t index_keys[SPECK_ROUNDS]   # random: the permutation that makes indices out of slots
     allowedips_table allowed
     forward_table forwards
     wh_socket sockets[MAX_SOCKETS]
@@ -229,6 +239,7 @@ cdef struct wh_device:
     uint32_t retire_lock
     uint32_t retired_count          # since the timer thread last freed some
     retired* retired_list
+    int64_t last_stamp_ns           # Unix ns: no initiation was later; atomic
     uint32_t tun_gone               # the interface was deleted: an event that no full ring may lose
     uint64_t control_sent           # by Python's thread
     uint64_t control_refused
@@ -254,6 +265,7 @@ cdef uint32_t index_claim(wh_device* dev, keypair* kp, uint32_t slot) noexcept n
 cdef void index_release(wh_device* dev, uint32_t index) noexcept nogil
 cdef void index_bind(wh_device* dev, uint32_t index, keypair* kp) noexcept nogil
 cdef index_entry* index_find(wh_device* dev, uint32_t index) noexcept nogil              # lock-free
+cdef index_entry* index_find_again(wh_worker* w, uint32_t index) noexcept nogil          # (worker) the same, for data
 cdef void retire_keypairs(wh_device* dev, retired_keypairs* old) noexcept nogil
 
 # Deferred frees. retire_later: any thread; reclaim: under control_lock.

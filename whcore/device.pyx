@@ -1,6 +1,6 @@
 """Shared state of one data plane: see device.pxd for structs, locks and contracts."""
 
-from libc.stdint cimport INT64_MAX, UINT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MAX, UINT64_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy, memset
 
@@ -9,7 +9,7 @@ from whcore.allowedips cimport (
     allowedips_take_retired,
 )
 from whcore.arena cimport arena_alloc, arena_at, arena_destroy, arena_free, arena_index, arena_init
-from whcore.cookie cimport rate_limiter_free, rate_limiter_init
+from whcore.cookie cimport proved_limiter_free, proved_limiter_init
 from whcore.errors cimport WH_E_MEMORY, WH_OK
 from whcore.forwarder cimport forward_free_list, forward_retired, forward_table_free, forward_table_init
 from whcore.kernel cimport (
@@ -22,9 +22,11 @@ from whcore.sodium cimport randombytes_buf, randombytes_uniform
 from whcore.tunnel cimport identity_init, keypair, retired_keypairs, tunnel_init, tunnel_zero
 
 cdef uint32_t RECLAIM_EVERY = 64                # retired items that wake the timer thread to free them
-# Whitepaper 5.3: initiations of one address a second under load, and its burst.
-cdef uint64_t LOADED_HANDSHAKES_PER_S = 20
-cdef uint64_t LOADED_HANDSHAKES_BURST = 5
+# Whitepaper 5.3: handshakes a second under load, and the burst, of one address that proved itself; and of its network.
+cdef uint64_t HOST_HANDSHAKES_PER_S = 20
+cdef uint64_t HOST_HANDSHAKES_BURST = 5
+cdef uint64_t NETWORK_HANDSHAKES_PER_S = 120
+cdef uint64_t NETWORK_HANDSHAKES_BURST = 120
 cdef uint32_t LIMITER_BUCKETS = 8192
 
 
@@ -37,6 +39,7 @@ cdef void* reserve(size_t n) noexcept nogil:
 
 
 cdef int device_init(wh_device* dev, int mtu) noexcept nogil:
+    cdef uint16_t key[4]
     cdef int i
     memset(dev, 0, sizeof(wh_device))
     dev.event_fd = dev.kick_fd = dev.stop_fd = dev.timer.epoll_fd = -1
@@ -49,7 +52,8 @@ cdef int device_init(wh_device* dev, int mtu) noexcept nogil:
     dev.epoch = 1
     dev.sleep_until = INT64_MAX
     randombytes_buf(&dev.key_hash_salt, sizeof(dev.key_hash_salt))
-    randombytes_buf(&dev.index_mask, sizeof(dev.index_mask))
+    randombytes_buf(key, sizeof(key))
+    speck_schedule(dev.index_keys, key)
     dev.next_check = <int64_t*>reserve(MAX_PEERS * sizeof(int64_t))
     dev.indices = <index_entry*>reserve(MAX_INDICES * sizeof(index_entry))
     dev.event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
@@ -60,7 +64,8 @@ cdef int device_init(wh_device* dev, int mtu) noexcept nogil:
         or arena_init(&dev.peers, sizeof(wh_peer), MAX_PEERS) != WH_OK
         or arena_init(&dev.keypairs, sizeof(keypair), 3 * MAX_PEERS) != WH_OK
         or forward_table_init(&dev.forwards) != WH_OK
-        or rate_limiter_init(&dev.limiter, LIMITER_BUCKETS, LOADED_HANDSHAKES_PER_S, LOADED_HANDSHAKES_BURST) != WH_OK
+        or proved_limiter_init(&dev.proved, LIMITER_BUCKETS, HOST_HANDSHAKES_PER_S, HOST_HANDSHAKES_BURST,
+                               NETWORK_HANDSHAKES_PER_S, NETWORK_HANDSHAKES_BURST) != WH_OK
     ):
         device_destroy(dev)
         return WH_E_MEMORY
@@ -87,7 +92,7 @@ cdef void device_destroy(wh_device* dev) noexcept nogil:
     close_fd(&dev.event_fd)
     close_fd(&dev.kick_fd)
     close_fd(&dev.stop_fd)
-    rate_limiter_free(&dev.limiter)
+    proved_limiter_free(&dev.proved)
     arena_destroy(&dev.peers)
     arena_destroy(&dev.keypairs)
     if dev.next_check != NULL:
@@ -180,6 +185,7 @@ cdef wh_peer* peer_add(wh_device* dev, const uint8_t* key, bint managed) noexcep
     if peer == NULL:
         return NULL
     tunnel_init(&peer.tunnel, &dev.identity, key)
+    peer.tunnel.last_stamp_ns = dev.last_stamp_ns
     peer.slot = arena_index(&dev.peers, peer)
     peer.managed = managed
     wh_store_i64(&dev.next_check[peer.slot], INT64_MAX)
@@ -222,10 +228,44 @@ cdef void free_stage(wh_peer* peer) noexcept nogil:
 
 
 # --- receiver indices -----------------------------------------------------------------------------------------------
-# index = (random 14 bits << 18 | slot) ^ mask: a slot's old index stops matching as soon as it is released.
+# index = Speck32/64 of (random 14 bits << 18 | slot) under a key of the device's: a slot's old index stops matching as
+# soon as it is released, and who sees indices learns neither that they are of one slot nor that they are of one device.
 
-cdef inline uint32_t index_slot(const wh_device* dev, uint32_t index) noexcept nogil:
-    return (index ^ dev.index_mask) & (MAX_INDICES - 1)
+cdef inline uint16_t rotate16(uint16_t word, int left) noexcept nogil:
+    return <uint16_t>(word << left | word >> (16 - left))
+
+
+cdef void speck_schedule(uint16_t* rounds, const uint16_t* key) noexcept nogil:
+    """Speck32/64 (Beaulieu and others, 2013). key: 4 words, the last of the paper's first."""
+    cdef uint16_t left[SPECK_ROUNDS + 2]
+    cdef int i
+    rounds[0] = key[0]
+    memcpy(left, key + 1, 6)
+    for i in range(SPECK_ROUNDS - 1):
+        left[i + 3] = <uint16_t>(rounds[i] + rotate16(left[i], 9)) ^ <uint16_t>i
+        rounds[i + 1] = rotate16(rounds[i], 2) ^ left[i + 3]
+
+
+cdef uint32_t speck_encrypt(const uint16_t* rounds, uint32_t block) noexcept nogil:
+    cdef uint16_t x = <uint16_t>(block >> 16), y = <uint16_t>block
+    cdef int i
+    for i in range(SPECK_ROUNDS):
+        x = <uint16_t>(rotate16(x, 9) + y) ^ rounds[i]
+        y = rotate16(y, 2) ^ x
+    return <uint32_t>x << 16 | y
+
+
+cdef uint32_t speck_decrypt(const uint16_t* rounds, uint32_t block) noexcept nogil:
+    cdef uint16_t x = <uint16_t>(block >> 16), y = <uint16_t>block
+    cdef int i
+    for i in range(SPECK_ROUNDS - 1, -1, -1):
+        y = rotate16(x ^ y, 14)
+        x = rotate16(<uint16_t>((x ^ rounds[i]) - y), 7)
+    return <uint32_t>x << 16 | y
+
+
+cdef inline uint32_t index_place(const wh_device* dev, uint32_t index) noexcept nogil:
+    return speck_decrypt(dev.index_keys, index) & (MAX_INDICES - 1)
 
 
 cdef uint32_t index_claim(wh_device* dev, keypair* kp, uint32_t slot) noexcept nogil:
@@ -240,7 +280,7 @@ cdef uint32_t index_claim(wh_device* dev, keypair* kp, uint32_t slot) noexcept n
     else:
         return 0
     while index == 0:
-        index = (randombytes_uniform(1 << 14) << 18 | place) ^ dev.index_mask
+        index = speck_encrypt(dev.index_keys, randombytes_uniform(1 << 14) << 18 | place)
     entry = &dev.indices[place]
     entry.slot = slot
     wh_store_ptr(&entry.kp, kp)
@@ -249,7 +289,7 @@ cdef uint32_t index_claim(wh_device* dev, keypair* kp, uint32_t slot) noexcept n
 
 
 cdef void index_release(wh_device* dev, uint32_t index) noexcept nogil:
-    cdef uint32_t place = index_slot(dev, index)
+    cdef uint32_t place = index_place(dev, index)
     cdef index_entry* entry = &dev.indices[place]
     if entry.index != index:
         return
@@ -260,12 +300,23 @@ cdef void index_release(wh_device* dev, uint32_t index) noexcept nogil:
 
 
 cdef void index_bind(wh_device* dev, uint32_t index, keypair* kp) noexcept nogil:
-    wh_store_ptr(&dev.indices[index_slot(dev, index)].kp, kp)
+    wh_store_ptr(&dev.indices[index_place(dev, index)].kp, kp)
+
+
+cdef inline index_entry* entry_at(wh_device* dev, uint32_t place, uint32_t index) noexcept nogil:
+    cdef index_entry* entry = &dev.indices[place]
+    return entry if index != 0 and wh_load_u32(&entry.index) == index else NULL
 
 
 cdef index_entry* index_find(wh_device* dev, uint32_t index) noexcept nogil:
-    cdef index_entry* entry = &dev.indices[index_slot(dev, index)]
-    return entry if index != 0 and wh_load_u32(&entry.index) == index else NULL
+    return entry_at(dev, index_place(dev, index), index)
+
+
+cdef index_entry* index_find_again(wh_worker* w, uint32_t index) noexcept nogil:
+    if index != w.seen_index:
+        w.seen_index = index
+        w.seen_place = index_place(w.device, index)
+    return entry_at(w.device, w.seen_place, index)
 
 
 cdef void retire_keypairs(wh_device* dev, retired_keypairs* old) noexcept nogil:

@@ -2,6 +2,7 @@ from collections.abc import Iterable
 from typing import Final, Literal, Self, final
 
 from whcore.keys import SecretKey
+from whcore.sieve import ControlSieve
 
 DROPPED: Final = 0
 REQUEST: Final = 1
@@ -41,6 +42,9 @@ class ControlSessions:
         last_timestamp_ns: int = 0,
     ) -> Self: ...
     @property
+    def sieve(self) -> ControlSieve:
+        """For the data plane that the datagrams come through (Datapath.set_control_sieve)."""
+    @property
     def last_timestamp_ns(self) -> int:
         """The last Unix time used in an INIT; give it back after a restart."""
     def set_exempt_keys(self, keys: Iterable[bytes]) -> None:
@@ -65,12 +69,11 @@ class ControlSessions:
     def seal(self, peer: bytes, payload: bytes, *, now_ns: int, pad_to: int = 32) -> bytes | None:
         """A DATA datagram, or None without a usable session. pad_to: least plaintext size, at most 1,436.
         Raises ValueError where that is more, or the payload is over the 1,166 bytes that fit otherwise."""
-    def open(
-        self, datagram: bytes, source: bytes, *, now_ns: int, wall_ns: int, under_load: bool = False
-    ) -> Opened:
+    def open(self, datagram: bytes, source: bytes, *, now_ns: int, wall_ns: int) -> Opened:
         """Judge one datagram of types 01 to 04 (others are DROPPED). Never raises for what it contains;
         ValueError where source has not 18 bytes. wall_ns: judged by nothing so far, peers' clocks may be
-        wrong."""
+        wrong. An INIT is answered with a cookie under load, and where its network has sent too many without
+        one."""
     def drop(self, peer: bytes) -> None:
         """Forget the session and any handshake in flight."""
     def expire(self, now_ns: int) -> None:

@@ -20,9 +20,10 @@ from whcore.control_wire cimport (
     write_header,
 )
 from whcore.cookie cimport (
-    COOKIE_SOURCE_LEN, cookie_check_mac1, cookie_check_mac2, cookie_checker, cookie_checker_init,
-    cookie_consume, cookie_jar, cookie_keys, cookie_keys_init, cookie_make, cookie_stamp, rate_limiter,
-    rate_limiter_allow, rate_limiter_free, rate_limiter_init,
+    COOKIE_SOURCE_LEN, SCOPE_NETWORK, cookie_check_mac1, cookie_check_mac2, cookie_checker, cookie_checker_init,
+    cookie_consume, cookie_jar, cookie_keys, cookie_keys_init, cookie_make, cookie_stamp, proved_limiter,
+    proved_limiter_allow, proved_limiter_free, proved_limiter_init, rate_limiter, rate_limiter_allow,
+    rate_limiter_free, rate_limiter_init,
 )
 from whcore.errors cimport (
     WH_E_COUNT, WH_E_INDEX, WH_E_KEY, WH_E_LENGTH, WH_E_MEMORY, WH_E_REPLAY, WH_E_STATE, WH_E_TYPE,
@@ -36,7 +37,8 @@ from whcore.noise cimport (
     noise_write_response, tai64n_exact,
 )
 from whcore.replay cimport replay_accept
-from whcore.sessions cimport Keypair, Session, SessionTable, TimestampTable
+from whcore.sessions cimport Keypair, ReceiverIndices, Session, SessionTable, TimestampTable
+from whcore.sieve cimport ControlSieve
 from whcore.sodium cimport randombytes_buf, sodium_free, sodium_malloc, sodium_memzero
 
 DROPPED = 0
@@ -62,8 +64,13 @@ cdef int64_t REKEY_AFTER_NS = 1800 * NS_PER_S
 cdef uint64_t REKEY_AFTER_MESSAGES = <uint64_t>1 << 60
 cdef uint64_t REJECT_AFTER_MESSAGES = 0xFFFFFFFFFFFFDFFF    # 2^64 - 2^13 - 1, as WireGuard (whitepaper 6.1)
 cdef enum:
-    INIT_PER_S = 20
-    INIT_BURST = 40
+    UNPROVED_INIT_PER_S = 20            # of a network, without a valid mac2
+    UNPROVED_INIT_BURST = 40
+    HOST_INIT_PER_S = 10                # with one
+    HOST_INIT_BURST = 20
+    NETWORK_INIT_PER_S = 60
+    NETWORK_INIT_BURST = 120
+    LOAD_INITS_PER_S = 200              # at 400 us each, 8% of a core
 
 # Tuning. Simultaneous handshakes cross within one round trip.
 cdef int64_t GLARE_NS = NS_PER_S
@@ -85,8 +92,13 @@ cdef class ControlSessions:
     cdef frozenset exempt
     cdef noise_suite suite
     cdef uint8_t* psk               # the network secret, in sodium_malloc memory; NULL without
-    cdef cookie_checker checker
-    cdef rate_limiter limiter
+    cdef readonly ControlSieve sieve
+    cdef cookie_checker* checker    # the sieve's
+    cdef rate_limiter unproved
+    cdef proved_limiter proved
+    cdef int64_t load_second        # INITs with a valid mac1 in this second
+    cdef int64_t load_count
+    cdef int64_t loaded_until       # the last second under load
     cdef SessionTable sessions
     cdef TimestampTable timestamps
     cdef InitiationTable initiations
@@ -99,7 +111,9 @@ cdef class ControlSessions:
                   int workbit=0, size_t max_sessions=4096, last_timestamp_ns=0):
         cdef cookie_keys keys
         self.psk = NULL
-        self.limiter.table = NULL
+        self.load_second = self.loaded_until = -1
+        memset(&self.unproved, 0, sizeof(self.unproved))
+        memset(&self.proved, 0, sizeof(self.proved))
         memset(self.drops, 0, sizeof(self.drops))
         secret_key.check_open()
         if max_sessions < 1:
@@ -110,12 +124,17 @@ cdef class ControlSessions:
         self.exempt = frozenset()
         self.set_network_secret(network_secret)
         self.cookie_keys_of(&keys, secret_key.public_key)
-        cookie_checker_init(&self.checker, &keys)
-        if rate_limiter_init(&self.limiter, LIMITED_NETWORKS, INIT_PER_S, INIT_BURST) != WH_OK:
+        self.sieve = ControlSieve()
+        self.checker = &self.sieve.s.checker
+        cookie_checker_init(self.checker, &keys)
+        if (rate_limiter_init(&self.unproved, LIMITED_NETWORKS, UNPROVED_INIT_PER_S, UNPROVED_INIT_BURST) != WH_OK
+                or proved_limiter_init(&self.proved, LIMITED_NETWORKS, HOST_INIT_PER_S, HOST_INIT_BURST,
+                                       NETWORK_INIT_PER_S, NETWORK_INIT_BURST) != WH_OK):
             raise_rc(WH_E_MEMORY, "limiter of handshakes")
-        self.sessions = SessionTable(max_sessions)
+        cdef ReceiverIndices indices = ReceiverIndices(self.sieve)
+        self.sessions = SessionTable(max_sessions, indices)
         self.timestamps = TimestampTable(TIMESTAMPS_A_SESSION * max_sessions)
-        self.initiations = InitiationTable(self.sessions.by_index)
+        self.initiations = InitiationTable(indices)
         self.pending = PendingTable()
         self.last_timestamp_ns = last_timestamp_ns
 
@@ -130,7 +149,7 @@ cdef class ControlSessions:
         self.require_open()
         self.require_peer(peer)
         cdef size_t n = initiation_plaintext_len(len(payload), pad_to)
-        initiation = self.initiations.start(peer, self.sessions.fresh_index(), now_ns)
+        initiation = self.initiations.start(peer, self.sessions.indices.fresh(), now_ns)
         self.last_timestamp_ns = max(wall_ns, self.last_timestamp_ns + 1)
         datagram = PyBytes_FromStringAndSize(NULL, INIT_OVERHEAD + n)
         cdef int rc = self.write_initiation(initiation, payload, n, <uint8_t*>PyBytes_AS_STRING(datagram))
@@ -181,7 +200,7 @@ cdef class ControlSessions:
             return None
         cdef size_t n = min(padded_len(len(payload), 0), request.plaintext_max)
         datagram = PyBytes_FromStringAndSize(NULL, RESP_OVERHEAD + n)
-        cdef uint32_t local_index = self.sessions.fresh_index()
+        cdef uint32_t local_index = self.sessions.indices.fresh()
         cdef int rc = self.write_response(request, local_index, payload, n,
                                           <uint8_t*>PyBytes_AS_STRING(datagram), now_ns)
         if rc == WH_OK:
@@ -273,8 +292,7 @@ cdef class ControlSessions:
 
     # What others send.
 
-    def open(self, bytes datagram not None, bytes source not None, *, int64_t now_ns, wall_ns,
-             bint under_load=False):
+    def open(self, bytes datagram not None, bytes source not None, *, int64_t now_ns, wall_ns):
         cdef const uint8_t* data = datagram
         cdef size_t n = len(datagram)
         if len(source) != COOKIE_SOURCE_LEN:
@@ -288,7 +306,7 @@ cdef class ControlSessions:
         if kind == TYPE_DATA:
             return self.open_data_untrusted(data, n, now_ns)
         if kind == TYPE_INIT:
-            return self.open_initiation_untrusted(data, n, source, now_ns, under_load)
+            return self.open_initiation_untrusted(data, n, source, now_ns)
         if kind == TYPE_RESP:
             return self.open_response_untrusted(data, n, now_ns)
         if kind == TYPE_COOKIE:
@@ -296,21 +314,24 @@ cdef class ControlSessions:
         return self.dropped(WH_E_TYPE)
 
     cdef tuple open_initiation_untrusted(self, const uint8_t* data, size_t n, const uint8_t* source,
-                                         int64_t now_ns, bint under_load):
+                                         int64_t now_ns):
         cdef noise_handshake handshake
         cdef uint8_t[DATAGRAM_MAX] plaintext
         cdef tuple result
         cdef int rc
         if n < INIT_OVERHEAD + LENGTH_LEN:
             return self.dropped(WH_E_LENGTH)
-        rc = cookie_check_mac1(&self.checker, data, n)
+        rc = cookie_check_mac1(self.checker, data, n)
         if rc != WH_OK:
             return self.dropped(rc)
-        if under_load and cookie_check_mac2(&self.checker, data, n, source, now_ns) != WH_OK:
+        cdef bint loaded = self.count_load(now_ns)
+        if cookie_check_mac2(self.checker, data, n, source, now_ns) == WH_OK:
+            rc = proved_limiter_allow(&self.proved, source, source, now_ns)
+            if rc != WH_OK:
+                return self.dropped(rc)
+        # Whoever forges addresses of a network can empty its share, and must keep nobody out by that.
+        elif loaded or rate_limiter_allow(&self.unproved, source, SCOPE_NETWORK, now_ns) != WH_OK:
             return COOKIE_REPLY, self.cookie_reply(data, n, source, now_ns)
-        rc = rate_limiter_allow(&self.limiter, source, True, now_ns)
-        if rc != WH_OK:
-            return self.dropped(rc)
         rc = self.read_initiation(&handshake, data, n, now_ns, plaintext)
         if rc == WH_OK:
             result = self.accept_initiation(&handshake, data, n, plaintext, now_ns)
@@ -319,11 +340,22 @@ cdef class ControlSessions:
         noise_wipe(&handshake)
         return result
 
+    cdef bint count_load(self, int64_t now_ns):
+        """Under load: more than LOAD_INITS_PER_S INITs in this second or the one before."""
+        cdef int64_t second = now_ns // NS_PER_S
+        if second != self.load_second:
+            self.load_second = second
+            self.load_count = 0
+        self.load_count += 1
+        if self.load_count > LOAD_INITS_PER_S:
+            self.loaded_until = second + 1
+        return second <= self.loaded_until
+
     cdef bytes cookie_reply(self, const uint8_t* data, size_t n, const uint8_t* source, int64_t now_ns):
         cdef uint8_t[COOKIE_LEN] out
         write_header(out, TYPE_COOKIE)
         store32(out + COOKIE_RECEIVER_AT, load32(data + INIT_SENDER_AT))
-        cookie_make(&self.checker, data, n, source, now_ns, out + COOKIE_NONCE_AT, out + COOKIE_SEALED_AT)
+        cookie_make(self.checker, data, n, source, now_ns, out + COOKIE_NONCE_AT, out + COOKIE_SEALED_AT)
         return PyBytes_FromStringAndSize(<char*>out, COOKIE_LEN)
 
     cdef int read_initiation(self, noise_handshake* handshake, const uint8_t* data, size_t n, int64_t now_ns,
@@ -379,7 +411,7 @@ cdef class ControlSessions:
         cdef Initiation initiation = self.initiations.find(load32(data + RESP_RECEIVER_AT), now_ns)
         if initiation is None:
             return self.dropped(WH_E_INDEX)
-        rc = cookie_check_mac1(&self.checker, data, n)
+        rc = cookie_check_mac1(self.checker, data, n)
         if rc == WH_OK:
             rc = noise_read_response(initiation.handshake, &self.suite, self.secret_key.key, self.psk,
                                      data + RESP_NOISE_AT, n - RESP_NOISE_AT - MACS_LEN, plaintext)
@@ -417,7 +449,7 @@ cdef class ControlSessions:
         cdef int rc
         if n < DATA_OVERHEAD + DATA_PLAINTEXT_MIN:
             return self.dropped(WH_E_LENGTH)
-        entry = self.sessions.by_index.get(load32(data + DATA_RECEIVER_AT))
+        entry = self.sessions.indices.get(load32(data + DATA_RECEIVER_AT))
         if not isinstance(entry, Keypair):
             return self.dropped(WH_E_INDEX)
         cdef Keypair keypair = <Keypair>entry
@@ -469,9 +501,12 @@ cdef class ControlSessions:
         return counts
 
     def close(self):
+        cdef cookie_keys gone
         if self.closed:
             return
         self.closed = True
+        memset(&gone, 0, sizeof(gone))
+        cookie_checker_init(self.checker, &gone)    # a data plane may still read it
         self.initiations.close()
         self.pending.close()
         self.sessions.close()
@@ -480,8 +515,8 @@ cdef class ControlSessions:
     cdef void free_memory(self) noexcept:
         sodium_free(self.psk)
         self.psk = NULL
-        rate_limiter_free(&self.limiter)
-        sodium_memzero(&self.checker, sizeof(self.checker))
+        rate_limiter_free(&self.unproved)
+        proved_limiter_free(&self.proved)
 
     cdef int set_network_secret(self, bytes secret) except -1:
         if secret is not None:

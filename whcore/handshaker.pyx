@@ -9,9 +9,11 @@ from libc.stdlib cimport free
 from libc.string cimport memset
 
 from whcore.arena cimport arena_alloc, arena_free
-from whcore.cookie cimport cookie_check_mac1, cookie_check_mac2, cookie_consume, cookie_make, rate_limiter_allow
+from whcore.cookie cimport (
+    COOKIE_SOURCE_LEN, cookie_consume, cookie_is_fresh, cookie_source, proved_limiter_allow,
+)
 from whcore.device cimport (
-    COUNT_COOKIE_SENT, COUNT_RX_HANDSHAKE, COUNT_TX_HANDSHAKE, DROP_HANDSHAKE, DROP_INDEX, DROP_LENGTH, DROP_MAC,
+    COUNT_RX_HANDSHAKE, COUNT_TX_HANDSHAKE, DROP_HANDSHAKE, DROP_INDEX, DROP_LENGTH,
     DROP_SEND, DROP_STAGE_OLD, EVENT_HANDSHAKE, EVENT_HANDSHAKE_FAILED, EVENT_PATH_SILENT, EVENT_PATH_WANTED,
     STAGE_LIFETIME, index_bind, index_claim, index_entry, index_find, index_release, peer_at, peer_check_at, peer_find,
     raise_event, reclaim, record, retire_keypairs, ring, ring_free, ring_front, ring_init, ring_pop, staged_packet,
@@ -22,10 +24,11 @@ from whcore.errors cimport WH_E_MEMORY, WH_OK
 from whcore.kernel cimport (
     EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLLIN, close, epoll_create1, epoll_ctl, epoll_event, epoll_wait, eventfd_read,
     pthread_mutex_lock, pthread_mutex_unlock, wh_add_u64, wh_exchange_u32, wh_fence, wh_le32, wh_load_i64, wh_load_u32,
-    wh_load_u64, wh_now_ns, wh_put_le32, wh_spin_lock, wh_spin_unlock, wh_store_i64, wh_thread_start, wh_wall_ns,
+    wh_load_u64, wh_now_ns, wh_spin_lock, wh_spin_unlock, wh_store_i64, wh_thread_start, wh_wall_ns,
 )
 from whcore.noise cimport noise_handshake, noise_read_initiation_static, noise_wipe
 from whcore.peer_paths cimport path_fill, peer_forget_source, peer_seen_on, watches_silence
+from whcore.queueing cimport QUEUED_PROVED
 from whcore.sending cimport peer_flush, peer_send_keepalive, send_on_path, send_to_peer
 from whcore.tunnel cimport (
     ACTION_GIVE_UP, ACTION_INITIATE, ACTION_KEEPALIVE, ACTION_ZERO, COOKIE_LEN, INITIATION_LEN, MESSAGE_COOKIE,
@@ -80,13 +83,13 @@ cdef void* handshaker_main(void* argument) noexcept nogil:
     cdef wh_device* dev = <wh_device*>argument
     cdef epoll_event ready[1]
     cdef uint64_t unused
-    cdef int64_t now, loaded_until = 0, next_at
+    cdef int64_t now, next_at
     cdef bint more
     while not wh_load_u32(&dev.stopping):
         # Until the scan below has seen every deadline, whoever arms one must wake us.
         wh_store_i64(&dev.sleep_until, INT64_MAX)
         wh_fence()
-        more = drain_rings(dev, &loaded_until)
+        more = drain_rings(dev)
         now = wh_now_ns()
         next_at = expire_timers(dev, now)
         pthread_mutex_lock(&dev.control_lock)
@@ -247,6 +250,7 @@ cdef void peer_initiate(wh_device* dev, wh_peer* peer, bint force, int64_t now) 
     if tunnel_initiate(&peer.tunnel, &dev.identity, index, message, now, wh_wall_ns()) != WH_OK:
         index_release(dev, index)
         return
+    wh_store_i64(&dev.last_stamp_ns, max(dev.last_stamp_ns, peer.tunnel.last_stamp_ns))
     peer_check_at(dev, peer, tunnel_initiation_sent(&peer.tunnel, now))
     # Which of two paths works is not known before there is a session.
     count_sent(dev, peer, send_to_peer(dev, peer, message, INITIATION_LEN, 0, True), INITIATION_LEN)
@@ -261,7 +265,7 @@ cdef void count_sent(wh_device* dev, wh_peer* peer, int copies, size_t n) noexce
 
 # --- handshake messages ---------------------------------------------------------------------------------------------
 
-cdef bint drain_rings(wh_device* dev, int64_t* loaded_until) noexcept nogil:
+cdef bint drain_rings(wh_device* dev) noexcept nogil:
     """A burst of each worker's messages. Returns whether more wait."""
     cdef int i, taken
     cdef bint more = False
@@ -271,20 +275,20 @@ cdef bint drain_rings(wh_device* dev, int64_t* loaded_until) noexcept nogil:
     for i in range(dev.worker_count):
         r = &dev.workers[i].handshakes
         if wh_load_u64(&r.tail) - r.head > r.slots // 8:
-            loaded_until[0] = now + LOADED_FOR
+            wh_store_i64(&dev.loaded_until, now + LOADED_FOR)
         for taken in range(RING_BURST):
             message = ring_front(r)
             if message == NULL:
                 break
             pthread_mutex_lock(&dev.control_lock)
-            handle_message(dev, message, now < loaded_until[0], wh_now_ns())
+            handle_message(dev, message, wh_now_ns())
             pthread_mutex_unlock(&dev.control_lock)
             ring_pop(r)
         more = more or ring_front(r) != NULL
     return more
 
 
-cdef void handle_message(wh_device* dev, record* message, bint loaded, int64_t now) noexcept nogil:
+cdef void handle_message(wh_device* dev, record* message, int64_t now) noexcept nogil:
     cdef uint32_t kind = message.data[0]
     cdef uint64_t* counters = dev.timer.counters
     counters[COUNT_RX_HANDSHAKE] += 1
@@ -293,26 +297,23 @@ cdef void handle_message(wh_device* dev, record* message, bint loaded, int64_t n
     elif kind == MESSAGE_COOKIE and message.len == COOKIE_LEN:
         handle_cookie(dev, message, now)
     elif kind == MESSAGE_INITIATION and message.len == INITIATION_LEN:
-        if admitted(dev, message, loaded, now):
+        if admitted(dev, message, now):
             handle_initiation(dev, message, now)
     elif kind == MESSAGE_RESPONSE and message.len == RESPONSE_LEN:
-        if admitted(dev, message, loaded, now):
+        if admitted(dev, message, now):
             handle_response(dev, message, now)
     else:
         counters[DROP_LENGTH] += 1
 
 
-cdef bint admitted(wh_device* dev, record* message, bint loaded, int64_t now) noexcept nogil:
-    """mac1 always; under load also mac2 and the sender's rate, with a cookie for who has none (5.3)."""
-    if cookie_check_mac1(&dev.checker, message.data, message.len) != WH_OK:
-        dev.timer.counters[DROP_MAC] += 1
-        return False
-    if not loaded:
+cdef bint admitted(wh_device* dev, record* message, int64_t now) noexcept nogil:
+    """Under load a sender's share (5.3). The worker has looked at the macs, and answered with cookies."""
+    cdef uint8_t source[COOKIE_SOURCE_LEN]
+    if message.kind != QUEUED_PROVED:
         return True
-    if cookie_check_mac2(&dev.checker, message.data, message.len, message.remote, now) != WH_OK:
-        send_cookie(dev, message, now)
-        return False
-    if rate_limiter_allow(&dev.limiter, message.remote, True, now) != WH_OK:
+    cookie_source(source, message.remote, message.channel)
+    # Of channels the relay's address counts: who needs no relay to claim a channel could claim all of them.
+    if proved_limiter_allow(&dev.proved, source, message.remote, now) != WH_OK:
         dev.timer.counters[DROP_HANDSHAKE] += 1
         return False
     return True
@@ -323,20 +324,6 @@ cdef int source_path(wh_device* dev, record* message, wh_path* path) noexcept no
     cdef int rc = path_fill(dev, path, message.socket, message.remote, message.channel, message.source.ifindex)
     path.source = message.source
     return rc
-
-
-cdef void send_cookie(wh_device* dev, record* message, int64_t now) noexcept nogil:
-    cdef uint8_t room[CHANNEL_HEADER_LEN + COOKIE_LEN]
-    cdef uint8_t* reply = room + CHANNEL_HEADER_LEN
-    cdef wh_path path
-    if source_path(dev, message, &path) != WH_OK:
-        return
-    memset(reply, 0, COOKIE_LEN)
-    reply[0] = MESSAGE_COOKIE
-    wh_put_le32(reply + 4, wh_le32(message.data + 4))
-    cookie_make(&dev.checker, message.data, message.len, message.remote, now, reply + 8, reply + 32)
-    count_sent(dev, NULL, send_on_path(dev, &path, reply, COOKIE_LEN, 0), COOKIE_LEN)
-    dev.timer.counters[COUNT_COOKIE_SENT] += 1
 
 
 cdef void handle_initiation(wh_device* dev, record* message, int64_t now) noexcept nogil:
@@ -436,6 +423,11 @@ cdef void handle_response(wh_device* dev, record* message, int64_t now) noexcept
 
 cdef void handle_cookie(wh_device* dev, record* message, int64_t now) noexcept nogil:
     cdef wh_peer* peer = peer_of_index(dev, wh_le32(message.data + 4))
+    cdef bint had_one = peer != NULL and cookie_is_fresh(&peer.tunnel.jar, now)
     if peer == NULL or cookie_consume(&peer.tunnel.jar, &peer.tunnel.remote_keys, message.data + 8, message.data + 32,
                                       now) != WH_OK:
         dev.timer.counters[DROP_HANDSHAKE] += 1
+    elif peer.managed and not had_one and peer.tunnel.handshake_index:
+        # WireGuard waits for its timer (5.4.7). Our own peers begin anew at once, with the cookie, and only where the
+        # initiation had none: so once, whatever is answered.
+        peer_initiate(dev, peer, True, now)

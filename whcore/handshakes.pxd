@@ -8,7 +8,7 @@ from libc.stdint cimport int64_t, uint32_t
 
 from whcore.cookie cimport cookie_jar
 from whcore.noise cimport noise_handshake
-from whcore.sessions cimport SecretSlab
+from whcore.sessions cimport ReceiverIndices, SecretSlab
 
 
 @cython.final
@@ -27,7 +27,7 @@ cdef class Initiation:
 cdef class InitiationTable:
     """At most one INIT in flight a peer; the oldest gives way."""
     cdef dict by_peer                   # oldest first
-    cdef dict by_index                  # shared with the session table
+    cdef ReceiverIndices indices        # shared with the session table
     cdef SecretSlab slab
 
     # Enters it under local_index; takes the place and the cookie of one in flight to the same peer.

@@ -6,7 +6,7 @@ from libc.string cimport memcpy, memset
 
 from whcore.cookie cimport cookie_jar
 from whcore.noise cimport noise_handshake
-from whcore.sessions cimport SecretSlab
+from whcore.sessions cimport ReceiverIndices, SecretSlab
 
 cdef int64_t NS_PER_S = 1000000000
 # Tuning. A handshake needs one round trip, and the engine asks again after a second; a request is answered
@@ -23,9 +23,9 @@ cdef class Initiation:
 
 
 cdef class InitiationTable:
-    def __cinit__(self, dict by_index):
+    def __cinit__(self, ReceiverIndices indices):
         self.by_peer = {}
-        self.by_index = by_index
+        self.indices = indices
         self.slab = SecretSlab(sizeof(noise_handshake))
 
     cdef Initiation start(self, bytes peer, uint32_t local_index, int64_t now_ns):
@@ -44,13 +44,13 @@ cdef class InitiationTable:
             self.forget(next(iter(self.by_peer.values())))
         initiation.local_index = local_index
         initiation.handshake = <noise_handshake*>self.slab.take()
-        self.by_index[local_index] = initiation
+        self.indices.enter(local_index, initiation)
         self.by_peer[peer] = initiation
         return initiation
 
     cdef Initiation find(self, uint32_t local_index, int64_t now_ns):
         cdef Initiation initiation
-        entry = self.by_index.get(local_index)
+        entry = self.indices.get(local_index)
         if not isinstance(entry, Initiation):
             return None
         initiation = <Initiation>entry
@@ -59,8 +59,8 @@ cdef class InitiationTable:
     cdef void forget(self, Initiation initiation):
         del self.by_peer[initiation.peer]
         # The index of an answered INIT has become its keypair's.
-        if self.by_index[initiation.local_index] is initiation:
-            del self.by_index[initiation.local_index]
+        if self.indices.get(initiation.local_index) is initiation:
+            self.indices.leave(initiation.local_index)
         self.slab.give(initiation.handshake)
         initiation.handshake = NULL
 

@@ -4,26 +4,25 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from whcore.device cimport (
-    CONTROL_DATA, COUNT_RX_CONTROL, COUNT_RX_DATA, COUNT_RX_RECEIVES, COUNT_TUN_WRITES, DROP_AUTH, DROP_ECN,
-    DROP_EXPIRED, DROP_INDEX, DROP_INNER, DROP_LENGTH, DROP_QUEUE_FULL, DROP_REPLAY, DROP_SOURCE, DROP_TRUNCATED,
-    DROP_TUN_WRITE, DROP_UNKNOWN, EVENT_HANDSHAKE, HANDSHAKE_DATA, MAX_DATAGRAM, index_entry, index_find, peer_at,
-    peer_check_at, peer_want_handshake, raise_event, record, retire_keypairs, ring, ring_publish, ring_reserve,
-    wh_path, wh_peer, wh_worker,
+    COUNT_RX_CONTROL, COUNT_RX_DATA, COUNT_RX_RECEIVES, COUNT_TUN_WRITES, DROP_AUTH, DROP_ECN, DROP_EXPIRED, DROP_INDEX,
+    DROP_INNER, DROP_LENGTH, DROP_REPLAY, DROP_SOURCE, DROP_TRUNCATED, DROP_TUN_WRITE, DROP_UNKNOWN, EVENT_HANDSHAKE,
+    MAX_DATAGRAM, index_entry, index_find_again, peer_at, peer_check_at, peer_want_handshake, raise_event,
+    retire_keypairs, wh_path, wh_peer, wh_worker,
 )
 from whcore.errors cimport WH_OK
 from whcore.forwarder cimport CHANNEL_HEADER_LEN, CHANNEL_FROM_RELAY, channel_header
 from whcore.forwarding cimport forward_run
 from whcore.inner cimport carry_ecn, flow_hash, inner_length, inner_peer
 from whcore.kernel cimport (
-    MSG_CTRUNC, MSG_DONTWAIT, MSG_TRUNC, eventfd_write, iovec, pthread_mutex_lock, pthread_mutex_unlock, recvmmsg,
-    sockaddr_storage, wh_add_u64, wh_le32, wh_le64, wh_load_ptr, wh_load_u64, wh_now_ns, wh_spin_lock, wh_spin_unlock,
+    MSG_CTRUNC, MSG_DONTWAIT, MSG_TRUNC, iovec, pthread_mutex_lock, pthread_mutex_unlock, recvmmsg,
+    sockaddr_storage, wh_add_u64, wh_le32, wh_le64, wh_load_ptr, wh_now_ns, wh_spin_lock, wh_spin_unlock,
     wh_wall_ns, wh_wire_address, write, writev,
 )
 from whcore.offload cimport COALESCE_TCP, COALESCE_UDP, coalescer_add, coalescer_next, coalescer_reset, link_header_on
 from whcore.peer_paths cimport path_fill, peer_seen_on
+from whcore.queueing cimport queue_control, queue_handshake
 from whcore.replay cimport replay_accept
 from whcore.sending cimport peer_flush
-from whcore.sodium cimport sodium_is_zero
 from whcore.tunnel cimport (
     DATA_HEADER_LEN, DATA_OVERHEAD, MESSAGE_COOKIE, MESSAGE_DATA, MESSAGE_INITIATION, REJECT_AFTER_MESSAGES,
     TRAFFIC_DATA, TRAFFIC_KEEPALIVE, keypair, keypair_receivable, retired_keypairs, tunnel_confirm, tunnel_received,
@@ -31,10 +30,6 @@ from whcore.tunnel cimport (
 )
 from whcore.udp cimport TUN_F_TSO4, TUN_F_USO4, WH_CONTROL_LEN, wh_source, wh_udp_received
 from whcore.worker cimport MAX_FRAMES, RECEIVES, received, scratch
-
-cdef enum:
-    MAC_LEN = 16                    # mac2 ends a handshake message (whitepaper 5.4.4)
-
 
 cdef void incoming(wh_worker* w, int socket) noexcept nogil:
     cdef scratch* s = <scratch*>w.scratch
@@ -103,10 +98,7 @@ cdef bint classify(wh_worker* w, scratch* s, int i, uint8_t* data, size_t n, uin
     if kind == MESSAGE_DATA:
         return prepare_data(w, s, i, data, n, channel, job, now)
     if MESSAGE_INITIATION <= kind <= MESSAGE_COOKIE:
-        if crowded(&w.handshakes) and (n < MAC_LEN or sodium_is_zero(data + n - MAC_LEN, MAC_LEN)):
-            w.counters[DROP_QUEUE_FULL] += 1
-            return False
-        queue(w, &w.handshakes, s, i, data, n, channel, socket, HANDSHAKE_DATA, w.device.kick_fd)
+        queue_handshake(w, s, i, data, n, channel, socket, now)
     elif channel == 0 and channel_header(data, n, &channel):
         if channel & CHANNEL_FROM_RELAY and channel != CHANNEL_FROM_RELAY:
             return classify(w, s, i, data + CHANNEL_HEADER_LEN, n - CHANNEL_HEADER_LEN, channel & ~CHANNEL_FROM_RELAY,
@@ -115,36 +107,10 @@ cdef bint classify(wh_worker* w, scratch* s, int i, uint8_t* data, size_t n, uin
             w.counters[DROP_UNKNOWN] += 1
     elif data[0] == 0xFF and data[1] == 0x02 and data[2] != 0x05 and data[3] == 0:
         w.counters[COUNT_RX_CONTROL] += 1
-        queue(w, &w.controls, s, i, data, n, channel, socket, CONTROL_DATA, w.device.event_fd)
+        queue_control(w, s, i, data, n, channel, socket, now)
     else:
         w.counters[DROP_UNKNOWN] += 1
     return False
-
-
-cdef inline bint crowded(ring* r) noexcept nogil:
-    """Half full: the rest is for handshakes that carry a mac2, so that a flood cannot keep out who took a cookie."""
-    return r.tail - wh_load_u64(&r.head) > r.slots // 2
-
-
-cdef void queue(wh_worker* w, ring* r, scratch* s, int i, const uint8_t* data, size_t n, uint32_t channel, int socket,
-                size_t limit, int wake_fd) noexcept nogil:
-    cdef record* slot
-    if n > limit:
-        w.counters[DROP_LENGTH] += 1
-        return
-    slot = ring_reserve(r)
-    if slot == NULL:
-        w.counters[DROP_QUEUE_FULL] += 1
-        return
-    slot.kind = 0
-    slot.len = <uint32_t>n
-    slot.socket = socket
-    slot.channel = channel
-    slot.source = s.ancillary[i].source
-    wh_wire_address(slot.remote, &s.sources[i])
-    memcpy(slot.data, data, n)
-    if ring_publish(r):
-        eventfd_write(wake_fd, 1)
 
 
 cdef bint prepare_data(wh_worker* w, scratch* s, int i, uint8_t* data, size_t n, uint32_t channel, int job,
@@ -154,7 +120,7 @@ cdef bint prepare_data(wh_worker* w, scratch* s, int i, uint8_t* data, size_t n,
     if n < DATA_OVERHEAD:
         w.counters[DROP_LENGTH] += 1
         return False
-    entry = index_find(w.device, wh_le32(data + 4))
+    entry = index_find_again(w, wh_le32(data + 4))
     kp = <keypair*>wh_load_ptr(&entry.kp) if entry != NULL else NULL
     if kp == NULL or kp.local_index != wh_le32(data + 4):
         w.counters[DROP_INDEX] += 1

@@ -6,7 +6,10 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 from whcore.device cimport wh_device, wh_paths
 
 # Raises InvalidKey, ValueError where the peer exists, MemoryError; never KeyError.
-cdef int new_peer(wh_device* dev, bytes public_key, bint managed) except -1
+# psk: 32 bytes; zeros are WireGuard's for none.
+cdef int new_peer(wh_device* dev, bytes public_key, bint managed, const uint8_t* psk) except -1
+# The preshared key of two members of a network with a secret (docs/protocol.md section 2): the same for both.
+cdef int derive_psk(uint8_t* psk, bytes network_secret, bytes one, bytes other) except -1
 cdef bint is_peer(wh_device* dev, bytes public_key) except -1
 cdef int drop_peer(wh_device* dev, bytes public_key) except -1
 cdef int set_psk(wh_device* dev, bytes public_key, const uint8_t* psk) except -1       # 32 bytes

@@ -4,6 +4,7 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy
 
+from whcore.alias cimport hkdf_expand, hkdf_extract, hkdf_work
 from whcore.allowedips cimport (
     allowedips_insert, allowedips_node, allowedips_remove, allowedips_remove_peer, allowedips_take_retired,
 )
@@ -19,8 +20,11 @@ from whcore.kernel cimport (
 )
 from whcore.peer_paths cimport peer_heard, peer_set_paths
 from whcore.sending cimport peer_flush
+from whcore.sodium cimport sodium_memzero
 
 from whcore.keys import check_public_key
+
+cdef bytes PSK_INFO = b"wirehub wireguard psk"
 
 # A change to a peer, under the control lock; what it is to do comes from argument. What it returns, with_peer() does.
 ctypedef int (*peer_change)(wh_device* dev, wh_peer* peer, const void* argument) noexcept nogil
@@ -59,7 +63,7 @@ cdef bint is_peer(wh_device* dev, bytes public_key) except -1:
     return found
 
 
-cdef int new_peer(wh_device* dev, bytes public_key, bint managed) except -1:
+cdef int new_peer(wh_device* dev, bytes public_key, bint managed, const uint8_t* psk) except -1:
     cdef const uint8_t* key = public_key
     cdef wh_peer* peer = NULL
     cdef bint taken
@@ -69,11 +73,25 @@ cdef int new_peer(wh_device* dev, bytes public_key, bint managed) except -1:
         taken = peer_find(dev, key) != NULL
         if not taken:
             peer = peer_add(dev, key, managed)
+            if peer != NULL:
+                memcpy(peer.tunnel.psk, psk, 32)
         pthread_mutex_unlock(&dev.control_lock)
     if taken:
         raise ValueError("the peer exists")
     if peer == NULL:
         raise MemoryError("too many peers")
+    return 0
+
+
+cdef int derive_psk(uint8_t* psk, bytes network_secret, bytes one, bytes other) except -1:
+    cdef hkdf_work work
+    cdef bytes info = PSK_INFO + min(one, other) + max(one, other)
+    if len(network_secret) != 32:
+        raise ValueError(f"a network secret has 32 bytes, not {len(network_secret)}")
+    hkdf_extract(work.extracted, network_secret, 32)
+    hkdf_expand(&work, info, len(info))
+    memcpy(psk, work.output, 32)
+    sodium_memzero(&work, sizeof(work))
     return 0
 
 

@@ -7,6 +7,7 @@ cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from whcore.replay cimport replay_window
+from whcore.sieve cimport ControlSieve
 
 
 @cython.final
@@ -60,17 +61,29 @@ cdef class Session:
 
 
 @cython.final
+cdef class ReceiverIndices:
+    """Whose receiver index it is: a Keypair's, or that of an INIT in flight. The sieve hears of each."""
+    cdef dict owners
+    cdef ControlSieve sieve
+
+    # A random index that nothing uses. The caller enters its owner.
+    cdef uint32_t fresh(self)
+    # Also where the index has an owner, which it replaces.
+    cdef void enter(self, uint32_t index, object owner)
+    cdef object get(self, uint32_t index)   # None: nobody's
+    cdef void leave(self, uint32_t index)
+
+
+@cython.final
 cdef class SessionTable:
     cdef size_t max_sessions
     cdef dict by_peer
-    cdef dict by_index              # receiver index -> Keypair, or what its owner reserved the index for
+    cdef ReceiverIndices indices
     cdef tuple orders               # of each rank: peer -> Session, least recently used first
     cdef frozenset exempt
     cdef SecretSlab slab
 
-    # A random index that nothing uses. The caller enters its owner in by_index.
-    cdef uint32_t fresh_index(self)
-    # A keypair with empty keys, entered in by_index; install it next.
+    # A keypair with empty keys, its index entered; install it next.
     cdef Keypair new_keypair(self, bytes peer, uint32_t local_index, uint32_t remote_index, bint initiator,
                              int64_t now_ns)
     cdef void install_initiated(self, Keypair keypair, int64_t now_ns)

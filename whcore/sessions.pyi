@@ -1,6 +1,8 @@
 # Internal to the core: what these do is declared in sessions.pxd, and Python code cannot reach it.
 from typing import Self, final
 
+from whcore.sieve import ControlSieve
+
 @final
 class SecretSlab:
     def __new__(cls, item_size: int) -> Self: ...
@@ -12,8 +14,12 @@ class Keypair: ...
 class Session: ...
 
 @final
+class ReceiverIndices:
+    def __new__(cls, sieve: ControlSieve) -> Self: ...
+
+@final
 class SessionTable:
-    def __new__(cls, max_sessions: int) -> Self: ...
+    def __new__(cls, max_sessions: int, indices: ReceiverIndices) -> Self: ...
 
 @final
 class TimestampTable:

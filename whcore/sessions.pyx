@@ -7,6 +7,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.string cimport memset
 
 from whcore.replay cimport replay_reset
+from whcore.sieve cimport ControlSieve
 from whcore.sodium cimport randombytes_buf, sodium_free, sodium_malloc, sodium_memzero
 
 cdef int64_t NS_PER_S = 1000000000
@@ -75,21 +76,39 @@ cdef class Session:
     pass
 
 
-cdef class SessionTable:
-    def __cinit__(self, size_t max_sessions):
-        self.max_sessions = max_sessions
-        self.by_peer = {}
-        self.by_index = {}
-        self.orders = tuple([OrderedDict() for _ in range(RANKS)])
-        self.exempt = frozenset()
-        self.slab = SecretSlab(sizeof(transport_keys))
+cdef class ReceiverIndices:
+    def __cinit__(self, ControlSieve sieve):
+        self.owners = {}
+        self.sieve = sieve
 
-    cdef uint32_t fresh_index(self):
+    cdef uint32_t fresh(self):
         cdef uint32_t index
         while True:
             randombytes_buf(&index, sizeof(index))
-            if index not in self.by_index:
+            if index not in self.owners:
                 return index
+
+    cdef void enter(self, uint32_t index, object owner):
+        if index not in self.owners:
+            self.sieve.enter(index)
+        self.owners[index] = owner
+
+    cdef object get(self, uint32_t index):
+        return self.owners.get(index)
+
+    cdef void leave(self, uint32_t index):
+        del self.owners[index]
+        self.sieve.leave(index)
+
+
+cdef class SessionTable:
+    def __cinit__(self, size_t max_sessions, ReceiverIndices indices):
+        self.max_sessions = max_sessions
+        self.by_peer = {}
+        self.indices = indices
+        self.orders = tuple([OrderedDict() for _ in range(RANKS)])
+        self.exempt = frozenset()
+        self.slab = SecretSlab(sizeof(transport_keys))
 
     cdef Keypair new_keypair(self, bytes peer, uint32_t local_index, uint32_t remote_index, bint initiator,
                              int64_t now_ns):
@@ -103,7 +122,7 @@ cdef class SessionTable:
         replay_reset(&keypair.received)
         keypair.created_at = now_ns
         keypair.expires_at = now_ns + REJECT_AFTER_NS
-        self.by_index[local_index] = keypair
+        self.indices.enter(local_index, keypair)
         return keypair
 
     cdef void install_initiated(self, Keypair keypair, int64_t now_ns):
@@ -214,7 +233,7 @@ cdef class SessionTable:
 
     cdef void discard(self, Keypair keypair):
         if keypair is not None:
-            del self.by_index[keypair.local_index]
+            self.indices.leave(keypair.local_index)
             self.slab.give(keypair.keys)
             keypair.keys = NULL
 

@@ -69,6 +69,7 @@ cdef struct tunnel:
     noise_handshake handshake   # ours in flight, when handshake_index is not 0
     uint32_t handshake_index
     uint8_t last_timestamp[12]  # TAI64N of the last accepted initiation
+    int64_t last_stamp_ns       # Unix ns of the last initiation of ours, or what all of ours must be later than
     int64_t last_initiation_received_at
     int64_t last_initiation_sent_at     # of any handshake message of ours
     cookie_jar jar
@@ -97,7 +98,8 @@ cdef void tunnel_init(tunnel* t, const local_identity* local, const uint8_t* rem
 # (locked) After the device's key changed: recompute static_static, forget the handshake.
 cdef void tunnel_set_local(tunnel* t, const local_identity* local) noexcept nogil
 
-# (locked) Write a 148-byte initiation that carries sender_index. WH_OK, WH_E_STATE (no key), WH_E_KEY.
+# (locked) Write a 148-byte initiation that carries sender_index. Its timestamp is later than that of any before, also
+# where the clock was ahead then: the peer would refuse it (5.1). WH_OK, WH_E_STATE (no key), WH_E_KEY.
 cdef int tunnel_initiate(tunnel* t, const local_identity* local, uint32_t sender_index, uint8_t* out,
                          int64_t now, int64_t wall_ns) noexcept nogil
 # (locked) Whether a new initiation may be sent now: REKEY_TIMEOUT since the last handshake message.

@@ -30,6 +30,7 @@ cdef int64_t REKEY_TIMEOUT = 5 * SECOND
 cdef int64_t KEEPALIVE_TIMEOUT = 10 * SECOND
 cdef uint64_t REKEY_AFTER_MESSAGES = (<uint64_t>1) << 60
 cdef uint32_t MAX_ATTEMPTS = 90 // 5          # REKEY_ATTEMPT_TIME / REKEY_TIMEOUT
+cdef int64_t TIMESTAMP_STEP_NS = 1 << 24      # what a timestamp is rounded down to
 cdef uint32_t JITTER_MS = 334                 # 6.1: up to a third of a second against synchronised retries
 cdef int64_t INITIATION_FLOOD_NS = SECOND // 50   # at most 50 initiations a second are looked at per peer
 
@@ -84,7 +85,8 @@ cdef int tunnel_initiate(tunnel* t, const local_identity* local, uint32_t sender
     memset(out, 0, INITIATION_LEN)
     out[0] = MESSAGE_INITIATION
     wh_put_le32(out + 4, sender_index)
-    tai64n(timestamp, wall_ns)
+    t.last_stamp_ns = max(wall_ns, t.last_stamp_ns + TIMESTAMP_STEP_NS)
+    tai64n(timestamp, t.last_stamp_ns)
     randombytes_buf(ephemeral, 32)
     rc = noise_write_initiation(&t.handshake, &local.suite, local.public, t.remote_static, t.static_static,
                                 ephemeral, NULL, timestamp, 12, out + 8)

@@ -18,6 +18,7 @@ from whcore.kernel cimport (
 )
 from whcore.outgoing cimport outgoing
 from whcore.offload cimport LINK_HEADER_LEN
+from whcore.sieve cimport budgets_init
 from whcore.udp cimport wh_is_packet_socket, wh_tun_has_header, wh_tun_offloads
 
 cdef enum:
@@ -40,6 +41,7 @@ cdef int worker_init(wh_worker* w, wh_device* dev, int number, int tun_fd) noexc
         w.tun_offloads = wh_tun_offloads(tun_fd)
         w.link_len = LINK_HEADER_LEN if wh_is_packet_socket(tun_fd) else 0
     w.epoch = UINT64_MAX
+    budgets_init(&w.cookies, &w.inits, &w.knocks)
     w.epoll_fd = epoll_create1(EPOLL_CLOEXEC)
     region = mmap(NULL, sizeof(scratch), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
     w.scratch = NULL if region == MAP_FAILED else region

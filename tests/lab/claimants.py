@@ -16,10 +16,11 @@ import time
 from typing import Any
 
 from wh.net.alias_proofs import AliasProofs
+from wh.trust.exchange import Claim, Offer
 from wh.trust.invitation import Invitation, decode_untrusted
 from wh.wire import codec
 from wh.wire.address import ip_of, pack, port_of
-from wh.wire.messages import Auth, Authed, AuthStatus, Ping
+from wh.wire.messages import Auth, Authed, AuthStatus, Ping, Reveal
 from whcore import envelope
 from whcore.envelope import ControlSessions
 from whcore.keys import SecretKey, encode_key
@@ -39,6 +40,7 @@ class Claimant:
         self.secret = SecretKey.search(invited.workbit, invited.namespace.encode(), threads=1)
         self.status: int | None = None
         self._server = invited.server_key
+        self._offer: Offer | None = None
         self._alias = invited.alias_secret()
         self._sessions = ControlSessions(self.secret, invited.namespace.encode())
         self._proofs = AliasProofs(self.secret, self._sessions)
@@ -65,13 +67,29 @@ class Claimant:
             self._unanswered = 0
         if self.ready:
             self._unanswered += 1
-            self.claim(self._proof())
+            self._continue()
         else:
             self._begin()
 
-    def claim(self, proof: bytes) -> None:
-        message = codec.encode(Auth(1, self._alias.public_key, proof))
-        datagram = self._sessions.seal(self._server, message, now_ns=time.monotonic_ns())
+    def _continue(self) -> None:
+        """AUTH until the server has answered with its nonce, then REVEAL."""
+        alias = self._alias.public_key
+        if self._offer is None:
+            session = self._sessions.handshake_hashes(self._server)[0]
+            claim = Claim(session, self.secret.public_key, self._server, alias)
+            self._offer = Offer(claim, os.urandom(32))
+        if self._offer.may_reveal:
+            self._say(Reveal(1, alias, self._offer.nonce))
+        else:
+            proof = self._proofs.prove(self._server, alias, self._offer.commitment)
+            self._say(Auth(1, alias, self._offer.commitment, proof or bytes(32)))
+
+    def claim_wrongly(self) -> None:
+        self._say(Auth(1, self._alias.public_key, bytes(32), os.urandom(32)))
+
+    def _say(self, message: Auth | Reveal) -> None:
+        encoded = codec.encode(message)
+        datagram = self._sessions.seal(self._server, encoded, now_ns=time.monotonic_ns(), pad_to=368)
         if datagram is not None:
             self._send(datagram)
 
@@ -87,7 +105,17 @@ class Claimant:
             case (envelope.DATA, _, payload, _):
                 message = codec.decode_untrusted(payload)
                 if isinstance(message, Authed):
-                    self.status = message.status
+                    self._take(message)
+
+    def _take(self, authed: Authed) -> None:
+        if authed.status == AuthStatus.PROVED and self._offer is not None:
+            self._offer.answered(authed.nonce)
+            self._next_at = 0.0
+        elif authed.status == AuthStatus.AGAIN:
+            self._offer = None
+            self._next_at = 0.0
+        else:
+            self.status = authed.status
 
     def _begin(self) -> None:
         payload = codec.encode(Ping(1, 0, 0, bytes(8)))
@@ -96,9 +124,6 @@ class Claimant:
                 self._server, payload, pad_to=64, now_ns=time.monotonic_ns(), wall_ns=time.time_ns()
             )
         )
-
-    def _proof(self) -> bytes:
-        return self._proofs.prove(self._server, self._alias.public_key) or bytes(32)
 
     def _send(self, datagram: bytes) -> None:
         try:
@@ -142,7 +167,7 @@ def claim_wrongly(invited: Invitation, sessions: int, seconds: float, per_second
     began, sent = time.monotonic(), 0
     while (elapsed := time.monotonic() - began) < seconds:
         while sent < elapsed * per_second:
-            crowd.members[sent % sessions].claim(os.urandom(32))
+            crowd.members[sent % sessions].claim_wrongly()
             sent += 1
         crowd.turn()
     return {"sent": sent, "ok": sum(member.status == AuthStatus.OK for member in crowd.members)}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import random
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+from bench_junk import KINDS, SENDER
 from labnet import Host
 from pinging import answers_within, lost
 from tutorial import INTERFACE, PORT, Tutorial
@@ -18,6 +20,7 @@ SEED = 20180704
 COUNT = 100_000
 WARM_UP_COUNT = 5_000
 GROWTH_LIMIT_KB = 5 * 1024
+FLOOD_PER_S = 5_000
 
 SPEAK_TO_SOCKET = """
 import random, socket, sys
@@ -93,6 +96,34 @@ def test_hostile_datagrams_change_nothing(tutorial: Tutorial) -> None:
     assert "Traceback" not in tutorial.lab.logs()
     assert lost(tutorial.node_a.run(["ping", "-c5", "-i0.2", "-W2", "node_b"]).stdout) == 0
     assert answers_within(tutorial.node_b, "node_a", 5)
+
+
+def test_members_meet_while_forged_inits_flood_one_of_them(running: Tutorial) -> None:
+    """More of them than Python may see: workers answer with cookies, and who brings one is heard."""
+    host = running.node_a
+    assert answers_within(running.node_b, "node_a", 10)
+    attacker = running.lab.host("attacker")
+    attacker.attach(running.networks["net_a"], "198.51.100.66/24")
+    key, source = keys.decode_key(running.keys["node_a"]), random.Random(SEED)
+    order = {
+        "host": "198.51.100.10",
+        "port": running.inspect(host)["listen_port"],
+        "rate": FLOOD_PER_S,
+        "seconds": 12,
+        "datagrams": [KINDS["INIT, right mac1"](source, key).hex() for _ in range(1000)],
+    }
+    before = running.inspect(host)["data"]
+    flood = attacker.popen([sys.executable, SENDER], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert flood.stdin is not None
+    flood.stdin.write(json.dumps(order))
+    flood.stdin.close()
+    running.down(running.node_b)
+    running.up(running.node_b)
+    assert answers_within(running.node_b, "node_a", 8)
+    after = running.inspect(host)["data"]
+    assert after["cookie_sent"] - before["cookie_sent"] > 1000
+    assert after["drop_queue_full"] == before["drop_queue_full"]
+    flood.kill()
 
 
 def test_random_bytes_on_the_local_socket_are_refused_one_by_one(running: Tutorial) -> None:

@@ -2,9 +2,11 @@
 
 import pytest
 
-from labnet import Host
+from labnet import Host, wait_until
 from pinging import answers_within
 from tutorial import Tutorial
+
+DATA_PLANE_PORT = 62096
 
 
 def write_files(tutorial: Tutorial, secret: str, *, but: Host | None = None) -> None:
@@ -37,4 +39,25 @@ def test_a_member_without_the_secret_is_not_heard(tutorial: Tutorial, secret: st
     assert not answers_within(tutorial.node_b, "node_a", 3)
     assert tutorial.inspect(tutorial.node_b)["dht"]["servers"] == 0
     assert tutorial.inspect(tutorial.node_a)["dht"]["servers"] == 1
-    assert tutorial.inspect(tutorial.bootstrap)["control"]["dropped_mac"] > 0
+    assert tutorial.inspect(tutorial.bootstrap)["data"]["drop_mac"] > 0
+
+
+def test_a_members_key_without_the_secret_gets_no_wireguard_session(tutorial: Tutorial, secret: str) -> None:
+    """A plain WireGuard program with node_b's key, as whoever stole it alone would use it."""
+    write_files(tutorial, secret)
+    tutorial.up(tutorial.node_a, "listen-port", str(DATA_PLANE_PORT))
+    thief, interface = tutorial.bootstrap, f"wg-{tutorial.lab.token[-8:]}"
+    thief.run(["wh-wireguard", interface])
+    stolen = tutorial.node_b.directory / "wg.key"
+    tutorial.node_b.shell("umask 077; tr -- -_ +/ < node_b.sk > wg.key")
+    peer = tutorial.keys["node_a"].translate(str.maketrans("-_", "+/")) + "="
+
+    def handshakes() -> int:
+        return int(thief.run(["wg", "show", interface, "latest-handshakes"]).stdout.split()[1])
+
+    words = ["peer", peer, "endpoint", f"198.51.100.10:{DATA_PLANE_PORT}", "allowed-ips", "10.0.42.2/32"]
+    thief.run(["wg", "set", interface, "private-key", str(stolen), *words, "persistent-keepalive", "1"])
+    thief.ip("link", "set", interface, "up")
+    wait_until(lambda: tutorial.inspect(tutorial.node_a)["data"]["rx_handshake"] > 0, 10, "it was asked")
+    with pytest.raises(TimeoutError):
+        wait_until(handshakes, 3, "a session")

@@ -70,7 +70,9 @@ class FakeDatapath:
             self.sent.append((socket, remote, data))
         return not self.refusing
 
-    def add_peer(self, public_key: bytes, *, managed: bool = False) -> None:
+    def add_peer(
+        self, public_key: bytes, *, managed: bool = False, network_secret: bytes | None = None
+    ) -> None:
         if public_key in self.allowed_ips:
             raise ValueError("the peer exists")
         self.allowed_ips[public_key] = set()

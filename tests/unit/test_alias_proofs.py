@@ -9,6 +9,7 @@ from whcore.envelope import ControlSessions
 from whcore.keys import SecretKey
 
 S = 10**9
+COMMITMENT = b"c" * 32
 
 
 class End:
@@ -33,12 +34,12 @@ def test_the_holder_of_the_secret_proves_it(ends: tuple[End, End]):
     claimant, server = ends
     alias = SecretKey.generate()
     claimant.proofs.hold(alias)
-    proof = claimant.proofs.prove(server.key, alias.public_key)
+    proof = claimant.proofs.prove(server.key, alias.public_key, COMMITMENT)
     assert proof is not None
-    assert server.proofs.check(claimant.key, alias.public_key, proof)
+    assert server.proofs.check(claimant.key, alias.public_key, COMMITMENT, proof)
     public = alias.public_key
     claimant.proofs.drop(alias)
-    assert claimant.proofs.prove(server.key, public) is None
+    assert claimant.proofs.prove(server.key, public, COMMITMENT) is None
 
 
 def test_two_claims_of_one_alias_do_not_close_each_others_secret(ends: tuple[End, End]):
@@ -48,7 +49,7 @@ def test_two_claims_of_one_alias_do_not_close_each_others_secret(ends: tuple[End
     claimant.proofs.hold(first)
     claimant.proofs.hold(second)
     claimant.proofs.drop(first)
-    assert claimant.proofs.prove(server.key, second.public_key) is not None
+    assert claimant.proofs.prove(server.key, second.public_key, COMMITMENT) is not None
 
 
 def test_a_proof_is_worth_nothing_elsewhere(ends: tuple[End, End]):
@@ -59,19 +60,22 @@ def test_a_proof_is_worth_nothing_elsewhere(ends: tuple[End, End]):
     claimant.connect(other)
     alias = SecretKey.generate()
     claimant.proofs.hold(alias)
-    proof = claimant.proofs.prove(server.key, alias.public_key)
+    proof = claimant.proofs.prove(server.key, alias.public_key, COMMITMENT)
     assert proof is not None
-    assert not server.proofs.check(thief.key, alias.public_key, proof)
-    assert not other.proofs.check(claimant.key, alias.public_key, proof)
+    assert not server.proofs.check(thief.key, alias.public_key, COMMITMENT, proof)
+    assert not other.proofs.check(claimant.key, alias.public_key, COMMITMENT, proof)
+    assert not server.proofs.check(claimant.key, alias.public_key, bytes(32), proof)
     claimant.connect(server, 2 * S)
-    assert server.proofs.check(claimant.key, alias.public_key, proof)  # under way at the change of keys
+    assert server.proofs.check(
+        claimant.key, alias.public_key, COMMITMENT, proof
+    )  # under way at the change of keys
     claimant.connect(server, 3 * S)
-    assert not server.proofs.check(claimant.key, alias.public_key, proof)
+    assert not server.proofs.check(claimant.key, alias.public_key, COMMITMENT, proof)
 
 
 def test_without_a_session_nothing_is_proved(ends: tuple[End, End]):
     claimant, _ = ends
     alias = SecretKey.generate()
     claimant.proofs.hold(alias)
-    assert claimant.proofs.prove(End().key, alias.public_key) is None
-    assert not claimant.proofs.check(End().key, alias.public_key, bytes(32))
+    assert claimant.proofs.prove(End().key, alias.public_key, COMMITMENT) is None
+    assert not claimant.proofs.check(End().key, alias.public_key, COMMITMENT, bytes(32))

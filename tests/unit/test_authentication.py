@@ -29,15 +29,18 @@ from wh.events import (
 )
 from wh.node import Node
 from wh.trust.alias import ALL_CHECKS_BURST, CHECKS_BURST, REMEMBERED_MAX, Aliases, Verdict
+from wh.trust.exchange import Claim as ClaimOf
+from wh.trust.exchange import Offer
 from wh.wire.address import pack
 from wh.wire.codec import encode
-from wh.wire.messages import Auth, Authed, AuthStatus, Ping, Pong, Probe, ProbeAck, Subnet
+from wh.wire.messages import Auth, Authed, AuthStatus, Message, Ping, Pong, Probe, ProbeAck, Reveal, Subnet
 from whcore.keys import encode_key
 
 ALIAS = bytes(31) + b"\x07"
 OTHER_ALIAS = bytes(31) + b"\x08"
 STRANGER = bytes(31) + b"\x09"
 GOOD, BAD = b"g" * 32, b"b" * 32
+HASH, COMMITMENT = b"h" * 32, b"c" * 32
 FILE = f"""
 subnet 10.0.42.0/24
 trust server {encode_key(OWN_KEY)}
@@ -52,7 +55,7 @@ class Proofs:
     def __init__(self) -> None:
         self.checked = 0
 
-    def check(self, claimant: Key, alias: Key, proof: bytes) -> bool:
+    def check(self, claimant: Key, alias: Key, commitment: bytes, proof: bytes) -> bool:
         self.checked += 1
         return proof == GOOD
 
@@ -67,56 +70,63 @@ def make_aliases(text: str = FILE) -> tuple[Aliases, Proofs]:
 # The judgement
 
 
-def test_the_first_valid_claim_is_bound_and_no_other_is_heard_meanwhile():
+def test_while_a_claim_is_written_down_no_other_is_heard():
     aliases, proofs = make_aliases()
-    assert aliases.judge(PEER_KEY, ALIAS, GOOD, Path(0, PEER_ADDRESS), at(0)) is Verdict.BIND
-    assert aliases.judge(STRANGER, ALIAS, GOOD, Path(0, ELSEWHERE), at(0)) is Verdict.SILENCE
-    assert aliases.judge(PEER_KEY, ALIAS, GOOD, Path(0, PEER_ADDRESS), at(0)) is Verdict.SILENCE
+    source = Path(0, PEER_ADDRESS)
+    assert aliases.judge(PEER_KEY, ALIAS, COMMITMENT, GOOD, source, at(0)) is Verdict.PROVED
+    assert aliases.take(PEER_KEY, ALIAS)
+    assert aliases.judge(STRANGER, ALIAS, COMMITMENT, GOOD, Path(0, ELSEWHERE), at(0)) is Verdict.SILENCE
+    assert aliases.judge(PEER_KEY, ALIAS, COMMITMENT, GOOD, source, at(0)) is Verdict.SILENCE
     assert proofs.checked == 1
 
 
 def test_after_it_the_claimant_is_a_member_and_others_hear_that_it_is_used():
     aliases, _ = make_aliases()
-    aliases.judge(PEER_KEY, ALIAS, GOOD, Path(0, PEER_ADDRESS), at(0))
+    aliases.take(PEER_KEY, ALIAS)
     aliases.set_network(parse(claim_alias(FILE, ALIAS, PEER_KEY)))
     aliases.bound(ALIAS, PEER_KEY, AuthStatus.OK)
-    assert aliases.judge(PEER_KEY, ALIAS, BAD, Path(0, PEER_ADDRESS), at(1)) is AuthStatus.OK
-    assert aliases.judge(STRANGER, ALIAS, GOOD, Path(0, ELSEWHERE), at(1)) is AuthStatus.USED
+    assert aliases.judge(PEER_KEY, ALIAS, COMMITMENT, BAD, Path(0, PEER_ADDRESS), at(1)) is AuthStatus.OK
+    assert aliases.judge(STRANGER, ALIAS, COMMITMENT, GOOD, Path(0, ELSEWHERE), at(1)) is AuthStatus.USED
 
 
 def test_a_claim_that_could_not_be_written_down_leaves_the_alias_open():
     aliases, _ = make_aliases()
-    aliases.judge(PEER_KEY, ALIAS, GOOD, Path(0, PEER_ADDRESS), at(0))
+    aliases.take(PEER_KEY, ALIAS)
     aliases.bound(ALIAS, PEER_KEY, AuthStatus.FAILED)
-    assert aliases.judge(STRANGER, ALIAS, GOOD, Path(0, ELSEWHERE), at(1)) is Verdict.BIND
+    assert aliases.judge(STRANGER, ALIAS, COMMITMENT, GOOD, Path(0, ELSEWHERE), at(1)) is Verdict.PROVED
 
 
 @pytest.mark.parametrize(
     ("clauses", "proof", "verdict"),
     [
         ("", BAD, AuthStatus.UNKNOWN),
-        ("at server", GOOD, Verdict.BIND),
+        ("at server", GOOD, Verdict.PROVED),
         ("at other", GOOD, AuthStatus.UNKNOWN),
-        (f"expires {int(at(0).unix) + 2}", GOOD, Verdict.BIND),
+        (f"expires {int(at(0).unix) + 2}", GOOD, Verdict.PROVED),
         (f"expires {int(at(0).unix) + 1}", GOOD, AuthStatus.EXPIRED),
     ],
 )
 def test_what_a_claim_is_worth(clauses: str, proof: bytes, verdict: AuthStatus | Verdict):
     aliases, _ = make_aliases(f"{FILE.rstrip()} {clauses}\ntrust other {encode_key(OTHER_ALIAS)}\n")
-    assert aliases.judge(PEER_KEY, ALIAS, proof, Path(0, PEER_ADDRESS), at(1)) is verdict
+    assert aliases.judge(PEER_KEY, ALIAS, COMMITMENT, proof, Path(0, PEER_ADDRESS), at(1)) is verdict
 
 
 def test_an_unknown_alias_costs_no_check():
     aliases, proofs = make_aliases()
-    assert aliases.judge(PEER_KEY, OTHER_ALIAS, GOOD, Path(0, PEER_ADDRESS), at(0)) is AuthStatus.UNKNOWN
+    assert (
+        aliases.judge(PEER_KEY, OTHER_ALIAS, COMMITMENT, GOOD, Path(0, PEER_ADDRESS), at(0))
+        is AuthStatus.UNKNOWN
+    )
     assert proofs.checked == 0
 
 
 def test_whom_the_file_has_lost_since_its_claim_is_unknown():
     aliases, _ = make_aliases("")
     aliases.remember(ALIAS, PEER_KEY)
-    assert aliases.judge(PEER_KEY, ALIAS, GOOD, Path(0, PEER_ADDRESS), at(0)) is AuthStatus.UNKNOWN
-    assert aliases.judge(STRANGER, ALIAS, GOOD, Path(0, ELSEWHERE), at(0)) is AuthStatus.USED
+    assert (
+        aliases.judge(PEER_KEY, ALIAS, COMMITMENT, GOOD, Path(0, PEER_ADDRESS), at(0)) is AuthStatus.UNKNOWN
+    )
+    assert aliases.judge(STRANGER, ALIAS, COMMITMENT, GOOD, Path(0, ELSEWHERE), at(0)) is AuthStatus.USED
 
 
 def test_claims_remembered_are_bounded():
@@ -124,7 +134,7 @@ def test_claims_remembered_are_bounded():
     for number in range(REMEMBERED_MAX + 1):
         aliases.remember(number.to_bytes(32, "little"), PEER_KEY)
     judged = [
-        aliases.judge(STRANGER, number.to_bytes(32, "little"), GOOD, Path(0, ELSEWHERE), at(0))
+        aliases.judge(STRANGER, number.to_bytes(32, "little"), COMMITMENT, GOOD, Path(0, ELSEWHERE), at(0))
         for number in range(2)
     ]
     assert judged == [AuthStatus.UNKNOWN, AuthStatus.USED]
@@ -134,24 +144,24 @@ def test_wrong_claims_of_one_network_are_looked_at_rarely():
     aliases, proofs = make_aliases()
     for number in range(1000):
         source = Path(0, pack(f"198.51.100.{number % 250}", 1 + number))
-        aliases.judge(number.to_bytes(32, "little"), ALIAS, BAD, source, at(number / 1000))
+        aliases.judge(number.to_bytes(32, "little"), ALIAS, COMMITMENT, BAD, source, at(number / 1000))
     assert proofs.checked <= CHECKS_BURST + 1
-    assert aliases.judge(PEER_KEY, ALIAS, GOOD, Path(0, ELSEWHERE), at(1)) is Verdict.BIND
+    assert aliases.judge(PEER_KEY, ALIAS, COMMITMENT, GOOD, Path(0, ELSEWHERE), at(1)) is Verdict.PROVED
 
 
 def test_wrong_claims_of_all_networks_are_looked_at_rarely():
     aliases, proofs = make_aliases()
     for number in range(1000):
         source = Path(0, pack(f"10.{number // 250}.{number % 250}.1", 1))
-        aliases.judge(number.to_bytes(32, "little"), ALIAS, BAD, source, at(number / 1000))
+        aliases.judge(number.to_bytes(32, "little"), ALIAS, COMMITMENT, BAD, source, at(number / 1000))
     assert proofs.checked <= ALL_CHECKS_BURST + 20
 
 
 def test_a_channel_counts_for_itself():
     aliases, proofs = make_aliases()
     for number in range(2 * CHECKS_BURST):
-        aliases.judge(STRANGER, ALIAS, BAD, Path(0, PEER_ADDRESS, number), at(0))
-        aliases.judge(STRANGER, ALIAS, BAD, Path(0, PEER_ADDRESS, 7), at(0))
+        aliases.judge(STRANGER, ALIAS, COMMITMENT, BAD, Path(0, PEER_ADDRESS, number), at(0))
+        aliases.judge(STRANGER, ALIAS, COMMITMENT, BAD, Path(0, PEER_ADDRESS, 7), at(0))
     assert proofs.checked == 3 * CHECKS_BURST - 1
 
 
@@ -174,10 +184,21 @@ def make_node(text: str = FILE) -> Node:
         sign=lambda message: bytes(64),
         verify=lambda key, message, signature: False,
         check_claim=Proofs().check,
+        handshake_hashes=lambda peer: (HASH,),
     )
     node.handle(LocalAddresses(((0, 4),), (OWN_ADDRESS,)), at(0))
     node.handle(NetworkLoaded(parse(text)), at(0))
     return node
+
+
+def offer_of(peer: Key, alias: Key = ALIAS) -> Offer:
+    return Offer(ClaimOf(HASH, peer, OWN_KEY, alias), peer)
+
+
+def hears(node: Node, message: Message, peer: Key, **changes: Any) -> list[Command]:
+    token = ReplyToken(peer, PATH, None)
+    about = {"first_contact": False, "capacity": 1000, **changes}
+    return node.handle(MessageReceived(peer, PATH, message, token, **about), at(1))
 
 
 def claim(
@@ -189,14 +210,12 @@ def claim(
     number: int = 5,
     **changes: Any,
 ) -> list[Command]:
-    event = MessageReceived(
-        peer,
-        PATH,
-        Auth(number, alias, proof),
-        ReplyToken(peer, PATH, None),
-        **{"first_contact": False, "capacity": 1000, **changes},
-    )
-    return node.handle(event, at(1))
+    commitment = offer_of(peer, alias).commitment
+    return hears(node, Auth(number, alias, commitment, proof), peer, **changes)
+
+
+def reveal(node: Node, *, peer: Key = PEER_KEY, number: int = 5, **changes: Any) -> list[Command]:
+    return hears(node, Reveal(number, ALIAS, offer_of(peer).nonce), peer, **changes)
 
 
 def answers(commands: list[Command]) -> list[Authed]:
@@ -204,12 +223,17 @@ def answers(commands: list[Command]) -> list[Authed]:
     return [message for message in replies if isinstance(message, Authed)]
 
 
-def test_a_claim_is_answered_once_it_is_written_down():
+def test_a_claim_is_answered_with_a_nonce_and_what_it_reveals_is_written_down_with_the_words():
     node = make_node()
-    commands = claim(node)
-    assert BindAlias(ALIAS, PEER_KEY) in commands
+    (proved,) = answers(claim(node))
+    assert (proved.status, len(proved.nonce)) == (AuthStatus.PROVED, 32)
+    assert answers(claim(node)) == [proved]  # its answer was lost
+    offer = offer_of(PEER_KEY)
+    offer.answered(proved.nonce)
+    commands = reveal(node)
+    assert BindAlias(ALIAS, PEER_KEY, offer.words()) in commands
     assert answers(commands) == []
-    assert answers(claim(node, number=6)) == []
+    assert answers(reveal(node, number=6)) == []
     node.handle(NetworkLoaded(parse(claim_alias(FILE, ALIAS, PEER_KEY))), at(2))
     assert answers(node.handle(AliasBound(ALIAS, PEER_KEY, AuthStatus.OK), at(2))) == [
         Authed(
@@ -223,15 +247,36 @@ def test_a_claim_is_answered_once_it_is_written_down():
             (bytes([10, 0, 42, 2]),),
         )
     ]
-    assert len(answers(claim(node, BAD))) == 1
-    assert answers(claim(node, peer=STRANGER)) == [Authed(5, ALIAS, AuthStatus.USED)]
+    for repeated in (claim(node, BAD), reveal(node)):
+        assert [answer.status for answer in answers(repeated)] == [AuthStatus.OK]
+    for late in (claim(node, peer=STRANGER), reveal(node, peer=STRANGER)):
+        assert answers(late) == [Authed(5, ALIAS, AuthStatus.USED)]
 
 
 def test_a_claimant_hears_of_a_failure():
     node = make_node()
     claim(node)
+    reveal(node)
     commands = node.handle(AliasBound(ALIAS, PEER_KEY, AuthStatus.FAILED), at(2))
     assert answers(commands) == [Authed(5, ALIAS, AuthStatus.FAILED)]
+
+
+def test_nothing_is_written_down_that_was_not_proved_or_is_not_what_was_committed_to():
+    node = make_node()
+    assert answers(reveal(node)) == [Authed(5, ALIAS, AuthStatus.AGAIN)]
+    claim(node, BAD)
+    assert answers(reveal(node)) == [Authed(5, ALIAS, AuthStatus.AGAIN)]
+    claim(node)
+    assert answers(reveal(node, peer=STRANGER)) == [Authed(5, ALIAS, AuthStatus.AGAIN)]
+    assert answers(hears(node, Reveal(5, ALIAS, bytes(32)), PEER_KEY)) == [Authed(5, ALIAS, AuthStatus.AGAIN)]
+
+
+def test_of_two_claimants_the_first_to_reveal_is_let_in():
+    node = make_node()
+    claim(node, peer=STRANGER)
+    claim(node)
+    assert any(isinstance(command, BindAlias) for command in reveal(node))
+    assert reveal(node, peer=STRANGER) == []
 
 
 def test_claims_from_before_the_start_are_remembered():
@@ -247,7 +292,9 @@ def test_nobody_is_refused_before_the_network_file_is_read():
 
 def test_a_claim_in_an_init_is_no_claim():
     node = make_node()
-    assert not any(isinstance(command, BindAlias) for command in claim(node, first_contact=True))
+    assert answers(claim(node, first_contact=True)) == []
+    claim(node)
+    assert not any(isinstance(command, BindAlias) for command in reveal(node, first_contact=True))
 
 
 def test_an_answer_is_not_longer_than_may_be():
@@ -261,6 +308,9 @@ def test_a_node_that_can_check_nothing_lets_nobody_in():
 
 
 # Claiming
+
+
+M = TypeVar("M")
 
 
 class FakeVisit:
@@ -284,6 +334,7 @@ class Claiming:
             self.driver.requests,
             lambda now: self.visit,
             self.results.append,
+            lambda peer: (HASH,),
         )
         self.inquiry.start(at(0))
 
@@ -296,11 +347,24 @@ class Claiming:
         self.driver.run_to(seconds + LOOK_AGAIN_S)
 
     def sent(self) -> list[Auth]:
+        return self.all_of(Auth)
+
+    def reveals(self) -> list[Reveal]:
+        return self.all_of(Reveal)
+
+    def all_of(self, kind: type[M]) -> list[M]:
         sends = [command for _, command in self.driver.log if isinstance(command, Send)]
-        return [send.message for send in sends if isinstance(send.message, Auth)]
+        return [send.message for send in sends if isinstance(send.message, kind)]
+
+    def proved(self, seconds: float, nonce: bytes = b"s" * 32, path: Path = PATH) -> Reveal:
+        """The server says so; what is revealed then."""
+        authed = Authed(self.sent()[-1].request_id, ALIAS, AuthStatus.PROVED, nonce=nonce)
+        self.answer(authed, seconds, path)
+        return self.reveals()[-1]
 
     def answer(self, authed: Authed, seconds: float, path: Path = PATH) -> None:
         self.driver.requests.take_answer(received(authed, path), at(seconds))
+        self.driver.take(seconds)
         self.driver.run_to(seconds)
 
 
@@ -354,9 +418,12 @@ def test_what_the_server_says_of_our_place_is_the_result(channel: int):
     claiming = Claiming()
     path = Path(0, PEER_ADDRESS, channel)
     claiming.reach(0, path)
+    revealed = claiming.proved(0.05, path=path)
     (auth,) = claiming.sent()
     place = ("guest", (bytes([10, 0, 42, 3]),), Subnet(bytes([10, 0, 42, 0]), 24), "server", (bytes(16),))
-    claiming.answer(Authed(auth.request_id, ALIAS, AuthStatus.OK, *place), 0.1, path)
+    claiming.answer(Authed(revealed.request_id, ALIAS, AuthStatus.OK, *place), 0.1, path)
+    claim = ClaimOf(HASH, claiming.driver.engine.key, PEER_KEY, ALIAS)
+    assert auth.commitment == claim.commitment(revealed.nonce)
     assert claiming.results == [
         {
             "name": "guest",
@@ -365,11 +432,52 @@ def test_what_the_server_says_of_our_place_is_the_result(channel: int):
             "server_name": "server",
             "server_addresses": ["::"],
             "endpoint": None if channel else "198.51.100.2:62096",
+            "check_words": list(claim.words(revealed.nonce, b"s" * 32)),
         }
     ]
     assert not claiming.visit.ended
     claiming.driver.run_to(1 + LINGER_S)
     assert claiming.visit.ended
+
+
+def test_who_lets_us_in_without_an_exchange_shows_no_words():
+    claiming = Claiming()
+    claiming.reach(0)
+    claiming.answer(Authed(claiming.sent()[0].request_id, ALIAS, AuthStatus.OK), 0.1)
+    assert claiming.results[0]["check_words"] == []
+
+
+def test_our_nonce_stays_hidden_until_the_servers_is_there():
+    claiming = Claiming()
+    claiming.reach(0)
+    claiming.driver.run_to(1)
+    assert claiming.reveals() == []
+    revealed = claiming.proved(1)
+    claiming.driver.run_to(2)
+    assert {(each.alias, each.nonce) for each in claiming.reveals()} == {(ALIAS, revealed.nonce)}
+
+
+def test_a_server_that_answers_with_a_second_nonce_is_left():
+    """It knows ours by now."""
+    claiming = Claiming()
+    claiming.reach(0)
+    revealed = claiming.proved(0.1)
+    claiming.answer(Authed(revealed.request_id, ALIAS, AuthStatus.PROVED, nonce=b"2" * 32), 0.2)
+    assert "error" in claiming.results[0]
+
+
+def test_a_server_that_forgot_is_offered_another_nonce_but_not_for_ever():
+    claiming = Claiming()
+    claiming.reach(0)
+    commitments, nonces = set(), set()
+    for number in range(3):
+        revealed = claiming.proved(0.1 * number + 0.05)
+        commitments.add(claiming.sent()[-1].commitment)
+        nonces.add(revealed.nonce)
+        claiming.answer(Authed(revealed.request_id, ALIAS, AuthStatus.AGAIN), 0.1 * number + 0.1)
+    assert (len(commitments), len(nonces)) == (3, 3)
+    (result,) = claiming.results
+    assert "error" in result
 
 
 @pytest.mark.parametrize(
@@ -425,7 +533,13 @@ def test_a_claim_can_be_given_up(reached: bool):
 
 
 def test_a_node_finds_the_server_at_the_endpoint_of_an_invitation_and_claims_there():
-    node = Node(PEER_KEY, rng=random.Random(1), sign=lambda message: bytes(64), verify=lambda *_: False)
+    node = Node(
+        PEER_KEY,
+        rng=random.Random(1),
+        sign=lambda message: bytes(64),
+        verify=lambda *_: False,
+        handshake_hashes=lambda peer: (HASH,),
+    )
     node.handle(LocalAddresses(((0, 4),), (PEER_ADDRESS,)), at(0))
     node.handle(NetworkLoaded(Network()), at(0))
     server = Path(0, OWN_ADDRESS)

@@ -15,6 +15,7 @@ from wh.wire.errors import BadMessage
 from wh.wire.messages import (
     Auth,
     Authed,
+    AuthStatus,
     Contact,
     Dialback,
     Find,
@@ -25,6 +26,7 @@ from wh.wire.messages import (
     Probe,
     Put,
     PutAck,
+    Reveal,
     Subnet,
 )
 
@@ -38,6 +40,7 @@ P = 2**255 - 19
 
 uint = st.integers
 nonces = st.binary(min_size=8, max_size=8)
+proofs = st.binary(min_size=32, max_size=32)
 keys = st.binary(min_size=31, max_size=31).map(
     lambda head: head + b"\x01"
 )  # below p; low order has odds of 2**-248
@@ -57,12 +60,14 @@ messages = st.one_of(
     ),
     st.builds(Put, uint(0, 2**32 - 1), st.binary(max_size=16), st.binary(max_size=512)),
     st.builds(PutAck, uint(0, 2**32 - 1), uint(0, 255), uint(0, 2**64 - 1), uint(0, 65535)),
-    st.builds(Auth, uint(0, 2**32 - 1), keys, st.binary(min_size=32, max_size=32)),
+    st.builds(Auth, uint(0, 2**32 - 1), keys, proofs, proofs),
+    st.builds(Reveal, uint(0, 2**32 - 1), keys, proofs),
+    st.builds(Authed, uint(0, 2**32 - 1), keys, st.just(AuthStatus.PROVED), nonce=proofs),
     st.builds(
         Authed,
         uint(0, 2**32 - 1),
         keys,
-        uint(0, 255),
+        uint(0, 255).filter(lambda status: status != AuthStatus.PROVED),
         hostnames,
         overlay_addresses,
         st.none() | st.builds(Subnet, st.binary(min_size=16, max_size=16), uint(0, 128)),
@@ -174,6 +179,10 @@ def test_loopback_is_usable_where_the_caller_says_so():
         {"subnet": Subnet(bytes(4), 33)},
         {"subnet": Subnet(bytes(16), 129)},
         {"subnet": Subnet(bytes(8), 1)},
+        {"nonce": bytes(32)},
+        {"status": AuthStatus.PROVED},
+        {"status": AuthStatus.PROVED, "nonce": bytes(31)},
+        {"status": AuthStatus.PROVED, "nonce": bytes(33)},
     ],
 )
 def test_a_place_that_no_host_can_have_is_refused(changes):

@@ -19,7 +19,7 @@ from wh.events import (
     SessionOpened,
 )
 from wh.net import handshakes
-from wh.net.control import LOAD_INITS_PER_S, ControlChannel
+from wh.net.control import ControlChannel
 from wh.net.validation import ValidatedPaths
 from wh.wire.address import Address, pack
 from wh.wire.messages import (
@@ -348,9 +348,10 @@ def test_a_refusing_socket_is_told_to_the_engine(wire: Wire) -> None:
 
 
 def test_under_load_a_cookie_is_asked_for_and_brought(wire: Wire) -> None:
-    flood = ControlDatagram(0, pack("203.0.113.5", 9), b"\xff\x02\x01\x00" + bytes(200))
-    for _ in range(LOAD_INITS_PER_S + 1):
-        wire.b.channel.receive(flood, wire.now)
+    strangers = [Side(f"203.0.{i}.1") for i in range(201)]  # one INIT of each network, in one second
+    for stranger in strangers:
+        stranger.channel.send(Send(wire.b.key, Path(0, wire.b.address), PING), wire.now)
+        wire.b.channel.receive(ControlDatagram(0, stranger.address, stranger.sent[0][1]), wire.now)
     wire.send(wire.a, PING)
     assert wire.deliver(wire.a) == []  # a COOKIE goes back instead
     assert wire.deliver(wire.b) == []  # and the INIT again, with mac2

@@ -25,7 +25,7 @@ HERE = pack("192.0.2.5", 62096)
 QUIET = NodeStatus(OWN, "unknown", False, False, "", None, (), False, (), (), (), Relayed(), 0, 0)
 WORDS = ("acid", "barn", "cactus")
 NOW = Snapshot(
-    NETWORK, QUIET, {}, {"rx_data": 1}, {"sessions": 2}, check_words=lambda key: WORDS if key == B else None
+    NETWORK, QUIET, {}, {"rx_data": 1}, {"sessions": 2}, check_words=lambda key: WORDS if key == B else ()
 )
 
 

@@ -27,13 +27,13 @@ from wh.network_file import NetworkFile
 from wh.status import CandidateStatus, ContactStatus, NodeStatus, Relayed, RelayStatus
 from wh.trust.alias import Aliases, Verdict
 from wh.trust.invitation import decode_untrusted, encode
-from wh.trust.words import check_words
 from wh.wire.address import pack
 from wh.wire.messages import AuthStatus
 from whcore.keys import encode_key
 
 T = TypeVar("T")
 PROOF = b"p" * 32
+WORDS = ("acid", "barn", "cactus")
 
 
 def key(number: int) -> bytes:
@@ -107,45 +107,45 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 
 def test_a_claim_is_in_the_file_and_in_force(scene: Scene):
-    assert run(scene.membership.bind(ALIAS, CLAIMANT)) is AuthStatus.OK
+    assert run(scene.membership.bind(ALIAS, CLAIMANT, WORDS)) is AuthStatus.OK
     assert scene.text.endswith(f"trust guest 10.0.42.3 {encode_key(CLAIMANT)}\n")
     peer = scene.node.network.peer(CLAIMANT)
     assert peer is not None
     assert str(peer.ip) == "10.0.42.3"
-    assert scene.membership.check_words(CLAIMANT) == check_words(OWN, CLAIMANT, ALIAS)
-    assert scene.membership.check_words(OTHER) is None
+    assert scene.membership.check_words(CLAIMANT) == WORDS
+    assert scene.membership.check_words(OTHER) == ()
 
 
 def test_a_claim_of_a_network_in_no_file_is_in_force():
     scene = Scene(None)
-    assert run(scene.membership.bind(ALIAS, CLAIMANT)) is AuthStatus.OK
+    assert run(scene.membership.bind(ALIAS, CLAIMANT, WORDS)) is AuthStatus.OK
     assert scene.node.network.peer(CLAIMANT) is not None
-    assert run(scene.membership.bind(ALIAS, OTHER)) is AuthStatus.USED
+    assert run(scene.membership.bind(ALIAS, OTHER, WORDS)) is AuthStatus.USED
 
 
 def test_where_another_daemon_was_first_the_file_decides(scene: Scene):
     other = Membership(FakeNode(scene.path), ClaimLog(None), has_file=True)
-    run(other.bind(ALIAS, CLAIMANT))
-    assert run(scene.membership.bind(ALIAS, OTHER)) is AuthStatus.USED
+    run(other.bind(ALIAS, CLAIMANT, WORDS))
+    assert run(scene.membership.bind(ALIAS, OTHER, WORDS)) is AuthStatus.USED
     assert scene.node.network.peer(CLAIMANT) is not None  # and is known here now
-    assert run(scene.membership.bind(ALIAS, CLAIMANT)) is AuthStatus.OK
+    assert run(scene.membership.bind(ALIAS, CLAIMANT, WORDS)) is AuthStatus.OK
     assert scene.claims.items() == ()
 
 
 @pytest.mark.parametrize("code", [Code.RESTART_NEEDED, Code.BAD_SETTING])
 def test_a_claim_that_cannot_be_in_force_is_not_in_the_file(scene: Scene, code: Code):
     scene.node.refusal = ConfigError("no", code=code)
-    assert run(scene.membership.bind(ALIAS, CLAIMANT)) is AuthStatus.FAILED
+    assert run(scene.membership.bind(ALIAS, CLAIMANT, WORDS)) is AuthStatus.FAILED
     assert scene.text == FILE
 
 
 def test_a_claim_that_the_system_refuses_is_completed_later(scene: Scene):
     scene.node.reload_failure = SystemSetupError("a route is taken")
-    assert run(scene.membership.bind(ALIAS, CLAIMANT)) is AuthStatus.FAILED
-    assert run(scene.membership.bind(ALIAS, CLAIMANT)) is AuthStatus.FAILED
+    assert run(scene.membership.bind(ALIAS, CLAIMANT, WORDS)) is AuthStatus.FAILED
+    assert run(scene.membership.bind(ALIAS, CLAIMANT, WORDS)) is AuthStatus.FAILED
     scene.node.reload_failure = None
-    assert run(scene.membership.bind(ALIAS, OTHER)) is AuthStatus.USED
-    assert run(scene.membership.bind(ALIAS, CLAIMANT)) is AuthStatus.OK
+    assert run(scene.membership.bind(ALIAS, OTHER, WORDS)) is AuthStatus.USED
+    assert run(scene.membership.bind(ALIAS, CLAIMANT, WORDS)) is AuthStatus.OK
     assert scene.claims.items() == ((ALIAS, CLAIMANT),)
 
 
@@ -153,14 +153,14 @@ def test_a_claim_that_cannot_be_noted_is_none(scene: Scene, tmp_path: Path):
     (tmp_path / "file").touch()
     claims = ClaimLog(tmp_path / "file" / "claims")
     membership = Membership(scene.node, claims, has_file=True)
-    assert run(membership.bind(ALIAS, CLAIMANT)) is AuthStatus.FAILED
+    assert run(membership.bind(ALIAS, CLAIMANT, WORDS)) is AuthStatus.FAILED
     assert scene.text == FILE
 
 
 def test_of_many_claims_at_once_one_is_bound(scene: Scene):
     async def bind_all() -> list[AuthStatus]:
         return await asyncio.gather(
-            *(scene.membership.bind(ALIAS, key(100 + number)) for number in range(20))
+            *(scene.membership.bind(ALIAS, key(100 + number), WORDS) for number in range(20))
         )
 
     statuses = run(bind_all())
@@ -277,7 +277,7 @@ def test_a_name_that_cannot_be_invites_nobody(scene: Scene, name: str):
 
 
 def test_who_is_revoked_is_out_of_the_file(scene: Scene):
-    run(scene.membership.bind(ALIAS, CLAIMANT))
+    run(scene.membership.bind(ALIAS, CLAIMANT, WORDS))
     run(scene.membership.revoke(CLAIMANT))
     assert "guest" not in scene.text
     assert scene.node.network.peer(CLAIMANT) is None
@@ -307,7 +307,7 @@ class Life:
         self.node = FakeNode(path, path.read_text())
         self.claims = ClaimLog(path.with_name("claims"))
         self.membership = Membership(self.node, self.claims, has_file=True)
-        self.aliases = Aliases(OWN, lambda claimant, alias, proof: proof == PROOF)
+        self.aliases = Aliases(OWN, lambda claimant, alias, commitment, proof: proof == PROOF)
         self.aliases.set_network(self.node.network)
         for alias, claimant in self.membership.former_claims():
             self.aliases.remember(alias, claimant)
@@ -315,12 +315,13 @@ class Life:
     def hear(self, claimant: bytes, proof: bytes, crash: str | None, patch: pytest.MonkeyPatch) -> object:
         """The answer to a claim, None for silence. Raises Killed."""
         now = Instant(0.0, 0.0)
-        verdict = self.aliases.judge(claimant, ALIAS, proof, NetworkPath(0, pack("192.0.2.1", 1)), now)
-        if verdict is not Verdict.BIND:
+        path = NetworkPath(0, pack("192.0.2.1", 1))
+        verdict = self.aliases.judge(claimant, ALIAS, bytes(32), proof, path, now)
+        if verdict is not Verdict.PROVED or not self.aliases.take(claimant, ALIAS):
             return verdict if isinstance(verdict, AuthStatus) else None
         with patch.context() as patched:
             self._die_at(crash, patched)
-            status = run(self.membership.bind(ALIAS, claimant))
+            status = run(self.membership.bind(ALIAS, claimant, WORDS))
         self.aliases.set_network(self.node.network)
         self.aliases.bound(ALIAS, claimant, status)
         if crash == "before it is answered":

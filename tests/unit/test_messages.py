@@ -39,6 +39,7 @@ from wh.wire.messages import (
     Reserve,
     Reserved,
     Response,
+    Reveal,
     Subnet,
 )
 
@@ -68,12 +69,14 @@ EXAMPLES: list[tuple[Message, list[object]]] = [
     (Probe(7, 1, 2, bytes(3)), [23, 7, 1, 2, bytes(3)]),
     (ProbeAck(7, 1, 2, b""), [24, 7, 1, 2, b""]),
     (Nominate(7, 2, 0), [25, 7, 2, 0]),
-    (Auth(7, KEY, bytes(32)), [30, 7, KEY, bytes(32)]),
+    (Auth(7, KEY, b"c" * 32), [30, 7, KEY, b"c" * 32, bytes(32)]),
+    (Reveal(7, KEY, b"n" * 32), [32, 7, KEY, b"n" * 32]),
     (
         Authed(7, KEY, 0, "b-1", (b"\x0a\0\0\3",), Subnet(b"\x0a\0\0\0", 24), "a", (bytes(16),)),
-        [31, 7, KEY, 0, "b-1", [b"\x0a\0\0\3"], [b"\x0a\0\0\0", 24], "a", [bytes(16)]],
+        [31, 7, KEY, 0, "b-1", [b"\x0a\0\0\3"], [b"\x0a\0\0\0", 24], "a", [bytes(16)], b""],
     ),
-    (Authed(7, KEY, 2), [31, 7, KEY, 2, "", [], None, "", []]),
+    (Authed(7, KEY, 2), [31, 7, KEY, 2, "", [], None, "", [], b""]),
+    (Authed(7, KEY, 5, nonce=b"n" * 32), [31, 7, KEY, 5, "", [], None, "", [], b"n" * 32]),
     (Leaving(), [40, 0]),
 ]
 """Messages beside the arrays that docs/protocol.md section 3 gives them."""

@@ -9,7 +9,7 @@ from wh.peers import STRANGERS_MAX
 from wh.requests import CANDIDATES, PATHS_MAX, PENDING_MAX, Answer, Request, Schedule
 from wh.unproved import Cause
 from wh.wire.address import pack
-from wh.wire.messages import Auth, Challenge, Find, FindWant, Ping, Pong, Probe, Put, Response
+from wh.wire.messages import Auth, Challenge, Find, FindWant, Ping, Pong, Probe, Put, Response, Reveal
 
 PING = Ping(0, 0, 0, bytes(8))
 
@@ -219,7 +219,12 @@ def test_live_servers_of_the_table_have_no_budget(asker: Asker) -> None:
 
 
 def test_nothing_long_goes_where_nothing_is_proved(asker: Asker) -> None:
-    for message in (Find(0, bytes(32), 0, 16, 1), Auth(0, bytes(32)), Put(0, bytes(8), bytes(500))):
+    for message in (
+        Find(0, bytes(32), 0, 16, 1),
+        Auth(0, bytes(32), bytes(32)),
+        Reveal(0, bytes(32), bytes(32)),
+        Put(0, bytes(8), bytes(500)),
+    ):
         asker.ask(message)
     asker.ask(Probe(0, 1, 2), pad_to=1400)
     assert asker.send_times() == []

@@ -265,3 +265,11 @@ def test_a_second_copy_of_a_response_is_refused() -> None:
     pair.a.complete(response, now_ns=pair.now, wall_ns=pair.wall)
     with pytest.raises(BadPacket):
         pair.a.complete(response, now_ns=pair.now, wall_ns=pair.wall)
+
+
+def test_initiations_stay_acceptable_after_the_clock_was_ahead() -> None:
+    pair = Pair()
+    for wall in (pair.wall + 10**9 * S, pair.wall, pair.wall - 10**8 * S, pair.wall):
+        pair.now += 10 * S
+        initiation = pair.a.initiate(now_ns=pair.now, wall_ns=wall)
+        pair.a.complete(pair.b.answer(initiation, now_ns=pair.now), now_ns=pair.now, wall_ns=wall)

@@ -95,4 +95,7 @@ def describe_place(place: Authenticated) -> Iterator[str]:
     addresses = ", ".join(map(printable, place.addresses))
     yield f"you are {who}{f', {addresses}' if addresses else ''}"
     server = printable(place.server_name or place.public_key)
-    yield f"check words: {' '.join(map(printable, place.check_words))} ({server} shows the same)"
+    if place.check_words:
+        yield f"check words: {' '.join(map(printable, place.check_words))} ({server} shows the same)"
+    else:
+        yield "no check words: this key had its place before (for some, revoke it there and invite anew)"

@@ -1,7 +1,7 @@
 """Proofs of claims (docs/protocol.md section 9), for the sessions of one node.
 
-A proof is over handshake hash || claimant || server || alias: it counts in one session, from one key, at one
-node."""
+A proof is over handshake hash || claimant || server || alias || commitment: it counts in one session, from
+one key, at one node, for one exchange."""
 
 from __future__ import annotations
 
@@ -29,17 +29,18 @@ class AliasProofs:
             del self._held[secret.public_key]
         secret.close()
 
-    def prove(self, server: Key, alias_key: Key) -> bytes | None:
+    def prove(self, server: Key, alias_key: Key, commitment: bytes) -> bytes | None:
         """For an AUTH to a server; None without a session, or without the alias's secret."""
         secret = self._held.get(alias_key)
         hashes = self._sessions.handshake_hashes(server)
         if secret is None or not hashes:
             return None
-        return alias.prove(secret, server, hashes[0] + self._secret_key.public_key + server + alias_key)
+        rest = self._secret_key.public_key + server + alias_key + commitment
+        return alias.prove(secret, server, hashes[0] + rest)
 
-    def check(self, claimant: Key, alias_key: Key, proof: bytes) -> bool:
+    def check(self, claimant: Key, alias_key: Key, commitment: bytes, proof: bytes) -> bool:
         """Of an AUTH that arrived in our session with the claimant. The keys may have changed since it was
         sent, so those before count too."""
-        rest = claimant + self._secret_key.public_key + alias_key
+        rest = claimant + self._secret_key.public_key + alias_key + commitment
         hashes = self._sessions.handshake_hashes(claimant)
         return any(alias.check(self._secret_key, alias_key, each + rest, proof) for each in hashes)

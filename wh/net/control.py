@@ -32,7 +32,7 @@ from wh.net.validation import ValidatedPaths
 from wh.wire import codec
 from wh.wire.address import is_usable
 from wh.wire.errors import BadMessage
-from wh.wire.messages import Auth, Challenge, Find, FindWant, Message, Ping, Probe, Response
+from wh.wire.messages import Auth, Challenge, Find, FindWant, Message, Ping, Probe, Response, Reveal
 from whcore import envelope
 from whcore.channels import encode_channel
 from whcore.datapath import ControlDatagram
@@ -60,38 +60,18 @@ CHANNEL_INIT_INTERVAL_S = 0.2
 CHANNELS_MAX = 4096
 """What one channel may have us answer (docs/protocol.md section 2)."""
 
-LOAD_INITS_PER_S = 200
-"""Handshakes a second above which mac2 is asked for: at 400 us each, 8% of a core."""
-
 NS = 10**9
 
 Transmit = Callable[[Path, bytes, int, bytes], bool]
 """Send one datagram now, with that hop limit (0: the system's) from that source (of a ControlDatagram; empty:
 any); False where the socket refused it."""
 
-Prove = Callable[[Key, Key], bytes | None]
-"""(peer, alias) -> the proof of an AUTH in the session with that peer; None without the alias's secret."""
+Prove = Callable[[Key, Key, bytes], bytes | None]
+"""(peer, alias, commitment) -> the proof of an AUTH in the session with that peer; None without the alias's
+secret."""
 
 PingFactory = Callable[[], Ping]
 """A PING of the channel's own, for rekeying: its answer interests nobody."""
-
-
-class LoadMeter:
-    """Under load: more than LOAD_INITS_PER_S handshakes began in this second or the one before."""
-
-    def __init__(self) -> None:
-        self._second = 0
-        self._count = 0
-        self._overloaded_until = 0
-
-    def count(self, now: float) -> bool:
-        second = int(now)
-        if second != self._second:
-            self._second, self._count = second, 0
-        self._count += 1
-        if self._count > LOAD_INITS_PER_S:
-            self._overloaded_until = second + 1
-        return second <= self._overloaded_until
 
 
 class ControlChannel:
@@ -101,7 +81,7 @@ class ControlChannel:
         transmit: Transmit,
         make_ping: PingFactory,
         *,
-        prove: Prove = lambda peer, alias: None,
+        prove: Prove = lambda peer, alias, commitment: None,
         allow_loopback: bool = False,
     ) -> None:
         self._sessions = sessions
@@ -112,7 +92,6 @@ class ControlChannel:
         self._handshakes = Handshakes()
         self._validated = ValidatedPaths()
         self._sources = Sources()
-        self._load = LoadMeter()
         self._channels: set[Path] = set()
         self._channel_inits = RateLimit(CHANNEL_INIT_BURST, CHANNEL_INIT_INTERVAL_S, CHANNELS_MAX)
         self._counts: Counter[str] = Counter()
@@ -182,12 +161,12 @@ class ControlChannel:
     def _send_data(self, command: Send, now: Instant) -> list[Event]:
         message = command.message
         if isinstance(message, Auth):
-            proof = self._prove(command.peer, message.alias)
+            proof = self._prove(command.peer, message.alias, message.commitment)
             if proof is None:
                 return [_failed(command)]
             message = replace(message, proof=proof)
         payload = codec.encode(message)
-        padded = isinstance(command.message, Probe | Ping | Auth)
+        padded = isinstance(command.message, Probe | Ping | Auth | Reveal)
         pad_to = max(command.pad_to if padded else 0, DATA_PLAINTEXT_MIN)
         datagram = self._sessions.seal(command.peer, payload, now_ns=_ns(now.monotonic), pad_to=pad_to)
         if datagram is None or not self._put(command.path, datagram, command.ttl):
@@ -262,10 +241,7 @@ class ControlChannel:
     def _open(self, data: bytes, path: Path, source: bytes, now: Instant) -> list[Event]:
         if data[2] == TYPE_INIT and path.channel and not self._channel_inits.allow(path, now.monotonic):
             return self._drop("init_budget")
-        under_load = data[2] == TYPE_INIT and self._load.count(now.monotonic)
-        opened = self._sessions.open(
-            data, _source_of(path), now_ns=_ns(now.monotonic), wall_ns=_ns(now.unix), under_load=under_load
-        )
+        opened = self._sessions.open(data, _source_of(path), now_ns=_ns(now.monotonic), wall_ns=_ns(now.unix))
         if opened[0] in (envelope.REQUEST, envelope.RESPONSE, envelope.DATA):
             self._sources.heard(path, source)
         match opened:

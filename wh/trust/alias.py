@@ -12,14 +12,22 @@ from wh.limits import RateLimit
 from wh.wire.address import prefix
 from wh.wire.messages import AuthStatus
 
-CheckClaim = Callable[[Key, Key, bytes], bool]
-"""(claimant, alias, proof) -> whether the claimant proved, in its session with us, that it has the alias's
-secret: a Diffie-Hellman and two HMACs, about 100 us."""
+CheckClaim = Callable[[Key, Key, bytes, bytes], bool]
+"""(claimant, alias, commitment, proof) -> whether the claimant proved, in its session with us, that it has
+the alias's secret: a Diffie-Hellman and two HMACs, about 100 us."""
 
 
-def no_claim_holds(claimant: Key, alias: Key, proof: bytes) -> bool:
+def no_claim_holds(claimant: Key, alias: Key, commitment: bytes, proof: bytes) -> bool:
     """For nodes that have nothing to check a proof with."""
     return False
+
+
+HandshakeHashes = Callable[[Key], tuple[bytes, ...]]
+"""Of our session with that peer: of the keys in use, 32 bytes, and of those before."""
+
+
+def no_session(peer: Key) -> tuple[bytes, ...]:
+    return ()
 
 
 CHECKS_BURST = 10
@@ -36,7 +44,7 @@ class Verdict(Enum):
     """What to do where the claim is not simply answered."""
 
     SILENCE = "silence"  # over a limit, or somebody's claim is being written down: come again
-    BIND = "bind"
+    PROVED = "proved"
 
 
 class Aliases:
@@ -75,12 +83,26 @@ class Aliases:
         return peer.at is None or peer.at == self._own_key
 
     def judge(
-        self, claimant: Key, alias: Key, proof: bytes, source: Path, now: Instant
+        self, claimant: Key, alias: Key, commitment: bytes, proof: bytes, source: Path, now: Instant
     ) -> AuthStatus | Verdict:
-        """What a claim is worth. After BIND no other claim of the alias is heard until bound() is called.
+        """What a claim is worth. The proof comes last, since it is what costs."""
+        if (refusal := self.refusal(claimant, alias, now)) is not None:
+            return refusal
+        if not self._may_check(source, now):
+            return Verdict.SILENCE
+        return Verdict.PROVED if self._check(claimant, alias, commitment, proof) else AuthStatus.UNKNOWN
 
-        A member has nothing to prove, whatever its claim says: it may not have heard our first answer. The
-        proof comes last, since it is what costs."""
+    def take(self, claimant: Key, alias: Key) -> bool:
+        """A claim that nothing speaks against, that was proved and revealed, is to be written down: no other
+        of the alias is heard until bound() is called. False where too many are."""
+        if len(self._binding) >= BINDING_MAX:
+            return False
+        self._binding[alias] = claimant
+        return True
+
+    def refusal(self, claimant: Key, alias: Key, now: Instant) -> AuthStatus | Verdict | None:
+        """What speaks against a claim, whatever it proves. A member has nothing to prove, whatever its claim
+        says: it may not have heard our first answer."""
         if self.member(claimant) is not None:
             return AuthStatus.OK
         if alias in self._binding:
@@ -93,15 +115,10 @@ class Aliases:
             return AuthStatus.UNKNOWN
         if _has_expired(peer, now):
             return AuthStatus.EXPIRED
-        if len(self._binding) >= BINDING_MAX or not self._may_check(source, now):
-            return Verdict.SILENCE
-        if not self._check(claimant, alias, proof):
-            return AuthStatus.UNKNOWN
-        self._binding[alias] = claimant
-        return Verdict.BIND
+        return None
 
     def bound(self, alias: Key, claimant: Key, status: AuthStatus) -> None:
-        """The end of what BIND began."""
+        """The end of what take() began."""
         self._binding.pop(alias, None)
         if status is AuthStatus.OK:
             self.remember(alias, claimant)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from wh.wire.public_key import Key
-from whcore.blake2s import digest
+from hashlib import blake2s
 
 WORDS_SHOWN = 3
 _LABEL = b"wirehub check words"
@@ -31,8 +30,8 @@ WORDS = tuple(
 """256 of them, all different in their first four letters."""
 
 
-def check_words(one: Key, other: Key, alias: Key) -> tuple[str, ...]:
-    """The words of a claim: the same whichever of the two keys comes first. 24 bits of BLAKE2s over the keys:
-    they tell people apart, the proof of a claim does not rest on them."""
-    hashed = digest(_LABEL + b"".join(sorted((one, other))) + alias)
+def check_words(*transcript: bytes) -> tuple[str, ...]:
+    """24 bits of BLAKE2s over all that a claim was made of (wh.trust.exchange): they tell people that nobody
+    is between them, the proof of a claim does not rest on them."""
+    hashed = blake2s(_LABEL + b"".join(transcript)).digest()
     return tuple(WORDS[byte] for byte in hashed[:WORDS_SHOWN])

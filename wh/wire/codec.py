@@ -8,10 +8,11 @@ import msgspec
 
 from wh.wire import address
 from wh.wire.errors import BadMessage
-from wh.wire.fields import Uint32
+from wh.wire.fields import CLAIM_NONCE_LEN, Uint32
 from wh.wire.messages import (
     Answer,
     Authed,
+    AuthStatus,
     Contact,
     Dialback,
     Message,
@@ -119,6 +120,8 @@ def _check_authed(authed: Authed) -> Authed:
     ips = [*authed.addresses, *authed.server_addresses, *([] if subnet is None else [subnet.base])]
     if any(len(ip) not in (4, 16) for ip in ips):
         raise BadMessage("AUTHED names an address of a wrong length")
+    if len(authed.nonce) != (CLAIM_NONCE_LEN if authed.status == AuthStatus.PROVED else 0):
+        raise BadMessage("AUTHED has a nonce of a wrong length")
     if subnet is not None and subnet.prefix_len > 8 * len(subnet.base):
         raise BadMessage("AUTHED names a subnet that is longer than an address")
     return authed

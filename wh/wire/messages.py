@@ -18,6 +18,7 @@ from wh.wire.fields import (
     NONCE_LEN,
     AddressBytes,
     ChannelId,
+    ClaimNonce,
     HostName,
     IpBytes,
     KeyBytes,
@@ -101,6 +102,8 @@ class AuthStatus(IntEnum):
     USED = 2  # another key has claimed it
     EXPIRED = 3
     FAILED = 4  # the claim could not be written down
+    PROVED = 5  # the nonce is the server's: REVEAL comes next
+    AGAIN = 6  # what REVEAL goes on with is not known: begin anew
 
 
 class Contact(Struct, array_like=True, frozen=True):
@@ -311,12 +314,13 @@ class Auth(Struct, array_like=True, frozen=True, tag=30):
 
     request_id: Uint32
     alias: KeyBytes
+    commitment: ProofBytes
     proof: ProofBytes = bytes(32)
 
 
 class Authed(Struct, array_like=True, frozen=True, tag=31):
-    """status: an AuthStatus; what follows it is there with OK only. name, addresses: of the claimant in the
-    overlay, 4 or 16 bytes each; those of the server likewise."""
+    """status: an AuthStatus; what follows it is there with OK only, but for the nonce of PROVED. name,
+    addresses: of the claimant in the overlay, 4 or 16 bytes each; those of the server likewise."""
 
     request_id: Uint32
     alias: KeyBytes
@@ -326,6 +330,15 @@ class Authed(Struct, array_like=True, frozen=True, tag=31):
     subnet: Subnet | None = None
     server_name: HostName = ""
     server_addresses: OverlayAddresses = ()
+    nonce: ClaimNonce = b""
+
+
+class Reveal(Struct, array_like=True, frozen=True, tag=32):
+    """nonce: what the AUTH before was committed to."""
+
+    request_id: Uint32
+    alias: KeyBytes
+    nonce: ProofBytes
 
 
 class Leaving(Struct, array_like=True, frozen=True, tag=40):
@@ -355,6 +368,7 @@ Message = (
     | Nominate
     | Auth
     | Authed
+    | Reveal
     | Leaving
 )
 
@@ -368,5 +382,6 @@ ANSWERS: dict[type[Message], type[Message]] = {
     Offer: Answer,
     Probe: ProbeAck,
     Auth: Authed,
+    Reveal: Authed,
 }
 """Request -> its answer. The other messages ask for none."""

@@ -44,7 +44,12 @@ from whtools.private_key import read_key_file, to_descriptor
 
 CLAIM_TIMEOUT_S = 30.0
 DIRECTORY = Path("/etc/wirehub")
-REFUSALS = (Code.INVITATION_USED, Code.INVITATION_EXPIRED, Code.INVITATION_REFUSED)
+REFUSALS = (
+    Code.INVITATION_USED,
+    Code.INVITATION_EXPIRED,
+    Code.INVITATION_REFUSED,
+    Code.NO_CHECK_WORDS,
+)
 
 
 @command("join")
@@ -115,6 +120,7 @@ def join(
     )
     with key_if_needed(key_path, new=new):
         place = claim(launch, secret, text, invited)
+        check_exchange(place, new=new)
         place, warnings = judge_place(invited, place, host_facts.collect(names_of(place)), subnet)
     say("\n".join(describe_claims(place)))
     network = network_of(invited, place, secret.public_key)
@@ -137,6 +143,16 @@ def check(invited: Invitation) -> None:
             "the invitation is for a stream, not for a network",
             code=Code.INVITATION_MALFORMED,
             hint="use it with 0nc",
+        )
+
+
+def check_exchange(place: schema.Authenticated, *, new: bool) -> None:
+    """Who answers a key that is new as if it were a member hides the check words. Raises InvitationError."""
+    if new and not place.check_words:
+        raise InvitationError(
+            "the node that invited left out what check words come from",
+            code=Code.NO_CHECK_WORDS,
+            hint="somebody may be between: ask for a new invitation, over another way",
         )
 
 

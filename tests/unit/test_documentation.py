@@ -76,3 +76,13 @@ def test_every_message_of_the_protocol_that_exists_is_in_its_first_table():
     assert {int(number) for row in rows for number in row.split("/")} == {
         message.__struct_config__.tag for message in Message.__args__
     }
+
+
+def test_every_test_that_security_names_exists():
+    named = re.findall(
+        r"`((?:unit|lab|sim)/[\w/]+\.py)(?:::(\w+))?`", (DOCS / "security.md").read_text(encoding="utf-8")
+    )
+    assert len(named) > 40
+    for path, function in named:
+        text = (ROOT / "tests" / path).read_text(encoding="utf-8")
+        assert f"def {function or 'test_'}" in text, (path, function)

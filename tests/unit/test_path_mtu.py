@@ -20,7 +20,9 @@ class Scene(Driver):
 
     def __init__(self, limit: int) -> None:
         super().__init__()
-        self.engine.peers.obtain(PEER_KEY).session = True
+        peer = self.engine.peers.obtain(PEER_KEY)
+        peer.session = True
+        peer.validate(PATH, at(0))
         self.limit = limit
         self.told: list[tuple[Path, int]] = []
         self.tried: list[int] = []
@@ -126,12 +128,13 @@ def test_what_is_suspected_of_another_path_or_of_the_smallest_size_is_not_tried(
 
 
 def test_padding_leaves_room_for_the_headers_of_the_path() -> None:
-    scene = Scene(1500)
+    scene, over_ipv6 = Scene(1500), Path(1, pack("2001:db8::7", 62096))
+    scene.engine.peers.obtain(PEER_KEY).validate(over_ipv6, at(0))
     scene.mtu.start(Path(0, OTHER_ADDRESS, 5), at(0))
     assert {send.pad_to for send in scene.take(0) if isinstance(send, Send)} == {
         total - IPV4_OVERHEAD - 8 for total in ALL
     }
-    scene.mtu.start(Path(1, pack("2001:db8::7", 62096)), at(0))
+    scene.mtu.start(over_ipv6, at(0))
     assert {send.pad_to for send in scene.take(0) if isinstance(send, Send)} == {
         total - IPV4_OVERHEAD - 20 for total in ALL
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import socket
 import ssl
@@ -31,8 +32,14 @@ KNOCK = b"\xff\x02\x06\x00" + bytes(8)
 
 
 def free_port() -> int:
-    with socket.create_server((HOST, 0)) as taken:
-        return taken.getsockname()[1]
+    """Below the ports that connections of other tests get (ip_local_port_range), free in both families."""
+    for port in random.SystemRandom().sample(range(20000, 32000), 100):
+        with (
+            contextlib.suppress(OSError),
+            socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True),
+        ):
+            return port
+    raise AssertionError("no port is free")
 
 
 def ipv4(source: str, destination: str, payload: bytes) -> bytes:

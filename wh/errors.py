@@ -12,8 +12,8 @@ class Code(StrEnum):
     """Every stable error code of WireHub; `meaning` is the line that documentation and `wh help errors`
     show.
 
-    WH10x keys, WH11x-12x the network file, WH13x the command line, WH14x invitations, WH20x bytes from the
-    network, WH21x-23x this system, WH30x the core, WH31x-32x the running daemon. A code is never given a
+    WH10x keys, WH11x-12x the network file, WH13x the command line, WH14x-15x invitations, WH20x bytes from
+    the network, WH21x-23x this system, WH30x the core, WH31x-32x the running daemon. A code is never given a
     second meaning.
     """
 
@@ -137,7 +137,7 @@ class ConfigErrors(ConfigError):
 
 
 class InvitationError(UserError):
-    """An invitation that lets nobody in, with one of the codes WH14x."""
+    """An invitation that lets nobody in, with one of the codes WH14x and WH150."""
 
     default_code = Code.INVITATION_MALFORMED
 

@@ -7,8 +7,8 @@ import ctypes
 import sys
 import threading
 
-from wh.net.tun import open_tun
-from wh.net.tun_watch import set_mtu
+from wh.net.links.tun import open_tun
+from wh.net.links.tun_watch import set_mtu
 from wh.net.uapi_server import open_uapi_socket
 from wh.net.wireguard_device import WireguardDevice
 from whcore.keys import decode_key

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from simnet import SimNetwork
 from simnode import Datagram, SimNode, make_key
-from wh.commands import Reply
+from wh.engine.commands import Reply
 from wh.wire import messages as wire
 from wh.wire.address import Address, pack, prefix
 

@@ -7,11 +7,13 @@ import random
 from simnat import Nat
 from simnet import CORE_HOPS, SimNetwork
 from simnode import SimNode, connect_by_channel, fake_sign, fake_verify, network_file
-from wh.commands import AdoptSocket, Command, Send
-from wh.discovery import Discovery
-from wh.endpoints import FileEndpoints
-from wh.engine import Engine
-from wh.events import (
+from wh.dht.discovery import Discovery
+from wh.dht.endpoints import FileEndpoints
+from wh.dht.kademlia import Kademlia
+from wh.dht.searches import Searches
+from wh.engine.commands import AdoptSocket, Command, Send
+from wh.engine.core import Engine
+from wh.engine.events import (
     PUNCH_SOCKETS_FROM,
     Event,
     Instant,
@@ -26,12 +28,10 @@ from wh.events import (
     SessionOpened,
     SocketOpened,
 )
-from wh.kademlia import Kademlia
-from wh.punching import Punching
-from wh.reachability import Mode, OwnReachability
-from wh.requests import Requests
-from wh.searches import Searches
-from wh.server import Server
+from wh.engine.requests import Requests
+from wh.nat.reachability import Mode, OwnReachability
+from wh.node.server import Server
+from wh.punch.punching import Punching
 from wh.wire.address import Address, pack
 from wh.wire.messages import Probe
 
@@ -39,7 +39,7 @@ RELAYS = (pack("198.51.1.1", 62096), pack("203.1.1.1", 62096))
 
 
 class PunchEngine:
-    """Like wh.node.Node, with punching and what that needs."""
+    """Like wh.node.node.Node, with punching and what that needs."""
 
     def __init__(self, key: Key, rng: random.Random) -> None:
         self.engine = Engine(key, rng)

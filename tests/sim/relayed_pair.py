@@ -8,7 +8,7 @@ from simnat import Nat
 from simnet import SimNetwork
 from simnode import SimNode, network_file
 from wh.config.model import Network
-from wh.events import PathWanted
+from wh.engine.events import PathWanted
 from wh.wire.address import Address, ip_of, pack
 
 SERVERS = 4

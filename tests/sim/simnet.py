@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from simnat import Nat
-from wh.events import Instant
+from wh.engine.events import Instant
 from wh.wire.address import Address, pack
 
 UNIX_START = 1_800_000_000.0

@@ -12,7 +12,8 @@ from functools import partial
 from simnat import Nat
 from simnet import SimNetwork
 from simrelay import SimRelay
-from wh.commands import (
+from wh.config.model import Endpoint, Network, Peer, PeerKind
+from wh.engine.commands import (
     AdmitChannel,
     AdoptSocket,
     CloseRelay,
@@ -35,8 +36,7 @@ from wh.commands import (
     SendBeacon,
     SetDataPaths,
 )
-from wh.config.model import Endpoint, Network, Peer, PeerKind
-from wh.events import (
+from wh.engine.events import (
     TCP,
     Event,
     Key,
@@ -54,7 +54,7 @@ from wh.events import (
     TcpConnected,
     TcpLost,
 )
-from wh.node import Node
+from wh.node.node import Node
 from wh.wire.address import Address, ip_of, pack, port_of
 from wh.wire.codec import decode_untrusted, encode
 from wh.wire.messages import Find, Message, Ping, Response

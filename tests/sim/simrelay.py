@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from simnet import SimNetwork
-from wh.commands import CloseRelay, LimitRelay, MoveRelay, OpenRelay
-from wh.events import Event, Path, RelayEnded, RelayOpened
+from wh.engine.commands import CloseRelay, LimitRelay, MoveRelay, OpenRelay
+from wh.engine.events import Event, Path, RelayEnded, RelayOpened
 from wh.wire.address import Address
 
 SILENCE_S = 120.0

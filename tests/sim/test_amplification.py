@@ -20,7 +20,7 @@ from hostile_servers import (
 )
 from simnet import SimNetwork
 from simnode import SOCKET, Datagram, SimNode, make_key, network_file
-from wh.events import LookupRequested, Path
+from wh.engine.events import LookupRequested, Path
 from wh.wire import messages as wire
 from wh.wire.codec import decode_untrusted
 

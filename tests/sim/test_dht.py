@@ -7,7 +7,7 @@ import pytest
 from simnat import Nat
 from simnet import SimNetwork
 from simnode import SimNode, network_file
-from wh.events import LookupRequested
+from wh.engine.events import LookupRequested
 from wh.wire.address import pack
 
 

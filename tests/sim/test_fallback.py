@@ -10,8 +10,8 @@ from simnat import Nat
 from simnet import SimNetwork
 from simnode import SimNode, network_file, peer_line
 from wh.config.model import Network, Peer, PeerKind
-from wh.events import TCP, LookupRequested, NetworkLoaded, Path, PathWanted, PingRequested
-from wh.fallback import VERDICT_S
+from wh.engine.events import TCP, LookupRequested, NetworkLoaded, Path, PathWanted, PingRequested
+from wh.nat.fallback import VERDICT_S
 from wh.wire.address import pack
 
 TCP_PORT = 8443

@@ -11,8 +11,8 @@ from simnet import SimNetwork
 from simnode import SOCKET, SimNode, make_key, network_file
 from simnode import fake_sign as sign_with
 from simnode import fake_verify as verify
-from wh.commands import Command, Knock, Reply, Send
-from wh.events import (
+from wh.engine.commands import Command, Knock, Reply, Send
+from wh.engine.events import (
     Event,
     Instant,
     Key,
@@ -29,10 +29,10 @@ from wh.events import (
     SendFailed,
     SessionOpened,
 )
-from wh.node import Node
-from wh.peers import STRANGERS_MAX
-from wh.relay.server import RESERVATIONS_MAX
-from wh.requests import PENDING_MAX
+from wh.engine.peers import STRANGERS_MAX
+from wh.engine.requests import PENDING_MAX
+from wh.node.node import Node
+from wh.relay.tables import RESERVATIONS_MAX
 from wh.wire import messages as wire
 from wh.wire.address import Address, pack
 from wh.wire.codec import encode

@@ -12,9 +12,9 @@ from relayed_pair import Pair, make_pair, start_all
 from simnat import Dependence
 from simnet import SimNetwork
 from simnode import SOCKET, SimNode, make_key, network_file
-from wh.commands import Send
 from wh.config.model import Network, Peer, PeerKind, RelayPolicy
-from wh.events import Key, NetworkLoaded, Path
+from wh.engine.commands import Send
+from wh.engine.events import Key, NetworkLoaded, Path
 from wh.wire.address import Address, pack
 from wh.wire.messages import (
     Message,

@@ -9,7 +9,7 @@ import pytest
 
 from simnet import SimNetwork
 from simnode import SimNode, network_file
-from wh.events import Instant
+from wh.engine.events import Instant
 from wh.wire.records import Record
 
 LATENCY_S = 0.03

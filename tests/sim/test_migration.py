@@ -11,7 +11,7 @@ from copier import Copier
 from simnat import Nat
 from simnet import SimNetwork
 from simnode import SOCKET, SimNode, network_file
-from wh.events import DataOnNewPath, Path, PathWanted, PingRequested
+from wh.engine.events import DataOnNewPath, Path, PathWanted, PingRequested
 from wh.wire.address import Address, pack
 
 PACKET_S = 0.02

@@ -9,10 +9,10 @@ from hostile_servers import make_witness_liar
 from simnat import Dependence, Nat, Ports
 from simnet import SimNetwork
 from simnode import SOCKET, Datagram, SimNode, network_file
-from wh.commands import Reply
-from wh.events import Event, KnockReceived, Path
+from wh.engine.commands import Reply
+from wh.engine.events import Event, KnockReceived, Path
 from wh.nat.behavior import NatBehaviour
-from wh.reachability import OwnReachability
+from wh.nat.reachability import OwnReachability
 from wh.wire.address import Address, pack
 from wh.wire.candidates import Filtering, Mapping
 from wh.wire.messages import Pong

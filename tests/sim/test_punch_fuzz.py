@@ -9,8 +9,8 @@ import pytest
 from punch_host import RELAYS, Pair
 from simnat import Dependence, Nat, Ports
 from simnode import SOCKET
-from wh.events import MessageReceived, Path, ReplyToken, SendFailed, SocketOpened
-from wh.punching import ATTEMPTS_MAX
+from wh.engine.events import MessageReceived, Path, ReplyToken, SendFailed, SocketOpened
+from wh.punch.punching import ATTEMPTS_MAX
 from wh.wire.address import Address, pack
 from wh.wire.candidates import MAX_CANDIDATES, Candidate, NatProfile
 from wh.wire.messages import Answer, Go, Message, Offer, Probe, ProbeAck

@@ -10,11 +10,11 @@ import pytest
 from punch_host import RELAYS, Pair
 from simnat import Dependence, Nat, Ports
 from simnode import SOCKET, Datagram
-from wh.commands import Send
 from wh.config.model import Network
-from wh.events import NetworkLoaded, Path
-from wh.nat.punch import PROBES_PER_IP_MAX, VOUCHED_PROBES_MAX
-from wh.punching import OFFERS_BURST, OFFERS_INTERVAL_S
+from wh.engine.commands import Send
+from wh.engine.events import NetworkLoaded, Path
+from wh.punch.punching import OFFERS_BURST, OFFERS_INTERVAL_S
+from wh.punch.schedule import PROBES_PER_IP_MAX, VOUCHED_PROBES_MAX
 from wh.wire.address import Address, pack
 from wh.wire.candidates import Candidate, CandidateFlag, Mapping, NatProfile
 from wh.wire.codec import encode

@@ -9,7 +9,7 @@ import pytest
 from punch_host import Pair
 from simnat import Dependence, Nat, Ports
 from simnet import CORE_HOPS
-from wh.commands import AdoptSocket
+from wh.engine.commands import AdoptSocket
 from wh.wire.address import is_private
 
 EACH_PORT = Dependence.ADDRESS_AND_PORT_DEPENDENT

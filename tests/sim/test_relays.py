@@ -9,8 +9,8 @@ import pytest
 from relayed_pair import Pair, make_pair, start_all
 from simnode import SOCKET, Datagram, SimNode, make_key
 from simrelay import Leg
-from wh.commands import Send
-from wh.events import Path, PathSilent, PingRequested, Stopping
+from wh.engine.commands import Send
+from wh.engine.events import Path, PathSilent, PingRequested, Stopping
 from wh.wire.address import Address
 from wh.wire.messages import Close, Opened
 

@@ -11,7 +11,7 @@ from simnat import Nat
 from simnet import SimNetwork
 from simnode import SimNode, make_key, network_file, peer_line
 from wh.config.model import Endpoint, Network, Peer, PeerKind
-from wh.events import (
+from wh.engine.events import (
     ForgetRequested,
     LookupRequested,
     NetworkLoaded,

@@ -9,7 +9,7 @@ import pytest
 from simnat import Dependence, Nat, Ports
 from simnet import SimNetwork
 from simnode import SimNode, network_file
-from wh.events import Path, PathWanted
+from wh.engine.events import Path, PathWanted
 from wh.wire.address import pack
 
 EACH_PORT = Dependence.ADDRESS_AND_PORT_DEPENDENT

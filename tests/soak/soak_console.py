@@ -18,9 +18,9 @@ import sys
 import threading
 from collections import deque
 
+from wh.net.links.tun import open_tun
+from wh.net.links.tun_watch import set_mtu
 from wh.net.sockets import open_udp_sockets
-from wh.net.tun import open_tun
-from wh.net.tun_watch import set_mtu
 from wh.net.uapi_server import open_uapi_socket
 from wh.net.wireguard_device import WireguardDevice
 from wh.wire import address

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import random
 
-from wh.commands import Command, Send
-from wh.engine import Engine
-from wh.events import Instant, Key, LocalAddresses, MessageReceived, Path, ReplyToken
-from wh.requests import Requests
+from wh.engine.commands import Command, Send
+from wh.engine.core import Engine
+from wh.engine.events import Instant, Key, LocalAddresses, MessageReceived, Path, ReplyToken
+from wh.engine.requests import Requests
 from wh.wire.address import Address, pack
 from wh.wire.messages import Message
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from wh.net.rtnetlink import Gateway
+from wh.net.links.rtnetlink import Gateway
 
 LOOPBACK = ipaddress.IPv4Address("127.0.0.1")
 GATEWAY = Gateway(LOOPBACK, LOOPBACK, 1)

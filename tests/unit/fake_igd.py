@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from wh.net.igd_process import GatewayWorker
+from wh.net.mapping.igd_process import GatewayWorker
 
 SERVICE = "urn:schemas-upnp-org:service:WANIPConnection:1"
 DESCRIPTION = """<?xml version="1.0"?>

@@ -17,10 +17,10 @@ from typing import NamedTuple, NoReturn
 import msgspec
 
 from wh.errors import Code, SystemSetupError
-from wh.files import open_place
 from wh.ipc.client import DaemonError
 from wh.ipc.schema import Readiness, Ready
-from wh.python import python_module
+from wh.system.files import open_place
+from wh.system.python import python_module
 
 READY_TIMEOUT_S = 15.0
 STOP_TIMEOUT_S = 3.0
@@ -69,7 +69,7 @@ class Launch(NamedTuple):
         }
         words = [f"{name}={value}" for name, value in options.items() if value is not None]
         words += [name for name, given in flags.items() if given]
-        return python_module("wh.daemon", *words)
+        return python_module("wh.daemon.process", *words)
 
 
 def run_in_foreground(launch: Launch) -> NoReturn:

@@ -6,7 +6,7 @@ import os
 import sys
 
 from wh.errors import Code, InvitationError, SystemSetupError, UsageError
-from wh.files import UnsafePlace, read_file
+from wh.system.files import UnsafePlace, read_file
 from wh.trust.invitation import Invitation, decode_untrusted
 from whtools.znc.secret_words import hide
 

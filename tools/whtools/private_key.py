@@ -8,7 +8,7 @@ import stat
 
 from wh.config.model import Network
 from wh.errors import Code, SystemSetupError
-from wh.files import open_readable
+from wh.system.files import open_readable
 from whcore import keys
 from whcore.errors import InvalidKey
 from whcore.keys import SecretKey

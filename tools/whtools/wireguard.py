@@ -18,12 +18,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 from wh.errors import Code, SystemSetupError, UsageError, UserError
-from wh.memory import protect_memory
-from wh.net.tun import open_tun
-from wh.net.tun_watch import set_mtu, tun_name
+from wh.net.links.tun import open_tun
+from wh.net.links.tun_watch import set_mtu, tun_name
 from wh.net.uapi_server import open_uapi_socket
 from wh.net.wireguard_device import MTU, WireguardDevice
-from wh.python import python_module
+from wh.system.memory import protect_memory
+from wh.system.python import python_module
 
 USAGE = """usage: wh-wireguard [-f | --foreground] INTERFACE
        wh-wireguard --version

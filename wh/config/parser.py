@@ -24,7 +24,7 @@ from wh.config.model import (
 )
 from wh.config.peer_lines import PeerLines
 from wh.errors import Code, ConfigError, ConfigErrors
-from wh.files import UnsafePlace, read_file
+from wh.system.files import UnsafePlace, read_file
 
 MAX_FILE_SIZE = 1 << 20  # bytes
 MAX_ERRORS = 100  # reported at once: a file with more is something else than a network file

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from wh.rtt import RttEstimator
+from wh.engine.rtt import RttEstimator
 from wh.wire.address import Address
 from wh.wire.messages import Contact
 from wh.wire.public_key import Key

@@ -10,7 +10,7 @@ from enum import Enum
 from wh.dht.credit import Credit, Trial
 from wh.dht.diversity import PrefixLimit
 from wh.dht.metric import K, distance
-from wh.rtt import INITIAL_TIMEOUT_S
+from wh.engine.rtt import INITIAL_TIMEOUT_S
 from wh.wire.address import Address
 from wh.wire.messages import Contact
 from wh.wire.public_key import Key

@@ -5,9 +5,9 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from typing import NamedTuple
 
-from wh.crowds import Crowd
 from wh.dht.diversity import PrefixLimit
 from wh.dht.metric import K, distance
+from wh.engine.crowds import Crowd
 from wh.wire.address import Address
 from wh.wire.messages import PutStatus
 from wh.wire.public_key import Key

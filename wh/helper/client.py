@@ -31,7 +31,7 @@ from wh.helper.requests import (
 )
 from wh.helper.verbs import Office
 from wh.naming.table import NameEntry
-from wh.python import python_module
+from wh.system.python import python_module
 
 ANSWER_S = 30.0
 """For a hosts file on a slow disk, or one that others lock."""

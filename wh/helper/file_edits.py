@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from wh.config import edits
+from wh.config.network_file import Edit
 from wh.helper.requests import AddAlias, ClaimAlias, FileEdit
-from wh.network_file import Edit
 from whcore.keys import decode_key
 
 

@@ -74,8 +74,8 @@ class RemoveSocket(_Request, frozen=True, tag="remove-socket"):
 
 
 class StartGatewayWorker(_Request, frozen=True, tag="start-gateway-worker"):
-    """A process without privileges that asks one question of a UPnP gateway (wh.net.igd_worker). A descriptor
-    to talk with it. The one before is ended."""
+    """A process without privileges that asks one question of a UPnP gateway (wh.net.mapping.igd_worker). A
+    descriptor to talk with it. The one before is ended."""
 
 
 class EndGatewayWorker(_Request, frozen=True, tag="end-gateway-worker"):

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from wh.config import parser
 from wh.config.model import IPAddress, Network
+from wh.config.network_file import NetworkFile, open_network_file
 from wh.config.reloading import require_reloadable
 from wh.errors import Code, ConfigError, SystemSetupError
 from wh.helper.file_edits import change_of
@@ -35,9 +36,8 @@ from wh.ipc.listener import is_alive
 from wh.ipc.paths import socket_path
 from wh.naming import hosts
 from wh.naming.table import NameEntry, NameTable
-from wh.net.igd_process import GatewayWorker
+from wh.net.mapping.igd_process import GatewayWorker
 from wh.net.uapi_paths import uapi_path
-from wh.network_file import NetworkFile, open_network_file
 
 
 class Result(NamedTuple):

@@ -8,8 +8,8 @@ import socket
 from pathlib import Path
 
 from wh.errors import Code, SystemSetupError
-from wh.files import PUBLIC_DIRECTORY, locked, open_place
 from wh.ipc.credentials import wirehub_gid
+from wh.system.files import PUBLIC_DIRECTORY, locked, open_place
 
 OWNER_ONLY = 0o600
 OWNER_AND_GROUP = 0o660

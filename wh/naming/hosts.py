@@ -19,9 +19,9 @@ from typing import NamedTuple
 
 from wh.config.model import HOSTNAME, IPAddress
 from wh.errors import Code, SystemSetupError
-from wh.files import PUBLIC_DIRECTORY, locked, open_place
-from wh.naming.file_update import recover, replace_or_rewrite, update_file
 from wh.naming.table import NameEntry
+from wh.system.file_update import recover, replace_or_rewrite, update_file
+from wh.system.files import PUBLIC_DIRECTORY, locked, open_place
 
 HOSTS_PATH = Path("/etc/hosts")
 RUN_DIRECTORY = Path("/run/wirehub")

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-from wh.limits import RateLimit
-from wh.randomness import Randomness
+from wh.engine.limits import RateLimit
+from wh.engine.randomness import Randomness
 from wh.wire.address import Address, is_v4, port_of
 
 LIFETIME_S = 7200

@@ -5,7 +5,7 @@ one key, at one node, for one exchange."""
 
 from __future__ import annotations
 
-from wh.events import Key
+from wh.engine.events import Key
 from whcore import alias
 from whcore.envelope import ControlSessions
 from whcore.keys import SecretKey

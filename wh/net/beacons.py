@@ -11,11 +11,11 @@ import time
 from collections.abc import Callable
 
 from wh.config.model import DEFAULT_PORT
+from wh.engine.events import Key
+from wh.engine.limits import RateLimit
 from wh.errors import SystemSetupError
-from wh.events import Key
-from wh.limits import RateLimit
-from wh.net.netlink_socket import host_link_addresses
-from wh.net.rtnetlink import LinkAddress
+from wh.net.links.netlink_socket import host_link_addresses
+from wh.net.links.rtnetlink import LinkAddress
 from wh.wire.address import Address, pack
 
 GROUP_V4 = "239.255.87.72"

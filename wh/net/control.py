@@ -13,8 +13,8 @@ from hashlib import blake2s
 
 from msgspec.structs import replace
 
-from wh.commands import Reply, Send
-from wh.events import (
+from wh.engine.commands import Reply, Send
+from wh.engine.events import (
     Event,
     Instant,
     Key,
@@ -25,7 +25,7 @@ from wh.events import (
     SendFailed,
     SessionOpened,
 )
-from wh.limits import RateLimit
+from wh.engine.limits import RateLimit
 from wh.net.handshakes import Handshakes
 from wh.net.sources import Sources
 from wh.net.validation import ValidatedPaths
@@ -176,7 +176,7 @@ class ControlChannel:
         return []
 
     def _send_without_session(self, command: Send, now: Instant) -> list[Event]:
-        """Begin a handshake with it, or let it wait for the one in flight (wh.commands.Send)."""
+        """Begin a handshake with it, or let it wait for the one in flight (wh.engine.commands.Send)."""
         may_begin = isinstance(command.message, Ping | Find) and not command.in_session
         handshake = self._handshakes.get(command.peer)
         if handshake is None:

@@ -6,11 +6,11 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 
-from wh.commands import Send
-from wh.events import Key, Path
+from wh.engine.commands import Send
+from wh.engine.events import Key, Path
 
 LIFE_S = 1.0
-"""How long an INIT may be answered, and messages wait for that (wh.commands.Send)."""
+"""How long an INIT may be answered, and messages wait for that (wh.engine.commands.Send)."""
 AGAIN_S = 0.25
 """An INIT this old is replaced when the engine asks for one on a path that it was sent on."""
 WAITING_MAX = 4

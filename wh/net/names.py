@@ -8,7 +8,7 @@ import logging
 import socket
 from collections.abc import Sequence
 
-from wh.events import NameResolved
+from wh.engine.events import NameResolved
 from wh.wire.address import Address, is_usable, pack
 
 log = logging.getLogger(__name__)

@@ -7,8 +7,8 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 
+from wh.engine.events import PUNCH_SOCKETS_FROM
 from wh.errors import SystemSetupError
-from wh.events import PUNCH_SOCKETS_FROM
 from wh.net.sockets import open_udp_socket
 from wh.wire.address import Address, ip_of, pack, port_of
 from whcore.datapath import ControlDatagram

@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
-from wh.commands import (
+from wh.engine.commands import (
     AdmitChannel,
     AdoptSocket,
     BindAlias,
@@ -39,8 +39,7 @@ from wh.commands import (
     SetDataPaths,
     SetRelayLimits,
 )
-from wh.errors import Code, IpcError
-from wh.events import (
+from wh.engine.events import (
     TCP,
     AliasBound,
     DataOnNewPath,
@@ -60,10 +59,11 @@ from wh.events import (
     SocketAdopted,
     SocketOpened,
 )
+from wh.errors import Code, IpcError
 from wh.net.control import KNOCK_HEADER, ControlChannel
 from wh.net.names import NameResolver
 from wh.net.punch_sockets import PunchSockets
-from wh.net.tcp_bridge import TcpBridge
+from wh.net.tcp.bridge import TcpBridge
 from wh.wire.messages import AuthStatus
 from whcore import datapath as core
 from whcore.errors import SystemFailure
@@ -93,7 +93,7 @@ Result = TypeVar("Result")
 
 
 class Engine(Protocol):
-    """What is driven: wh.node.Node."""
+    """What is driven: wh.node.node.Node."""
 
     def handle(self, event: Event, now: Instant) -> list[Command]: ...
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from wh.events import Path
+from wh.engine.events import Path
 
 PATHS_MAX = 4096
 

@@ -15,10 +15,10 @@ from ipaddress import ip_network
 from pathlib import Path
 
 from wh.config.model import IPNetwork
+from wh.engine.events import Key
 from wh.errors import Code, SystemSetupError
-from wh.events import Key
-from wh.files import PUBLIC_DIRECTORY, open_place
 from wh.net.uapi_paths import UAPI_DIRECTORY, uapi_path
+from wh.system.files import PUBLIC_DIRECTORY, open_place
 from whcore import uapi
 from whcore.datapath import Datapath
 

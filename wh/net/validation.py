@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from wh.events import Key, Path
+from wh.engine.events import Key, Path
 
 PEERS_MAX = 4096
 PATHS_MAX = 4

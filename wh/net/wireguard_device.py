@@ -10,9 +10,9 @@ import socket
 import time
 
 from wh.net.device_sockets import DeviceSockets
-from wh.net.link_monitor import open_change_socket
+from wh.net.links.link_monitor import open_change_socket
+from wh.net.links.tun_watch import LOOK_S, MtuFollower
 from wh.net.sockets import IP_MTU_DISCOVER, IPV6_MTU_DISCOVER
-from wh.net.tun_watch import LOOK_S, MtuFollower
 from wh.net.uapi_server import FullControl, UapiServer
 from whcore.datapath import EVENT_TUN_GONE, Datapath
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from enum import Enum
 
 from wh.config.model import Network, Peer
-from wh.events import Instant, Key, Path
-from wh.limits import RateLimit
+from wh.engine.events import Instant, Key, Path
+from wh.engine.limits import RateLimit
 from wh.wire.address import prefix
 from wh.wire.messages import AuthStatus
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from hashlib import blake2s
 from hmac import compare_digest
 
-from wh.limits import RateLimit
+from wh.engine.limits import RateLimit
 from wh.trust.words import check_words
 from wh.wire.fields import CLAIM_NONCE_LEN
 from wh.wire.public_key import Key

@@ -13,13 +13,13 @@ from pathlib import Path
 import click
 import msgspec
 
-from wh import host_facts
 from wh.config.model import Endpoint, IPNetwork, Network, Peer, PeerKind
 from wh.config.parser import parse
 from wh.config.writer import render
+from wh.daemon import host_facts
 from wh.errors import Code, ConfigError, InvitationError, IpcError, SystemSetupError
-from wh.files import PUBLIC_DIRECTORY, UnsafePlace, new_file, open_place
 from wh.ipc import client, schema
+from wh.system.files import PUBLIC_DIRECTORY, UnsafePlace, new_file, open_place
 from wh.trust.degrees import Source, boot_lines, reachable
 from wh.trust.invitation import Contact, Flag, Invitation
 from wh.wire.address import Address, ip_of, port_of

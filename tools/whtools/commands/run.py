@@ -6,8 +6,8 @@ import os
 
 import click
 
-from wh import inside
 from wh.errors import UsageError
+from wh.inside import entering as inside
 from wh.ipc import client, schema
 from whtools.application import command
 from whtools.parameters import Interface

@@ -34,7 +34,9 @@ def socks(interface: str, listen: str, open_to_others: bool) -> None:
     interrupted, or the daemon ends.
     """
     with listener_at(listen, open_to_others=open_to_others) as listener:
-        from wh import socks as proxy  # asyncio takes time to import; inside, our files may be out of reach
+        from wh.inside import (
+            socks as proxy,  # asyncio takes time to import; inside, our files may be out of reach
+        )
 
         status = status_of(interface)
         if not status.has_interface:

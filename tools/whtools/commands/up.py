@@ -10,9 +10,9 @@ import click
 from wh.config.model import Network
 from wh.config.parser import MAX_FILE_SIZE, decode, unreadable
 from wh.errors import Code, SystemSetupError, UsageError
-from wh.files import PUBLIC_DIRECTORY, open_place, open_readable
 from wh.ipc import client, paths
 from wh.ipc.schema import Ready
+from wh.system.files import PUBLIC_DIRECTORY, open_place, open_readable
 from whcore.keys import SecretKey, encode_key
 from whtools import launcher
 from whtools.application import command

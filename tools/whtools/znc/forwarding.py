@@ -21,15 +21,15 @@ import threading
 import time
 from collections.abc import Callable
 
-from wh import files
-from wh.events import Key
-from wh.rendezvous import Guest, Party
+from wh.engine.events import Key
+from wh.meeting.rendezvous import Guest, Party
 from wh.streams import frames
 from wh.streams.connection import hang_up, prepare
 from wh.streams.endpoints import Sink, Source
 from wh.streams.failure import StreamFailure
 from wh.streams.framed import FramedStream, read_hello
 from wh.streams.frames import BadFrame, Reason
+from wh.system import files
 from whtools.znc.forward_words import ForwardWord, Place, read_place_untrusted
 from whtools.znc.outcome import EXIT_IO, EXIT_LOST, Ended, Reporter
 from whtools.znc.settings import Settings

@@ -6,9 +6,9 @@ import socket
 import threading
 import time
 
-from wh import rendezvous
-from wh.events import Key
-from wh.rendezvous import Guest, Host, Party, Terms, read_bootstrap
+from wh.engine.events import Key
+from wh.meeting import rendezvous
+from wh.meeting.rendezvous import Guest, Host, Party, Terms, read_bootstrap
 from wh.streams.connection import hang_up
 from whtools.znc.forwarding import Forwarding
 from whtools.znc.local_ends import StandardStreams

@@ -6,7 +6,7 @@ import ctypes
 import os
 from pathlib import Path
 
-from wh.files import open_readable
+from wh.system.files import open_readable
 
 VARIABLE = "ZNC_INVITE"
 INVITATION_LEN_MAX = 8192

@@ -16,7 +16,7 @@ from whtools.znc.settings import Settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from wh.rendezvous import Party
+    from wh.meeting.rendezvous import Party
 
 PROGRESS_S = 0.5
 WAY_CHECK_S = 1.0

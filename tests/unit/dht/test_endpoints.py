@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import pytest
+from engine_parts import OTHER_ADDRESS, OTHER_PATH, PEER_ADDRESS, PEER_KEY, Driver, at
+
+from wh.config.model import Endpoint, Network, Peer, PeerKind
+from wh.dht.endpoints import ADDRESSES_MAX, FileEndpoints
+from wh.engine.commands import ResolveName
+from wh.engine.events import NameResolved
+from wh.wire.address import pack
+
+NUMERIC_KEY = bytes(31) + b"\x03"
+NETWORK = Network(
+    peers=(
+        Peer(PeerKind.BOOT, PEER_KEY, endpoint=Endpoint("boot.example")),
+        Peer(PeerKind.BOOT, NUMERIC_KEY, endpoint=Endpoint("203.0.113.3")),
+    )
+)
+
+
+class Resolver(Driver):
+    def __init__(self) -> None:
+        super().__init__()
+        self.changes = 0
+        self.endpoints = FileEndpoints(self.engine, self._changed)
+        self.endpoints.set_network(NETWORK, at(0))
+        self.take(0)
+
+    def _changed(self, now: object) -> None:
+        self.changes += 1
+
+    def asked_at(self) -> list[float]:
+        return [seconds for seconds, command in self.log if isinstance(command, ResolveName)]
+
+
+@pytest.fixture
+def resolver() -> Resolver:
+    return Resolver()
+
+
+def test_numeric_endpoints_are_there_at_once_and_names_after_an_answer(resolver: Resolver) -> None:
+    assert resolver.endpoints.addresses_of(NUMERIC_KEY) == (OTHER_ADDRESS,)
+    assert resolver.endpoints.addresses_of(PEER_KEY) == ()
+    assert [command for _, command in resolver.log] == [ResolveName("boot.example", 62096)]
+    resolver.endpoints.resolved(NameResolved("boot.example", 62096, (PEER_ADDRESS,)), at(0.1))
+    assert resolver.endpoints.addresses_of(PEER_KEY) == (PEER_ADDRESS,)
+    assert resolver.changes == 1
+    assert resolver.engine.addressing.is_configured(PEER_ADDRESS)
+
+
+def test_a_name_that_fails_is_asked_again_ever_more_rarely(resolver: Resolver) -> None:
+    resolver.run_to(300)
+    gaps = [
+        later - earlier for earlier, later in zip(resolver.asked_at(), resolver.asked_at()[1:], strict=False)
+    ]
+    assert gaps[0] < 1.2
+    assert all(later > earlier for earlier, later in zip(gaps[:6], gaps[1:6], strict=False))
+    assert max(gaps) <= 66
+
+
+def test_a_name_that_fails_later_keeps_its_addresses(resolver: Resolver) -> None:
+    resolver.endpoints.resolved(NameResolved("boot.example", 62096, (PEER_ADDRESS,)), at(0.1))
+    resolver.endpoints.resolved(NameResolved("boot.example", 62096, ()), at(300))
+    assert resolver.endpoints.addresses_of(PEER_KEY) == (PEER_ADDRESS,)
+    assert resolver.changes == 1
+
+
+def test_answers_that_nobody_asked_for_and_endless_ones_are_cut(resolver: Resolver) -> None:
+    resolver.endpoints.resolved(NameResolved("else.example", 1, (PEER_ADDRESS,)), at(0.1))
+    assert resolver.changes == 0
+    many = tuple(pack("198.51.100.2", port) for port in range(1, 100))
+    resolver.endpoints.resolved(NameResolved("boot.example", 62096, many), at(0.1))
+    assert len(resolver.endpoints.addresses_of(PEER_KEY)) == ADDRESSES_MAX
+
+
+def test_a_reload_forgets_endpoints_that_are_gone(resolver: Resolver) -> None:
+    resolver.endpoints.set_network(Network(), at(1))
+    assert resolver.endpoints.addresses_of(NUMERIC_KEY) == ()
+    assert not resolver.engine.addressing.is_configured(OTHER_PATH.remote)
+    resolver.log.clear()
+    resolver.run_to(500)
+    assert resolver.asked_at() == []

@@ -1,0 +1,516 @@
+"""Interfaces: all the addresses and routes that were asked for, or the state before."""
+
+import asyncio
+import ctypes
+import errno
+import fcntl
+import os
+import re
+import socket
+import struct
+import subprocess
+import sys
+import threading
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wh.errors import Code, SystemSetupError
+from wh.net.links import interface, tun
+from wh.net.links.link_monitor import SETTLE_S, LinkMonitor, open_change_socket
+from wh.net.links.netlink import LinkManager
+from wh.net.links.rtnetlink import (
+    DumpInterrupted,
+    InterfaceAddress,
+    Link,
+    LinkAddress,
+    RtnetlinkError,
+    open_rtnetlink,
+)
+
+NAME = "wh-test"
+VNET_HEADER_LEN = 10  # linux/virtio_net.h, before each packet
+V4 = InterfaceAddress(ip_address("10.0.42.2"), 24)
+V4_NEXT = InterfaceAddress(ip_address("10.0.42.3"), 24)
+ORCHID = InterfaceAddress(ip_address("2001:20::5"), 128)
+ORCHIDS = ip_network("2001:20::/28")
+OTHER_NET = ip_network("10.7.0.0/16")
+
+
+# The order of steps, against a kernel made of sets
+
+
+class FakeKernel:
+    """One link of ours (2) beside eth0 (3). fail_at: number of the changing request that is refused;
+    refuse_ipv6: as a system without it does."""
+
+    def __init__(self, addresses=(), routes=(), fail_at=None, refuse_ipv6=False):
+        self.link_state = Link(2, NAME, False, 1500)
+        self.have_addresses, self.have_routes = set(addresses), set(routes)
+        self.fail_at, self.refuse_ipv6, self.requests = fail_at, refuse_ipv6, 0
+
+    @property
+    def state(self):
+        return self.link_state, frozenset(self.have_addresses), frozenset(self.have_routes)
+
+    def _change(self, version=4):
+        self.requests += 1
+        if self.requests == self.fail_at:
+            raise RtnetlinkError("do it", errno.EPERM)
+        if version == 6 and self.refuse_ipv6:
+            raise RtnetlinkError("do it", errno.EACCES)
+
+    def links(self):
+        return [self.link_state, Link(3, "eth0", True, 1500)]
+
+    def link(self, name):
+        return self.link_state if name == NAME else None
+
+    def set_link(self, ifindex, *, up, mtu):
+        self._change()
+        self.link_state = Link(ifindex, NAME, up, mtu)
+
+    def addresses(self):
+        return [LinkAddress(2, address, True) for address in self.have_addresses]
+
+    def add_address(self, ifindex, address):
+        self._change(address.ip.version)
+        self.have_addresses.add(address)
+
+    def delete_address(self, ifindex, address):
+        self._change()
+        self.have_addresses.remove(address)
+        if not any(left.ip.version == 4 for left in self.have_addresses):
+            self.have_routes = {route for route in self.have_routes if route.version == 6}
+
+    def our_routes(self, ifindex):
+        return list(self.have_routes)
+
+    def add_route(self, ifindex, destination):
+        self._change(destination.version)
+        self.have_routes.add(destination)
+
+    def delete_route(self, ifindex, destination):
+        self._change()
+        self.have_routes.remove(destination)
+
+    def outgoing_link(self, destination):
+        return 2
+
+
+ADDRESSES = st.frozensets(st.sampled_from([V4, V4_NEXT, ORCHID]))
+ROUTES = st.frozensets(st.sampled_from([ORCHIDS, OTHER_NET, ip_network("10.8.0.0/16")]))
+
+
+@given(ADDRESSES, ROUTES, ADDRESSES, ROUTES)
+@settings(derandomize=True, deadline=None)
+def test_any_state_becomes_the_wanted_one_or_stays(addresses, routes, new_addresses, new_routes):
+    wanted = interface.Wanted(new_addresses, new_routes)
+    smooth = FakeKernel(addresses, routes)
+    assert interface.bring_up(smooth, NAME, 1408, wanted) == ()
+    assert smooth.state == (Link(2, NAME, True, 1408), new_addresses, new_routes)
+    for fail_at in range(1, smooth.requests + 1):
+        kernel = FakeKernel(addresses, routes, fail_at)
+        before = kernel.state
+        with pytest.raises(SystemSetupError) as caught:
+            interface.bring_up(kernel, NAME, 1408, wanted)
+        assert kernel.state == before
+        assert caught.value.code == Code.NOT_PERMITTED
+
+
+def test_nothing_is_touched_where_nothing_changes():
+    kernel = FakeKernel({V4, ORCHID}, {ORCHIDS})
+    interface.update(kernel, NAME, interface.Wanted(frozenset({V4, ORCHID}), frozenset({ORCHIDS})))
+    assert kernel.requests == 0
+
+
+def test_a_system_without_ipv6_gets_the_rest_and_one_warning():
+    kernel = FakeKernel(refuse_ipv6=True)
+    wanted = interface.Wanted(frozenset({V4, ORCHID}), frozenset({ORCHIDS, OTHER_NET}))
+    (warning,) = interface.bring_up(kernel, NAME, 1408, wanted)
+    assert warning.code == Code.NO_IPV6
+    assert str(ORCHID) in str(warning)
+    assert kernel.state[1:] == ({V4}, {OTHER_NET})
+
+
+def test_an_interface_that_is_not_there_is_an_error():
+    with pytest.raises(SystemSetupError, match="no interface wh-none"):
+        interface.update(FakeKernel(), "wh-none", interface.Wanted(frozenset(), frozenset()))
+
+
+def test_only_addresses_that_others_can_use_are_local_addresses():
+    kernel = FakeKernel()
+    kernel.link_state = Link(2, NAME, True, 1408)
+    eth0 = ["192.0.2.7", "2001:db8::7", "fe80::7", "169.254.1.1"]
+    kernel.addresses = lambda: [
+        LinkAddress(2, V4, True),
+        LinkAddress(3, InterfaceAddress(ip_address("2001:db8::8"), 64), usable=False),
+        LinkAddress(4, InterfaceAddress(ip_address("198.51.100.1"), 24), True),  # a link that is down
+        LinkAddress(3, InterfaceAddress(ip_address("127.0.0.2"), 8), True),
+        *(LinkAddress(3, InterfaceAddress(ip_address(ip), 24), True) for ip in eth0),
+    ]
+    found = interface.local_addresses(kernel, exclude=NAME)
+    assert [str(ip) for ip in found] == ["192.0.2.7", "2001:db8::7", "169.254.1.1"]
+    assert V4.ip in interface.local_addresses(kernel, exclude=None)
+
+
+# The wake-up
+
+
+class FakeLoop:
+    def __init__(self):
+        self.reader, self.timers = None, []
+
+    def add_reader(self, source, callback):
+        self.reader = callback
+
+    def remove_reader(self, source):
+        self.reader = None
+
+    def call_later(self, delay, callback):
+        self.timers.append((delay, callback))
+        return self
+
+    def cancel(self):
+        self.timers.clear()
+
+
+@pytest.fixture
+def monitored():
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    ours.setblocking(False)
+    loop, calls = FakeLoop(), []
+    monitor = LinkMonitor(loop, ours, lambda: calls.append("changed"))
+    yield loop, theirs, calls, monitor
+    monitor.close()
+    theirs.close()
+
+
+def test_a_burst_of_changes_is_one_callback(monitored):
+    loop, kernel, calls, _ = monitored
+    for _ in range(3):
+        for _ in range(5):
+            kernel.send(b"message")
+        loop.reader()
+    (timer,) = loop.timers
+    assert (timer[0], calls) == (SETTLE_S, [])
+    loop.timers.clear()
+    timer[1]()
+    assert calls == ["changed"]
+    kernel.send(b"message")
+    loop.reader()
+    assert len(loop.timers) == 1
+
+
+def test_no_callback_after_close(monitored):
+    loop, kernel, calls, monitor = monitored
+    kernel.send(b"message")
+    loop.reader()
+    monitor.close()
+    monitor.close()
+    assert (loop.reader, loop.timers, calls) == (None, [], [])
+
+
+# TUN: names and errors
+
+
+@pytest.mark.parametrize("name", ["", "x" * 16, "a b", "a/b", "..", "-x", "a\0", "a%d", "\u00e9", "all"])
+def test_bad_interface_names_are_refused(name):
+    with pytest.raises(SystemSetupError) as caught:
+        tun.open_tun(name)
+    assert caught.value.code == Code.BAD_INTERFACE_NAME
+
+
+@pytest.mark.parametrize("name", ["wh-zW-1lBeQ", "wh-_-_-_-_-", "x" * 15, "tun0.1"])
+def test_names_that_the_kernel_takes(name):
+    tun.check_interface_name(name)
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (errno.EPERM, Code.NOT_PERMITTED),
+        (errno.EBUSY, Code.INTERFACE_TAKEN),
+        (errno.EINVAL, Code.INTERFACE_TAKEN),
+        (errno.ENODEV, Code.NO_TUN_DEVICE),
+        (errno.ENOMEM, Code.NETWORK_SETUP),
+    ],
+)
+def test_a_refused_tun_leaves_no_fd_and_says_why(monkeypatch, tmp_path, number, code):
+    device = tmp_path / "tun"
+    device.touch()
+    monkeypatch.setattr(tun, "TUN_DEVICE", str(device))
+    calls = []
+
+    def refuse_second(fd, request, argument):
+        calls.append(fd)
+        if len(calls) == 2:
+            raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "ioctl", refuse_second)
+    with pytest.raises(SystemSetupError) as caught:
+        tun.open_tun(NAME, queues=3)
+    assert caught.value.code == code
+    for fd in calls:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(fd)
+
+
+def test_a_system_without_tun_is_told_how_to_get_it(monkeypatch, tmp_path):
+    monkeypatch.setattr(tun, "TUN_DEVICE", str(tmp_path / "none"))
+    with pytest.raises(SystemSetupError) as caught:
+        tun.open_tun(NAME)
+    assert caught.value.code == Code.NO_TUN_DEVICE
+    assert "modprobe tun" in caught.value.hint
+
+
+# The real kernel, in a network namespace that ends with the thread that made it
+
+CLONE_NEWNET = 0x40000000
+
+
+def unshare_network():
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(CLONE_NEWNET) != 0:
+        raise OSError(ctypes.get_errno(), "unshare")
+
+
+def in_namespace(body):
+    """Run body() in a thread with a network namespace of its own (threads that it starts are in it too)."""
+    failures = []
+
+    def run():
+        try:
+            unshare_network()
+            body()
+        except BaseException as failure:
+            failures.append(failure)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    if failures:
+        raise failures[0]
+
+
+def namespace_problem():
+    if not Path(tun.TUN_DEVICE).exists():
+        return f"there is no {tun.TUN_DEVICE}"
+    try:
+        in_namespace(lambda: tun.close_all(tun.open_tun(NAME)))
+    except (OSError, SystemSetupError) as error:
+        return f"needs root, or CAP_SYS_ADMIN and CAP_NET_ADMIN: {error}"
+    return None
+
+
+PROBLEM = namespace_problem()
+needs_namespace = pytest.mark.skipif(PROBLEM is not None, reason=str(PROBLEM))
+
+
+def with_link(scenario, *, queues=1):
+    """Run scenario(manager, fds) in a namespace that has a TUN of ours."""
+
+    async def run():
+        fds = tun.open_tun(NAME, queues=queues)
+        manager = LinkManager()
+        try:
+            await scenario(manager, fds)
+        finally:
+            manager.close()
+            tun.close_all(fds)
+
+    in_namespace(lambda: asyncio.run(run()))
+
+
+def ip(*words):
+    """iproute2, the independent witness."""
+    return subprocess.run(["ip", *words], capture_output=True, text=True, check=True).stdout  # noqa: S603, S607
+
+
+@needs_namespace
+def test_a_tun_goes_with_its_fds():
+    async def scenario(manager, fds):
+        assert len(fds) == 2
+        assert all(not os.get_blocking(fd) and not os.get_inheritable(fd) for fd in fds)
+        assert await manager.link_exists(NAME)
+        with pytest.raises(SystemSetupError) as caught:
+            tun.open_tun(NAME, queues=2)
+        assert caught.value.code == Code.INTERFACE_TAKEN
+        tun.close_all(fds)
+        fds.clear()
+        assert not await manager.link_exists(NAME)
+
+    with_link(scenario, queues=2)
+
+
+@needs_namespace
+def test_setup_makes_an_interface_usable_at_once():
+    async def scenario(manager, fds):
+        warnings = await manager.setup_interface(
+            NAME, mtu=1408, addresses=[V4, ORCHID], routes=[ORCHIDS, OTHER_NET]
+        )
+        assert warnings == ()
+        shown = ip("address", "show", "dev", NAME)
+        assert "mtu 1408" in shown
+        assert "10.0.42.2/24" in shown
+        assert "2001:20::5/128" in shown
+        assert "tentative" not in "".join(line for line in shown.splitlines() if "2001:20::5" in line)
+        assert "2001:20::/28" in ip("-6", "route")
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sender:
+            sender.bind(("2001:20::5", 0))
+            sender.sendto(b"hello", ("2001:20::9", 9))
+        sent = os.read(fds[0], 2000)[VNET_HEADER_LEN:]
+        while sent[6] != socket.IPPROTO_UDP:  # the kernel's own neighbour and group messages
+            sent = os.read(fds[0], 2000)[VNET_HEADER_LEN:]
+        assert sent[8:24] == ip_address("2001:20::5").packed
+        assert sent.endswith(b"hello")
+
+    with_link(scenario)
+
+
+@needs_namespace
+def test_reload_changes_what_differs_and_nothing_else():
+    async def scenario(manager, fds):
+        await manager.setup_interface(NAME, mtu=1408, addresses=[V4, ORCHID], routes=[ORCHIDS, OTHER_NET])
+        ip("-6", "route", "add", "fd99::/64", "dev", NAME)  # by the user
+        assert await manager.update_interface(NAME, addresses=[V4_NEXT, ORCHID], routes=[ORCHIDS]) == ()
+        assert "10.0.42.2" not in ip("address") + ip("route")
+        assert "10.0.42.3/24" in ip("address")
+        assert "10.7.0.0" not in ip("route")
+        assert "fd99::/64" in ip("-6", "route")
+        assert await manager.local_addresses() == [V4_NEXT.ip, ORCHID.ip]
+        assert await manager.local_addresses(exclude=NAME) == []
+
+    with_link(scenario)
+
+
+@needs_namespace
+def test_a_failed_setup_leaves_the_link_as_it_was():
+    def state():
+        link = re.sub("qdisc [a-z_]+", "", ip("address", "show", "dev", NAME))  # chosen when first brought up
+        return link, ip("route"), ip("-6", "route", "show", "dev", NAME)
+
+    async def scenario(manager, fds):
+        other = tun.open_tun("lan0")
+        ip("link", "set", "lan0", "up")
+        ip("route", "add", str(OTHER_NET), "dev", "lan0")
+        before = state()
+        with pytest.raises(SystemSetupError, match="lan0 already has a route to 10.7.0.0/16") as caught:
+            await manager.setup_interface(NAME, mtu=1408, addresses=[V4], routes=[OTHER_NET])
+        assert caught.value.code == Code.ROUTE_TAKEN
+        assert state() == before
+        tun.close_all(other)
+
+    with_link(scenario)
+
+
+@needs_namespace
+def test_a_lan_with_the_same_subnet_is_a_warning():
+    async def scenario(manager, fds):
+        other = tun.open_tun("lan0")
+        ip("link", "set", "lan0", "up")
+        ip("address", "add", "10.0.42.77/24", "dev", "lan0")
+        (warning,) = await manager.setup_interface(NAME, mtu=1408, addresses=[V4], routes=[])
+        assert (warning.code, str(warning)) == (Code.ROUTE_TAKEN, "lan0 already has a route to 10.0.42.0/24")
+        tun.close_all(other)
+
+    with_link(scenario)
+
+
+@needs_namespace
+def test_an_interface_without_ipv6_works_without_it():
+    async def scenario(manager, fds):
+        Path(f"/proc/sys/net/ipv6/conf/{NAME}/disable_ipv6").write_text("1")
+        (warning,) = await manager.setup_interface(NAME, mtu=1408, addresses=[V4, ORCHID], routes=[ORCHIDS])
+        assert warning.code == Code.NO_IPV6
+        assert "10.0.42.2/24" in ip("address")
+
+    with_link(scenario)
+
+
+@needs_namespace
+def test_deleting_a_link_twice_is_no_error():
+    async def scenario(manager, fds):
+        await manager.delete_link(NAME)
+        await manager.delete_link(NAME)
+        with pytest.raises(SystemSetupError, match="no interface"):
+            await manager.setup_interface(NAME, mtu=1408, addresses=[V4], routes=[])
+
+    with_link(scenario)
+
+
+@needs_namespace
+def test_changes_of_the_real_kernel_wake_us():
+    def body():
+        with open_change_socket() as changes:
+            with pytest.raises(BlockingIOError):
+                changes.recv(1)
+            fds = tun.open_tun(NAME)
+            changes.settimeout(5)
+            assert struct.unpack_from("=IH", changes.recv(8192))[1] == 16  # RTM_NEWLINK
+            tun.close_all(fds)
+
+    in_namespace(body)
+
+
+@needs_namespace
+def test_errors_of_the_kernel_are_ours():
+    def body():
+        with open_rtnetlink() as kernel, pytest.raises(RtnetlinkError) as caught:
+            kernel.add_address(9999, V4)
+        assert caught.value.error_number == errno.ENODEV
+        assert "10.0.42.2/24" in str(caught.value)
+
+    in_namespace(body)
+
+
+# The worker
+
+
+def test_an_operation_is_repeated_when_its_dump_was_interrupted():
+    attempts = []
+
+    async def run():
+        manager = LinkManager()
+
+        def operation(kernel):
+            attempts.append(threading.current_thread().name)
+            if len(attempts) < 3:
+                raise DumpInterrupted("changing")
+            return "done"
+
+        try:
+            return await manager._run(operation)
+        finally:
+            manager.close()
+
+    assert asyncio.run(run()) == "done"
+    assert len(attempts) == 3
+    assert all(name.startswith("netlink") for name in attempts)
+
+
+def test_pyroute2_is_not_imported_before_it_is_needed():
+    code = (
+        "import sys, wh.net.links.netlink, wh.net.links.tun, wh.net.links.link_monitor; "
+        "sys.exit('pyroute2' in sys.modules)"
+    )
+    root = Path(__file__).parents[4]
+    assert subprocess.run([sys.executable, "-P", "-c", code], cwd=root, check=False).returncode == 0  # noqa: S603
+
+
+def test_uvloop_does_not_disturb_it():
+    uvloop = pytest.importorskip("uvloop")
+
+    async def run():
+        manager = LinkManager()
+        try:
+            return await manager.link_exists("lo"), await manager.local_addresses()
+        finally:
+            manager.close()
+
+    exists, addresses = uvloop.run(run())
+    assert exists
+    assert all(not address.is_loopback for address in addresses)

@@ -1,0 +1,116 @@
+"""An overlay plan, carried out on this host: its interface, its data-plane peers, its hosts file."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable
+from typing import Protocol
+
+from wh.config.model import IPNetwork
+from wh.daemon.overlay import MTU, OverlayPlan
+from wh.engine.events import Key
+from wh.errors import UserError
+from wh.naming.table import NameEntry
+from wh.net.links.namespaces import Links
+from whcore.datapath import Datapath
+
+log = logging.getLogger(__name__)
+
+
+class Names(Protocol):
+    """Who may write the hosts file: wh.helper.client.Helper. Both raise UserError."""
+
+    async def write_names(self, entries: Iterable[NameEntry]) -> list[str]:
+        """Our interface's block. Returns warnings."""
+
+    async def remove_names(self) -> None: ...
+
+
+class Host:
+    """has_interface: False where the node only serves the DHT. names: None to leave the hosts file alone.
+    network_secret: 32 bytes, of the network whose members the plans name."""
+
+    def __init__(
+        self,
+        name: str,
+        datapath: Datapath,
+        links: Links,
+        *,
+        has_interface: bool,
+        names: Names | None,
+        network_secret: bytes | None = None,
+    ) -> None:
+        self._name = name
+        self._datapath = datapath
+        self._links = links
+        self._has_interface = has_interface
+        self._names = names
+        self._network_secret = network_secret
+        self._allowed_ips: dict[Key, frozenset[IPNetwork]] = {}
+        self.peers_lock = threading.Lock()  # held by whoever changes peers of the data plane
+
+    def members(self) -> dict[Key, frozenset[IPNetwork]]:
+        """By public key the prefixes of each peer that the plan made. With peers_lock held."""
+        return self._allowed_ips
+
+    async def set_up(self, plan: OverlayPlan) -> list[str]:
+        """Bring the interface up. Returns warnings; raises SystemSetupError, with nothing but peers left
+        behind."""
+        warnings: list[str] = []
+        if self._has_interface:
+            self._set_peers(plan)
+            refused = await self._links.setup_interface(
+                self._name, mtu=MTU, addresses=plan.addresses, routes=plan.routes
+            )
+            warnings = [str(each) for each in refused]
+        return warnings + await self._write_names(plan)
+
+    async def change(self, plan: OverlayPlan) -> list[str]:
+        """Go over to another plan: all of it, or (SystemSetupError) nothing. Returns warnings."""
+        warnings: list[str] = []
+        if self._has_interface:
+            refused = await self._links.update_interface(
+                self._name, addresses=plan.addresses, routes=plan.routes
+            )
+            warnings = [str(each) for each in refused]
+            self._set_peers(plan)
+        return warnings + await self._write_names(plan)
+
+    async def remove_names(self) -> None:
+        """The interface goes by itself, with the data plane."""
+        if self._names is None:
+            return
+        try:
+            await self._names.remove_names()
+        except UserError as error:
+            log.warning("%s", error)
+
+    def _set_peers(self, plan: OverlayPlan) -> None:
+        with self.peers_lock:
+            self._replace_peers(plan)
+
+    def _replace_peers(self, plan: OverlayPlan) -> None:
+        for key in self._allowed_ips.keys() - plan.allowed_ips.keys():
+            self._datapath.remove_peer(key)
+            del self._allowed_ips[key]
+        for key, wanted in plan.allowed_ips.items():
+            if key not in self._allowed_ips:
+                if self._datapath.has_peer(key):  # somebody made it with `wg`
+                    self._datapath.remove_peer(key)
+                self._datapath.add_peer(key, managed=True, network_secret=self._network_secret)
+            present = self._allowed_ips.get(key, frozenset())
+            for gone in present - wanted:
+                self._datapath.remove_allowed_ip(key, gone.network_address.packed, gone.prefixlen)
+            for new in wanted - present:
+                self._datapath.add_allowed_ip(key, new.network_address.packed, new.prefixlen)
+            self._allowed_ips[key] = wanted
+
+    async def _write_names(self, plan: OverlayPlan) -> list[str]:
+        """The network works without names, so what goes wrong here is a warning."""
+        if self._names is None:
+            return []
+        try:
+            return await self._names.write_names(plan.names)
+        except UserError as error:
+            return [str(error)]

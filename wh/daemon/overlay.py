@@ -1,0 +1,65 @@
+"""What a network file asks of a member's host: addresses, routes, data-plane peers, names. Values only."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from wh.config.model import IPNetwork, Network, Peer
+from wh.engine.events import Key
+from wh.naming.table import NameEntry, NameTable
+from wh.net.links.rtnetlink import InterfaceAddress
+from whcore.keys import encode_key, orchid
+
+MTU = 1408
+"""Of the overlay: 1,496 bytes outside over IPv6 and a relay (docs/design.md section 4)."""
+
+INTERFACE_PREFIX = "wh-"
+INTERFACE_KEY_CHARS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class OverlayPlan:
+    """allowed_ips: by data-plane peer, the addresses that it may use. names: what the hosts file shall
+    tell."""
+
+    addresses: frozenset[InterfaceAddress]
+    routes: frozenset[IPNetwork]
+    allowed_ips: Mapping[Key, frozenset[IPNetwork]]
+    names: tuple[NameEntry, ...]
+
+
+def default_interface(key: Key) -> str:
+    """`wh-` and the first 8 characters of the key."""
+    return INTERFACE_PREFIX + encode_key(key)[:INTERFACE_KEY_CHARS]
+
+
+def own_address(network: Network, own_key: Key) -> InterfaceAddress | None:
+    """Our address in the subnet; None where the file does not trust our key."""
+    own = network.peer(own_key)
+    if own is None or own.ip is None or network.subnet is None:
+        return None
+    return InterfaceAddress(own.ip, network.subnet.prefixlen)
+
+
+def plan_overlay(network: Network, own_key: Key) -> OverlayPlan:
+    """Aliases have no part in it before somebody has claimed them."""
+    namespace = network.namespace.encode()
+    members = [peer for peer in network.peers if peer.trusted and not peer.is_alias]
+    others = [peer for peer in members if peer.key != own_key]
+    own_orchid = InterfaceAddress(ipaddress.IPv6Address(orchid(own_key, namespace)), 128)
+    subnet_address = own_address(network, own_key)
+    addresses = {own_orchid} if subnet_address is None else {own_orchid, subnet_address}
+    orchids = {peer.key: ipaddress.IPv6Network((orchid(peer.key, namespace), 128)) for peer in others}
+    member_keys = {peer.key for peer in members}
+    return OverlayPlan(
+        addresses=frozenset(addresses),
+        routes=frozenset(orchids.values()),  # the subnet's own comes with our address
+        allowed_ips={peer.key: frozenset(_host_route(peer) | {orchids[peer.key]}) for peer in others},
+        names=tuple(entry for entry in NameTable(network) if entry.key in member_keys and entry.hostname),
+    )
+
+
+def _host_route(peer: Peer) -> set[IPNetwork]:
+    return set() if peer.ip is None else {ipaddress.ip_network(peer.ip)}

@@ -1,0 +1,88 @@
+"""The endpoints that the network file gives to peers, with host names resolved and kept fresh."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from wh.config.model import Endpoint, Network
+from wh.engine.commands import ResolveName
+from wh.engine.core import Engine
+from wh.engine.events import Instant, Key, NameResolved
+from wh.engine.randomness import jittered
+from wh.engine.timers import Timer
+from wh.wire.address import Address
+
+RETRY_FIRST_S = 1.0
+RETRY_MAX_S = 60.0
+REFRESH_S = 300.0
+ADDRESSES_MAX = 8
+
+
+class FileEndpoints:
+    """Key -> addresses. `changed` is called when a name gets other addresses than it had."""
+
+    def __init__(self, engine: Engine, changed: Callable[[Instant], None]) -> None:
+        self._engine = engine
+        self._changed = changed
+        self._of_peer: dict[Key, Endpoint] = {}
+        self._tcp_ports: dict[Key, int] = {}
+        self._resolved: dict[tuple[str, int], tuple[Address, ...]] = {}
+        self._timer: Timer | None = None
+        self._retry_s = RETRY_FIRST_S
+
+    def set_network(self, network: Network, now: Instant) -> None:
+        self._of_peer = {peer.key: peer.endpoint for peer in network.peers if peer.endpoint is not None}
+        said = [(peer.key, peer.endpoint.tcp_port) for peer in network.peers if peer.endpoint is not None]
+        self._tcp_ports = {key: port for key, port in said if port is not None}
+        names = self._names()
+        self._resolved = {name: known for name, known in self._resolved.items() if name in names}
+        self._retry_s = RETRY_FIRST_S
+        self._publish()
+        self._ask(now)
+
+    def addresses_of(self, key: Key) -> tuple[Address, ...]:
+        endpoint = self._of_peer.get(key)
+        if endpoint is None:
+            return ()
+        if endpoint.address is not None:
+            return (endpoint.address,)
+        return self._resolved.get((endpoint.host, endpoint.port), ())
+
+    def tcp_port_of(self, key: Key) -> int:
+        """Where the file says that the node listens besides; 0: nowhere."""
+        return self._tcp_ports.get(key, 0)
+
+    def resolved(self, event: NameResolved, now: Instant) -> None:
+        """A name that fails to resolve keeps the addresses it had."""
+        name = (event.host, event.port)
+        addresses = tuple(dict.fromkeys(event.addresses))[:ADDRESSES_MAX]
+        if name not in self._names() or not addresses or self._resolved.get(name) == addresses:
+            return
+        self._resolved[name] = addresses
+        self._publish()
+        self._schedule(now)
+        self._changed(now)
+
+    def _names(self) -> set[tuple[str, int]]:
+        return {(known.host, known.port) for known in self._of_peer.values() if known.address is None}
+
+    def _publish(self) -> None:
+        addresses = [address for key in self._of_peer for address in self.addresses_of(key)]
+        self._engine.addressing.set_configured(addresses)
+
+    def _ask(self, now: Instant) -> None:
+        for host, port in sorted(self._missing() or self._names()):
+            self._engine.emit(ResolveName(host, port))
+        self._schedule(now)
+        self._retry_s = min(RETRY_MAX_S, 2 * self._retry_s)
+
+    def _missing(self) -> set[tuple[str, int]]:
+        return {name for name in self._names() if name not in self._resolved}
+
+    def _schedule(self, now: Instant) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if not self._names():
+            return
+        wait_s = jittered(self._engine.rng, self._retry_s if self._missing() else REFRESH_S)
+        self._timer = self._engine.timers.call_at(now.monotonic + wait_s, self._ask)

@@ -1,0 +1,57 @@
+"""What this node knows of the DHT and holds for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from wh.dht.routing_table import RoutingTable
+from wh.dht.size_estimate import SizeEstimate
+from wh.dht.storage import RecordStore
+from wh.dht.tokens import TokenIssuer
+from wh.engine.core import Engine
+from wh.engine.events import Instant
+from wh.wire.records import Record, Sign, Verify, decode_untrusted, sign_record
+
+
+@dataclass(slots=True)
+class Kademlia:
+    engine: Engine
+    table: RoutingTable
+    store: RecordStore
+    size: SizeEstimate
+    tokens: TokenIssuer
+    sign: Sign
+    verify: Verify
+    namespace: bytes = b""
+    capabilities: Callable[[], int] = lambda: 0  # ours
+
+    @staticmethod
+    def of(engine: Engine, sign: Sign, verify: Verify) -> Kademlia:
+        return Kademlia(
+            engine=engine,
+            table=RoutingTable(engine.key, 0.0),
+            store=RecordStore(engine.key),
+            size=SizeEstimate(),
+            tokens=TokenIssuer(engine.rng.randbytes, 0.0),
+            sign=sign,
+            verify=verify,
+        )
+
+    @property
+    def joined(self) -> bool:
+        """At least one server is believed alive."""
+        return bool(self.table.closest(self.engine.key, 1))
+
+    def decode_record_untrusted(self, data: bytes, now: Instant) -> Record:
+        """Raises BadRecord only."""
+        return decode_untrusted(
+            data,
+            namespace=self.namespace,
+            verify=self.verify,
+            unix=now.unix,
+            allow_loopback=self.engine.addressing.allow_loopback,
+        )
+
+    def sign_record(self, record: Record) -> Record:
+        return sign_record(record, namespace=self.namespace, sign=self.sign)

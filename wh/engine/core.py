@@ -1,0 +1,34 @@
+"""What the parts of the engine share: commands, timers, randomness, our addresses, sockets, known nodes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from wh.engine.addressing import Addressing
+from wh.engine.commands import Command
+from wh.engine.events import Key
+from wh.engine.extra_sockets import ExtraSockets
+from wh.engine.peers import Peers
+from wh.engine.randomness import Randomness
+from wh.engine.timers import Timers
+
+
+@dataclass(slots=True)
+class Engine:
+    key: Key
+    rng: Randomness
+    timers: Timers = field(default_factory=Timers)
+    peers: Peers = field(default_factory=Peers)
+    addressing: Addressing = field(default_factory=Addressing)
+    commands: list[Command] = field(default_factory=list)
+    sockets: ExtraSockets = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.sockets = ExtraSockets(self.emit)
+
+    def emit(self, command: Command) -> None:
+        self.commands.append(command)
+
+    def take_commands(self) -> list[Command]:
+        commands, self.commands = self.commands, []
+        return commands

@@ -1,0 +1,335 @@
+"""rtnetlink(7) on a socket that somebody gives us, which may be one of another network namespace.
+
+The few requests that an interface of ours needs, without a library: pyroute2 makes its sockets itself, and
+takes 0.1 s to import, which is too long for a program that connects within 0.5 s.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+from wh.config.model import IPAddress, IPNetwork
+from wh.errors import SystemSetupError
+from wh.net.links import interface
+from wh.net.links.rtnetlink import (
+    NO_ROUTE,
+    ROUTE_PROTOCOL,
+    DumpInterrupted,
+    Gateway,
+    InterfaceAddress,
+    Link,
+    LinkAddress,
+    RtnetlinkError,
+)
+
+# linux/netlink.h, linux/rtnetlink.h, linux/if_link.h, linux/if_addr.h
+_HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence, port
+_ATTRIBUTE = struct.Struct("=HH")  # length, type
+_IFINFO = struct.Struct("=BxHiII")  # family, type, index, flags, change
+_IFADDR = struct.Struct("=BBBBi")  # family, prefix length, flags, scope, index
+_RTMSG = struct.Struct("=8BI")  # family, dst len, src len, tos, table, protocol, scope, type; flags
+_NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_DUMP = 0x1, 0x4, 0x300
+_NLM_F_CREATE_NEW = 0x600  # CREATE | EXCL
+_NLM_F_DUMP_INTR = 0x10
+_NLMSG_ERROR, _NLMSG_DONE = 2, 3
+_NEWLINK, _DELLINK, _GETLINK = 16, 17, 18
+_NEWADDR, _DELADDR, _GETADDR = 20, 21, 22
+_NEWROUTE, _DELROUTE, _GETROUTE = 24, 25, 26
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO = 1, 3, 4, 18
+_IFLA_INFO_KIND, _IFLA_INFO_DATA, _VETH_INFO_PEER = 1, 2, 1
+_IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PREFSRC = 1, 4, 5, 7
+_KIND_MASK = 0x3FFF  # without NLA_F_NESTED and NLA_F_NET_BYTEORDER
+_IFF_UP, _IFF_NOARP = 0x1, 0x80
+_IFA_F_NODAD = 0x02
+_IFA_F_UNUSABLE = 0x08 | 0x20 | 0x40  # DADFAILED, DEPRECATED, TENTATIVE
+_SCOPE_UNIVERSE, _SCOPE_LINK, _TABLE_MAIN, _UNICAST = 0, 253, 254, 1
+_FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
+
+_OUTSIDE = (ipaddress.IPv4Address("192.0.0.9"), ipaddress.IPv6Address("2001:1::1"))
+"""PCP's own anycast addresses (RFC 7723): on the default route, or wherever somebody put a PCP server."""
+
+_RECEIVE_LEN = 64 * 1024
+_TIMEOUT_S = 5.0
+ATTEMPTS = 4
+
+T = TypeVar("T")
+
+
+class NetlinkSocket:
+    """The Kernel of wh.net.links.interface. One thread at a time; raises RtnetlinkError, listings
+    DumpInterrupted."""
+
+    def __init__(self, netlink: socket.socket) -> None:
+        """Takes ownership of an unbound AF_NETLINK socket of NETLINK_ROUTE."""
+        self._socket = netlink
+        self._socket.settimeout(_TIMEOUT_S)
+        self._sequence = 0
+
+    def close(self) -> None:
+        self._socket.close()
+
+    # Links
+
+    def links(self) -> list[Link]:
+        what = "list the network interfaces"
+        return [_link_of(body) for body in self.dump(what, _GETLINK, _NEWLINK, _IFINFO.pack(0, 0, 0, 0, 0))]
+
+    def link(self, name: str) -> Link | None:
+        return next((link for link in self.links() if link.name == name), None)
+
+    def set_link(self, ifindex: int, *, up: bool, mtu: int) -> None:
+        body = _IFINFO.pack(0, 0, ifindex, _IFF_UP if up else 0, _IFF_UP)
+        what = f"set the MTU to {mtu} and bring the interface {'up' if up else 'down'}"
+        self._change(what, _NEWLINK, body + _attribute(_IFLA_MTU, mtu.to_bytes(4, "little")))
+
+    def delete_link(self, ifindex: int) -> None:
+        self._change("delete the interface", _DELLINK, _IFINFO.pack(0, 0, ifindex, 0, 0))
+
+    def add_veth(self, name: str, peer: str, hardware_address: bytes) -> None:
+        """A pair of links without ARP and neighbour discovery: packets of either end go to the other."""
+        head = _IFINFO.pack(0, 0, 0, _IFF_NOARP, _IFF_NOARP)
+        other = _attribute(_VETH_INFO_PEER, head + _attribute(_IFLA_IFNAME, _text(peer)))
+        kind = _attribute(_IFLA_INFO_KIND, b"veth") + _attribute(_IFLA_INFO_DATA, other)
+        body = head + _attribute(_IFLA_IFNAME, _text(name)) + _attribute(_IFLA_ADDRESS, hardware_address)
+        self._change(
+            f"make the interface {name}",
+            _NEWLINK,
+            body + _attribute(_IFLA_LINKINFO, kind),
+            flags=_NLM_F_CREATE_NEW,
+        )
+
+    # Addresses
+
+    def addresses(self) -> list[LinkAddress]:
+        what = "list the addresses"
+        return [
+            _address_of(body) for body in self.dump(what, _GETADDR, _NEWADDR, _IFADDR.pack(0, 0, 0, 0, 0))
+        ]
+
+    def add_address(self, ifindex: int, address: InterfaceAddress) -> None:
+        flags = _attribute(_IFA_FLAGS, _IFA_F_NODAD.to_bytes(4, "little"))
+        body = _address_body(ifindex, address) + flags
+        self._change(f"add the address {address}", _NEWADDR, body, flags=_NLM_F_CREATE_NEW)
+
+    def delete_address(self, ifindex: int, address: InterfaceAddress) -> None:
+        self._change(f"remove the address {address}", _DELADDR, _address_body(ifindex, address))
+
+    # Routes
+
+    def our_routes(self, ifindex: int) -> list[IPNetwork]:
+        found: list[IPNetwork] = []
+        for version, family in _FAMILIES.items():
+            request = _RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
+            for body in self.dump("list the routes", _GETROUTE, _NEWROUTE, request):
+                head, attributes = _RTMSG.unpack_from(body), read_attributes(body[_RTMSG.size :])
+                out = int.from_bytes(attributes.get(_RTA_OIF, b""), "little")
+                if (head[4], head[5], out) == (_TABLE_MAIN, ROUTE_PROTOCOL, ifindex):
+                    packed = attributes.get(_RTA_DST, bytes(4 if version == 4 else 16))
+                    found.append(ipaddress.ip_network((packed, head[1])))
+        return found
+
+    def add_route(self, ifindex: int, destination: IPNetwork) -> None:
+        body = _route_body(ifindex, destination)
+        self._change(f"add the route to {destination}", _NEWROUTE, body, flags=_NLM_F_CREATE_NEW)
+
+    def delete_route(self, ifindex: int, destination: IPNetwork) -> None:
+        self._change(f"remove the route to {destination}", _DELROUTE, _route_body(ifindex, destination))
+
+    def outgoing_link(self, destination: IPAddress) -> int | None:
+        """Only asked about rivals of our routes. Nobody else makes routes in a namespace of ours."""
+        return None
+
+    def gateway_to(self, destination: IPAddress) -> Gateway | None:
+        """The next hop on the way there; None where there is no route, or one without a gateway of the same
+        family."""
+        family, length = _FAMILIES[destination.version], destination.max_prefixlen
+        head = _RTMSG.pack(family, length, 0, 0, 0, 0, 0, 0, 0)
+        what = f"find the route to {destination}"
+        self._send(what, _GETROUTE, head + _attribute(_RTA_DST, destination.packed), _NLM_F_ACK)
+        try:
+            answers = [body for kind, body in self._answers(what) if kind == _NEWROUTE]
+        except RtnetlinkError as error:
+            if error.error_number in NO_ROUTE:
+                return None
+            raise
+        for body in answers:
+            attributes = read_attributes(body[_RTMSG.size :])
+            if {_RTA_GATEWAY, _RTA_PREFSRC, _RTA_OIF} <= attributes.keys():
+                return Gateway(
+                    ipaddress.ip_address(attributes[_RTA_GATEWAY]),
+                    ipaddress.ip_address(attributes[_RTA_PREFSRC]),
+                    int.from_bytes(attributes[_RTA_OIF], "little"),
+                )
+        return None
+
+    # Requests
+
+    def _change(self, what: str, kind: int, body: bytes, *, flags: int = 0) -> None:
+        self._send(what, kind, body, _NLM_F_ACK | flags)
+        for _ in self._answers(what):
+            continue
+
+    def dump(self, what: str, kind: int, answer: int, body: bytes) -> list[bytes]:
+        """The bodies of all objects of a kind. kind, answer: RTM_GET... and RTM_NEW...; body: its header."""
+        self._send(what, kind, body, _NLM_F_DUMP)
+        return [content for found, content in self._answers(what) if found == answer]
+
+    def _send(self, what: str, kind: int, body: bytes, flags: int) -> None:
+        self._sequence += 1
+        length = _HEADER.size + len(body)
+        header = _HEADER.pack(length, kind, _NLM_F_REQUEST | flags, self._sequence, 0)
+        try:
+            self._socket.send(header + body)
+        except OSError as error:
+            raise RtnetlinkError(what, error.errno or 0) from error
+
+    def _answers(self, what: str) -> Iterator[tuple[int, bytes]]:
+        """(type, body) of each message up to the end of the answer to the last request."""
+        interrupted = False
+        while True:
+            try:
+                data = self._socket.recv(_RECEIVE_LEN)
+            except OSError as error:
+                raise RtnetlinkError(what, error.errno or 0) from error
+            while len(data) >= _HEADER.size:
+                length, kind, flags, sequence, _ = _HEADER.unpack_from(data)
+                body, data = data[_HEADER.size : length], data[(length + 3) & ~3 :]
+                if sequence != self._sequence:  # of a request that was given up
+                    continue
+                interrupted = interrupted or bool(flags & _NLM_F_DUMP_INTR)
+                if kind == _NLMSG_ERROR and (number := -int.from_bytes(body[:4], "little", signed=True)):
+                    raise RtnetlinkError(what, number)
+                if kind in (_NLMSG_ERROR, _NLMSG_DONE):
+                    if interrupted:
+                        raise DumpInterrupted(f"cannot {what}: the network configuration keeps changing")
+                    return
+                yield kind, body
+
+
+class NetlinkLinks:
+    """Links (wh.net.links.namespaces) of a private namespace. Requests take microseconds: made at once."""
+
+    def __init__(self, kernel: NetlinkSocket) -> None:
+        self._kernel = kernel
+
+    def close(self) -> None:
+        """The socket belongs to the namespace."""
+
+    async def setup_interface(
+        self, name: str, *, mtu: int, addresses: Iterable[tuple[IPAddress, int]], routes: Iterable[IPNetwork]
+    ) -> tuple[SystemSetupError, ...]:
+        return interface.bring_up(self._kernel, name, mtu, _wanted(addresses, routes))
+
+    async def update_interface(
+        self, name: str, *, addresses: Iterable[tuple[IPAddress, int]], routes: Iterable[IPNetwork]
+    ) -> tuple[SystemSetupError, ...]:
+        return interface.update(self._kernel, name, _wanted(addresses, routes))
+
+    async def local_addresses(self, *, exclude: str | None = None) -> list[IPAddress]:
+        return host_addresses()
+
+
+def host_addresses() -> list[IPAddress]:
+    """What other hosts can know this one by (LinkManager.local_addresses has which)."""
+    return of_host(lambda kernel: interface.local_addresses(kernel, None))
+
+
+def host_link_addresses() -> list[LinkAddress]:
+    """The same, each with its link. Raises SystemSetupError."""
+
+    def read(kernel: NetlinkSocket) -> list[LinkAddress]:
+        known = set(interface.local_addresses(kernel, None))
+        return [entry for entry in kernel.addresses() if entry.address.ip in known]
+
+    return of_host(read)
+
+
+def of_host(read: Callable[[NetlinkSocket], list[T]]) -> list[T]:
+    """What a function reads in the network namespace of this process. Raises SystemSetupError."""
+    for attempt in range(1, ATTEMPTS + 1):
+        kernel = NetlinkSocket(socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE))
+        try:
+            return read(kernel)
+        except DumpInterrupted:
+            if attempt == ATTEMPTS:
+                raise
+        finally:
+            kernel.close()
+    raise AssertionError
+
+
+def host_gateways() -> dict[int, Gateway]:
+    """The next hops of this host on the way to the Internet, by IP version, as far as there are some. Takes
+    less than a millisecond. Raises RtnetlinkError."""
+    kernel = NetlinkSocket(socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE))
+    try:
+        found = {to.version: kernel.gateway_to(to) for to in _OUTSIDE}
+    finally:
+        kernel.close()
+    return {version: gateway for version, gateway in found.items() if gateway is not None}
+
+
+def _wanted(addresses: Iterable[tuple[IPAddress, int]], routes: Iterable[IPNetwork]) -> interface.Wanted:
+    return interface.Wanted(frozenset(InterfaceAddress(*address) for address in addresses), frozenset(routes))
+
+
+def _attribute(kind: int, value: bytes) -> bytes:
+    return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(value), kind) + value + bytes(-len(value) % 4)
+
+
+def read_attributes(data: bytes) -> dict[int, bytes]:
+    """The attributes after a message's header, by kind."""
+    found: dict[int, bytes] = {}
+    while len(data) >= _ATTRIBUTE.size:
+        length, kind = _ATTRIBUTE.unpack_from(data)
+        if length < _ATTRIBUTE.size:
+            break
+        found[kind & _KIND_MASK] = data[_ATTRIBUTE.size : length]
+        data = data[(length + 3) & ~3 :]
+    return found
+
+
+def _text(name: str) -> bytes:
+    return os.fsencode(name) + b"\0"
+
+
+def _link_of(body: bytes) -> Link:
+    _, _, index, flags, _ = _IFINFO.unpack_from(body)
+    attributes = read_attributes(body[_IFINFO.size :])
+    return Link(
+        ifindex=index,
+        name=os.fsdecode(attributes[_IFLA_IFNAME].rstrip(b"\0")),
+        up=bool(flags & _IFF_UP),
+        mtu=int.from_bytes(attributes[_IFLA_MTU], "little"),
+    )
+
+
+def _address_of(body: bytes) -> LinkAddress:
+    _, prefix_len, flags, _, index = _IFADDR.unpack_from(body)
+    attributes = read_attributes(body[_IFADDR.size :])
+    if _IFA_FLAGS in attributes:
+        flags = int.from_bytes(attributes[_IFA_FLAGS], "little")
+    ip = ipaddress.ip_address(attributes.get(_IFA_LOCAL) or attributes[_IFA_ADDRESS])
+    return LinkAddress(index, InterfaceAddress(ip, prefix_len), usable=not flags & _IFA_F_UNUSABLE)
+
+
+def _address_body(ifindex: int, address: InterfaceAddress) -> bytes:
+    packed = address.ip.packed
+    head = _IFADDR.pack(_FAMILIES[address.ip.version], address.prefix_len, 0, _SCOPE_UNIVERSE, ifindex)
+    return head + _attribute(_IFA_LOCAL, packed) + _attribute(_IFA_ADDRESS, packed)
+
+
+def _route_body(ifindex: int, destination: IPNetwork) -> bytes:
+    scope = _SCOPE_LINK if destination.version == 4 else _SCOPE_UNIVERSE
+    head = _RTMSG.pack(
+        *(_FAMILIES[destination.version], destination.prefixlen, 0, 0),
+        *(_TABLE_MAIN, ROUTE_PROTOCOL, scope, _UNICAST, 0),
+    )
+    target = _attribute(_RTA_DST, destination.network_address.packed)
+    return head + target + _attribute(_RTA_OIF, ifindex.to_bytes(4, "little"))

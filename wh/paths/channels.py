@@ -1,0 +1,163 @@
+"""The channels between us and one trusted peer, at relays (docs/protocol.md 7, 8)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from wh.engine.core import Engine
+from wh.engine.events import Instant, Key, Path
+from wh.engine.randomness import jittered
+from wh.engine.requests import Answer, Request, Requests, Schedule
+from wh.engine.timers import Timer
+from wh.relay.choosing import Channel
+from wh.wire.fields import NONCE_LEN
+from wh.wire.messages import Ping, PingWant
+from wh.wire.records import Relay
+
+CHANNELS_MAX = 4
+"""What a pair accepts where both sides opened some."""
+
+KEEPALIVE_S = 45.0
+"""A relay forgets a channel after 120 s of silence."""
+
+PING = Schedule((0.5, 1.2, 2.5), 4.0)
+
+MEASURED_AFTER_S = (0.5, 0.5, 1.0)
+"""Pauses between the PINGs with which both ends measure a channel when it has opened: how long it may be
+silent follows from that, and who has not measured it waits longest (wh.paths.routes)."""
+
+
+class Relays(Protocol):
+    """Channels to peers, at relays (wh.relay.reserver)."""
+
+    def open(self, peer: Key, relays: Sequence[Relay], now: Instant) -> None:
+        """One more channel, at the best of these relays that has none to the peer."""
+
+    def close(self, path: Path, now: Instant) -> None: ...
+
+    def wanted(self, peer: Key, yes: bool, now: Instant) -> None:
+        """Whether data depends on the peer's channels now."""
+
+    def check(self, relay: Key, now: Instant) -> None:
+        """Find out now whether this relay hears us, and tell it where we are."""
+
+
+class PeerChannels:
+    """Those that are open, kept alive by PINGs. answered(path, rtt, now): a PING through that channel came
+    back, rtt seconds after it was sent; None where it waited for a session to begin. spare(now): the channels
+    that are needed no more; each is closed, and closed(path, now) called."""
+
+    def __init__(
+        self,
+        key: Key,
+        engine: Engine,
+        requests: Requests,
+        relays: Relays,
+        *,
+        answered: Callable[[Path, float | None, Instant], None],
+        spare: Callable[[Instant], Sequence[Path]],
+        closed: Callable[[Path, Instant], None],
+    ) -> None:
+        self._key = key
+        self._engine = engine
+        self._requests = requests
+        self._relays = relays
+        self._answered = answered
+        self._spare = spare
+        self._closed = closed
+        self._channels: dict[Path, Channel] = {}
+        self._pings: dict[Path, Request] = {}
+        self._measuring: dict[Path, Timer] = {}
+        self._timer: Timer | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self._channels)
+
+    def admit(self, channel: Channel, now: Instant) -> bool:
+        """False where there are too many: then it is closed."""
+        if len(self._channels) >= CHANNELS_MAX:
+            self._relays.close(channel.path, now)
+            return False
+        self._channels[channel.path] = channel
+        self._measure_after(MEASURED_AFTER_S, channel.path, now)
+        self._schedule(now)
+        return True
+
+    def remove(self, path: Path) -> None:
+        """It has ended."""
+        self._channels.pop(path, None)
+        self._requests.cancel(self._pings.pop(path, None))
+        measuring = self._measuring.pop(path, None)
+        if measuring is not None:
+            measuring.cancel()
+
+    def close_all(self, now: Instant) -> None:
+        for path in list(self._channels):
+            self.remove(path)
+            self._relays.close(path, now)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def opened_by_us(self, path: Path) -> bool:
+        return path in self._channels and self._channels[path].opened_by_us
+
+    def relay_of(self, path: Path) -> Key | None:
+        """Whose channel this is."""
+        channel = self._channels.get(path)
+        return channel.relay if channel is not None else None
+
+    def check_relays(self, now: Instant) -> None:
+        """Our mapping towards them may have moved."""
+        for channel in self._channels.values():
+            self._relays.check(channel.relay, now)
+
+    def ping(self, path: Path, now: Instant) -> None:
+        """Makes the session, measures the way, and keeps the channel open. One at a time."""
+        if path in self._pings:
+            return
+
+        in_session = self._engine.peers.obtain(self._key).session
+
+        def answered(answer: Answer, then: Instant) -> None:
+            del self._pings[path]
+            self._answered(path, answer.rtt if in_session else None, then)
+
+        def failed(then: Instant) -> None:
+            del self._pings[path]
+
+        self._pings[path] = self._requests.start(
+            self._key,
+            [path],
+            Ping(0, PingWant.ECHO, 0, self._engine.rng.randbytes(NONCE_LEN)),
+            now,
+            on_answer=answered,
+            on_failure=failed,
+            schedule=PING,
+            speculative=True,
+        )
+
+    def _measure_after(self, pauses: tuple[float, ...], path: Path, now: Instant) -> None:
+        def measure(then: Instant) -> None:
+            del self._measuring[path]
+            self.ping(path, then)
+            self._measure_after(pauses[1:], path, then)
+
+        if pauses:
+            when = now.monotonic + jittered(self._engine.rng, pauses[0])
+            self._measuring[path] = self._engine.timers.call_at(when, measure)
+
+    def _schedule(self, now: Instant) -> None:
+        if self._timer is None or not self._timer.pending:
+            when = now.monotonic + jittered(self._engine.rng, KEEPALIVE_S)
+            self._timer = self._engine.timers.call_at(when, self._keep)
+
+    def _keep(self, now: Instant) -> None:
+        for path in self._spare(now):
+            self._relays.close(path, now)
+            self._closed(path, now)
+        for path in self._channels:
+            self.ping(path, now)
+        if self._channels:
+            self._schedule(now)

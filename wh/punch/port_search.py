@@ -1,0 +1,133 @@
+"""The two sides of the search for a port where one NAT gives random ones (docs/protocol.md section 7)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Protocol
+
+from wh.engine.core import Engine
+from wh.engine.events import Instant, Key, Path
+from wh.engine.requests import Answer, Requests, Schedule
+from wh.engine.timers import Timer
+from wh.punch.schedule import SEARCH_INTERVAL_S, WAVES, Wave, search_addresses
+from wh.wire.address import Address
+from wh.wire.fields import NONCE_LEN
+from wh.wire.messages import Ping, PingWant
+
+CANARY_S = 2.0
+CANARY = Schedule((0.6,), 1.5)
+CANARY_DEATHS = 2
+"""A NAT whose table is full forgets other connections first: after so many PINGs in a row without an answer
+the search ends."""
+
+
+class ProbeOne(Protocol):
+    def __call__(self, path: Path, ttl: int, now: Instant, /) -> None: ...
+
+
+class PortSearch:
+    """Probes distinct random ports of the peer, one after the other, from one socket."""
+
+    def __init__(self, engine: Engine, socket: int, ips: Sequence[bytes], probe: ProbeOne) -> None:
+        self._engine = engine
+        self._socket = socket
+        self._probe = probe
+        self._left = search_addresses(ips, engine.rng)
+        self._timer: Timer | None = None
+
+    def start(self, now: Instant) -> None:
+        if not self._left:
+            return
+        self._timer = self._engine.timers.call_at(now.monotonic + SEARCH_INTERVAL_S, self.start)
+        self._probe(Path(self._socket, self._left.pop()), 0, now)
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+
+class ManySockets:
+    """Opens sockets in waves, each of which sends one PROBE to the peer's one address. overloaded: our own
+    NAT seems to suffer."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        requests: Requests,
+        target: Address,
+        servers: Sequence[tuple[Key, Address]],
+        probe: ProbeOne,
+        overloaded: Callable[[Instant], None],
+    ) -> None:
+        self._engine = engine
+        self._requests = requests
+        self._target = target
+        self._servers = servers
+        self._probe = probe
+        self._overloaded = overloaded
+        self._sockets: list[int] = []
+        self._opening: set[int] = set()
+        self._timers: list[Timer] = []
+        self._unanswered = 0
+
+    @property
+    def sockets(self) -> tuple[int, ...]:
+        """Those that are open; whoever stops this closes them."""
+        return tuple(self._sockets)
+
+    def start(self, now: Instant) -> None:
+        for wave in WAVES:
+            self._call_at(now.monotonic + wave.at_s, partial(self._open, wave))
+        self._call_at(now.monotonic + CANARY_S, self._send_canary)
+
+    def stop(self) -> None:
+        for timer in self._timers:
+            timer.cancel()
+        for request in self._opening:
+            self._engine.sockets.give_up(request)
+
+    def _call_at(self, when: float, callback: Callable[[Instant], None]) -> None:
+        self._timers.append(self._engine.timers.call_at(when, callback))
+
+    def _open(self, wave: Wave, now: Instant) -> None:
+        if wave.renew:
+            for socket in self._sockets:
+                self._engine.sockets.close(socket)
+            self._sockets.clear()
+        for _ in range(wave.sockets):
+            self._open_one(wave.ttl)
+
+    def _open_one(self, ttl: int) -> None:
+        def opened(socket: int | None, port: int, now: Instant) -> None:
+            self._opening.discard(request)
+            if socket is not None:
+                self._sockets.append(socket)
+                self._probe(Path(socket, self._target), ttl, now)
+
+        request = self._engine.sockets.open(4, opened)
+        self._opening.add(request)
+
+    def _send_canary(self, now: Instant) -> None:
+        self._call_at(now.monotonic + CANARY_S, self._send_canary)
+        for key, address in self._servers[:1]:
+            path = self._engine.addressing.path_to(address)
+            ping = Ping(0, PingWant.ECHO, 0, self._engine.rng.randbytes(NONCE_LEN))
+            self._requests.start(
+                key,
+                [path] if path is not None else [],
+                ping,
+                now,
+                on_answer=self._canary_lives,
+                on_failure=self._canary_silent,
+                schedule=CANARY,
+                speculative=True,
+            )
+
+    def _canary_lives(self, answer: Answer, now: Instant) -> None:
+        self._unanswered = 0
+
+    def _canary_silent(self, now: Instant) -> None:
+        self._unanswered += 1
+        if self._unanswered == CANARY_DEATHS:
+            self._overloaded(now)

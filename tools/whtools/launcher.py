@@ -20,7 +20,7 @@ from wh.errors import Code, SystemSetupError
 from wh.ipc.client import DaemonError
 from wh.ipc.schema import Readiness, Ready
 from wh.system.files import open_place
-from wh.system.python import python_module
+from wh.system.python import python_module, spawn
 
 READY_TIMEOUT_S = 15.0
 STOP_TIMEOUT_S = 3.0
@@ -121,10 +121,7 @@ def _spawn(launch: Launch, ready_fd: int, log: Path) -> int:
             (os.POSIX_SPAWN_DUP2, log_fd, 1),
             (os.POSIX_SPAWN_DUP2, log_fd, STDERR),
         ]
-        try:
-            return os.posix_spawn(arguments[0], arguments, os.environ, file_actions=files, setsid=True)
-        except NotImplementedError:  # a C library without POSIX_SPAWN_SETSID
-            return os.posix_spawn(arguments[0], arguments, os.environ, file_actions=files, setpgroup=0)
+        return spawn(arguments, files)
     finally:
         os.close(log_fd)
 

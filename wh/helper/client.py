@@ -31,7 +31,7 @@ from wh.helper.requests import (
 )
 from wh.helper.verbs import Office
 from wh.naming.table import NameEntry
-from wh.system.python import python_module
+from wh.system.python import python_module, spawn
 
 ANSWER_S = 30.0
 """For a hosts file on a slow disk, or one that others lock."""
@@ -108,13 +108,8 @@ class HelperProcess:
 
 
 def _spawn(fd: int, config_fd: int) -> int:
-    """In a session of its own: the terminal's signals are not for it."""
-    arguments = python_module("wh.helper.process")
     files = [(os.POSIX_SPAWN_DUP2, fd, 0), (os.POSIX_SPAWN_DUP2, config_fd, CONFIG_FD)]
-    try:
-        return os.posix_spawn(arguments[0], arguments, os.environ, file_actions=files, setsid=True)
-    except NotImplementedError:  # a C library without POSIX_SPAWN_SETSID
-        return os.posix_spawn(arguments[0], arguments, os.environ, file_actions=files, setpgroup=0)
+    return spawn(python_module("wh.helper.process"), files)
 
 
 def _gone(why: str) -> SystemSetupError:

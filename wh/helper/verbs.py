@@ -6,8 +6,6 @@ Every argument is checked here, whoever sent it: what comes is as if from the ne
 from __future__ import annotations
 
 import ipaddress
-import os
-import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +36,7 @@ from wh.naming import hosts
 from wh.naming.table import NameEntry, NameTable
 from wh.net.mapping.igd_process import GatewayWorker
 from wh.net.uapi_paths import uapi_path
+from wh.system import files
 
 
 class Result(NamedTuple):
@@ -146,15 +145,7 @@ def remove_socket(office: Office, request: RemoveSocket) -> Result:
     else:
         path = Path(office.charge.run_directory) / Path(socket_path(interface)).name
     try:
-        directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            found = os.stat(path.name, dir_fd=directory, follow_symlinks=False)
-            if stat.S_ISSOCK(found.st_mode) and found.st_ino == request.inode:
-                os.unlink(path.name, dir_fd=directory)
-        finally:
-            os.close(directory)
-    except FileNotFoundError:
-        pass
+        files.remove_socket(path, request.inode)
     except OSError as error:
         raise SystemSetupError(f"cannot remove {path}: {error.strerror}", code=Code.RUN_DIRECTORY) from error
     return Result()

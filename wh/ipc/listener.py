@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 from pathlib import Path
 
 from wh.errors import Code, SystemSetupError
 from wh.ipc.credentials import wirehub_gid
-from wh.system.files import PUBLIC_DIRECTORY, locked, open_place
+from wh.system.files import PUBLIC_DIRECTORY, locked, open_place, remove_socket
 
 OWNER_ONLY = 0o600
 OWNER_AND_GROUP = 0o660
@@ -36,9 +35,7 @@ class Listener:
     def remove(self) -> None:
         """Close, and take the path away unless another daemon's socket has taken it."""
         self.sock.close()
-        with contextlib.suppress(FileNotFoundError):
-            if self._path.stat().st_ino == self._inode:
-                self._path.unlink()
+        remove_socket(self._path, self._inode)
 
 
 def open_listener(path_text: str) -> Listener:

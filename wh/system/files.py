@@ -330,3 +330,11 @@ def _lock(place: Place) -> int:
             os.close(fd)
             raise
         os.close(fd)  # whoever had it has removed it
+
+
+def remove_socket(path: str | Path, inode: int) -> None:
+    """The socket with this number. That it is gone, or another one there, is no error. Raises OSError."""
+    with contextlib.suppress(FileNotFoundError), open_place(path) as place:
+        status = place.status()
+        if status is not None and stat.S_ISSOCK(status.st_mode) and status.st_ino == inode:
+            place.unlink()

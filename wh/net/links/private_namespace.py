@@ -21,7 +21,7 @@ from wh.net.links.namespaces import Links
 from wh.net.links.netlink_socket import NetlinkLinks, NetlinkSocket
 from wh.net.links.packet_interface import open_packet_interface
 from wh.net.links.tun import check_interface_name, open_tun
-from wh.system.python import python_file
+from wh.system.python import python_file, spawn
 
 READY_TIMEOUT_S = 10.0
 _NO_TUN = frozenset({errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENODEV, errno.ENXIO})
@@ -142,13 +142,8 @@ class PrivateNamespace:
 
 
 def _spawn(fd: int) -> int:
-    """The helper's process id. In a session of its own: the terminal's signals are not for it."""
-    arguments = python_file(namespace_helper.__file__)
-    files = [(os.POSIX_SPAWN_DUP2, fd, 0)]
-    try:
-        return os.posix_spawn(arguments[0], arguments, {}, file_actions=files, setsid=True)
-    except NotImplementedError:  # a C library without POSIX_SPAWN_SETSID
-        return os.posix_spawn(arguments[0], arguments, {}, file_actions=files, setpgroup=0)
+    """The helper's process id."""
+    return spawn(python_file(namespace_helper.__file__), [(os.POSIX_SPAWN_DUP2, fd, 0)], {})
 
 
 def _explain(number: int, step: str) -> SystemSetupError:

@@ -11,7 +11,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from whcore.aead cimport aead_context
 from whcore.allowedips cimport allowedips_table
 from whcore.arena cimport arena
-from whcore.cookie cimport cookie_checker, proved_limiter
+from whcore.cookie cimport cookie_checker, proved_limiter, rate_limiter
 from whcore.forwarder cimport forward_table
 from whcore.kernel cimport pthread_mutex_t, pthread_t, sockaddr_storage, socklen_t
 from whcore.sieve cimport control_sieve, unproved_budget
@@ -199,6 +199,7 @@ cdef struct wh_worker:              # also the context of the handshake thread, 
     ring controls                   # to Python
     ring events                     # to Python
     unproved_budget cookies         # that it answers with
+    rate_limiter cookie_shares      # of a sender's in them, before it must leave half to others
     unproved_budget inits           # without a valid mac2, that Python may see
     unproved_budget knocks
     uint32_t seen_index             # of the last data message, and the place it names: trains have one

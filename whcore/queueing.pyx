@@ -4,7 +4,9 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.string cimport memcpy, memset
 
 from whcore.control_wire cimport TYPE_COOKIE, TYPE_INIT, header_type, write_header
-from whcore.cookie cimport COOKIE_SOURCE_LEN, cookie_checker, cookie_make, cookie_source
+from whcore.cookie cimport (
+    COOKIE_SOURCE_LEN, SCOPE_ADDRESS, cookie_checker, cookie_make, cookie_source, rate_limiter_allow,
+)
 from whcore.device cimport (
     CONTROL_DATA, COUNT_COOKIE_SENT, DROP_INDEX, DROP_LENGTH, DROP_MAC, DROP_QUEUE_FULL, DROP_UNKNOWN, DROP_UNPROVED,
     HANDSHAKE_DATA, index_find, record, ring, ring_publish, ring_reserve, wh_device, wh_path, wh_worker,
@@ -67,7 +69,7 @@ cdef void queue_control(wh_worker* w, scratch* s, int i, const uint8_t* data, si
     # Python has reasons of its own to ask for a cookie; more than the budget none of them would let through.
     if verdict == SIEVE_PASS or (
         verdict == SIEVE_UNPROVED and not crowded(&w.controls)
-        and budget_take(&w.inits if is_init else &w.knocks, now)
+        and budget_take(&w.inits if is_init else &w.knocks, False, now)
     ):
         queue(w, &w.controls, s, i, data, n, 0, channel, socket, CONTROL_DATA, w.device.event_fd)
     elif verdict != SIEVE_UNPROVED:
@@ -105,7 +107,8 @@ cdef void answer_cookie(wh_worker* w, scratch* s, int i, cookie_checker* checker
     cdef uint8_t remote[18]
     cdef wh_path path
     wh_wire_address(remote, &s.sources[i])
-    if not budget_take(&w.cookies, now) or path_fill(
+    cookie_source(source, remote, channel)
+    if not may_answer(w, source, now) or path_fill(
         w.device, &path, socket, remote, channel, s.ancillary[i].source.ifindex
     ) != WH_OK:
         w.counters[DROP_UNPROVED] += 1
@@ -117,10 +120,18 @@ cdef void answer_cookie(wh_worker* w, scratch* s, int i, cookie_checker* checker
         memset(reply, 0, 4)
         reply[0] = MESSAGE_COOKIE
     wh_put_le32(reply + 4, wh_le32(data + 4))       # the sender's index stands there in both
-    cookie_source(source, remote, channel)
     cookie_make(checker, data, n, source, now, reply + 8, reply + 32)
     if send_on_path(w.device, &path, reply, COOKIE_LEN, 0):
         w.counters[COUNT_COOKIE_SENT] += 1
+
+
+cdef inline bint may_answer(wh_worker* w, const uint8_t* source, int64_t now) noexcept nogil:
+    """Who asks often leaves half of the budget to who does not: else the loudest gets nearly all of it."""
+    cdef uint8_t[16] sender             # an IPv4 address leaves the bytes free that the port goes into
+    memcpy(sender, source, sizeof(sender))
+    sender[8] ^= source[16]
+    sender[9] ^= source[17]
+    return budget_take(&w.cookies, rate_limiter_allow(&w.cookie_shares, sender, SCOPE_ADDRESS, now) != WH_OK, now)
 
 
 cdef void queue(wh_worker* w, ring* r, scratch* s, int i, const uint8_t* data, size_t n, uint32_t kind, uint32_t channel,

@@ -36,8 +36,8 @@ cdef sieve_verdict sieve_control(control_sieve* sieve, const uint8_t* data, size
 cdef sieve_verdict sieve_handshake(cookie_checker* checker, const uint8_t* data, size_t n, const uint8_t* remote,
                                    uint32_t channel, bint proof_asked, int64_t now) noexcept nogil
 cdef void budgets_init(unproved_budget* cookies, unproved_budget* inits, unproved_budget* knocks) noexcept nogil
-# Whether one more of the unproved may be looked at.
-cdef bint budget_take(unproved_budget* budget, int64_t now) noexcept nogil
+# Whether one more of the unproved may be looked at. leave_half: only while more than half of a full budget is there.
+cdef bint budget_take(unproved_budget* budget, bint leave_half, int64_t now) noexcept nogil
 
 
 @cython.final

@@ -96,10 +96,10 @@ cdef void budgets_init(unproved_budget* cookies, unproved_budget* inits, unprove
     knocks.token_ns = KNOCK_TOKEN_NS
 
 
-cdef bint budget_take(unproved_budget* budget, int64_t now) noexcept nogil:
+cdef bint budget_take(unproved_budget* budget, bint leave_half, int64_t now) noexcept nogil:
     budget.credit_ns = min(BUDGET_MOST_NS, budget.credit_ns + max(now - budget.refilled_at, 0))
     budget.refilled_at = now
-    if budget.credit_ns < budget.token_ns:
+    if budget.credit_ns < budget.token_ns + (BUDGET_MOST_NS // 2 if leave_half else 0):
         return False
     budget.credit_ns -= budget.token_ns
     return True

@@ -8,6 +8,7 @@ from libc.stdint cimport UINT64_MAX, uint32_t, uint64_t
 from libc.string cimport memset
 
 from whcore.aead cimport aead_context_free, aead_context_init
+from whcore.cookie cimport rate_limiter_free, rate_limiter_init
 from whcore.device cimport CONTROL_DATA, HANDSHAKE_DATA, ring_free, ring_init, wh_device, wh_worker
 from whcore.errors cimport WH_E_MEMORY, WH_OK
 from whcore.incoming cimport incoming
@@ -26,6 +27,9 @@ cdef enum:
     CONTROL_SLOTS = 256             # datagrams waiting for Python
     EVENT_SLOTS = 1024
     HANDSHAKE_SLOTS = 512
+    COOKIE_SHARES = 1024            # senders told apart; each begins anew every 5 s at most (whitepaper 6.1)
+    COOKIE_SHARE_PER_S = 20
+    COOKIE_SHARE_BURST = 20
     WATCH_TUN = 1 << 16             # epoll tags; below it: a socket's number
     WATCH_STOP = 1 << 17
 
@@ -48,6 +52,7 @@ cdef int worker_init(wh_worker* w, wh_device* dev, int number, int tun_fd) noexc
     if (
         w.epoll_fd < 0 or w.scratch == NULL
         or aead_context_init(&w.aead) != WH_OK
+        or rate_limiter_init(&w.cookie_shares, COOKIE_SHARES, COOKIE_SHARE_PER_S, COOKIE_SHARE_BURST) != WH_OK
         or ring_init(&w.handshakes, HANDSHAKE_SLOTS, HANDSHAKE_DATA) != WH_OK
         or ring_init(&w.controls, CONTROL_SLOTS, CONTROL_DATA) != WH_OK
         or ring_init(&w.events, EVENT_SLOTS, 0) != WH_OK
@@ -69,6 +74,7 @@ cdef int worker_start(wh_worker* w) noexcept nogil:
 
 cdef void worker_free(wh_worker* w) noexcept nogil:
     aead_context_free(&w.aead)
+    rate_limiter_free(&w.cookie_shares)
     if w.scratch != NULL:
         munmap(w.scratch, sizeof(scratch))
         w.scratch = NULL

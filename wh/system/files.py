@@ -213,7 +213,8 @@ def _link(place: Place) -> str:
 
 def _enter(place: Place, make: int | None) -> _Step:
     if make is not None:
-        place.require_safe()
+        if place._step.why:  # of a shared directory too: what we make there is ours, what was there is judged
+            raise UnsafePlace(place._step.why)
         with contextlib.suppress(FileExistsError):
             os.mkdir(place.name, make, dir_fd=place.directory)
             os.chmod(place.name, make, dir_fd=place.directory)  # mkdir's mode went through the umask

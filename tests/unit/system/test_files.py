@@ -99,6 +99,26 @@ def test_missing_directories_are_made_with_the_mode_that_is_asked_for(tmp_path: 
 
 
 @needs_root
+def test_directories_are_made_in_what_all_share_but_not_taken_from_others(tmp_path: Path) -> None:
+    shared = tmp_path / "tmp"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    with open_place(shared / "ours/file", make=0o755), pytest.raises(UnsafePlace), open_place(shared / "file"):
+        pass
+    assert stat.S_IMODE((shared / "ours").stat().st_mode) == 0o755
+    (shared / "taken").mkdir()
+    os.chown(shared / "taken", STRANGER, STRANGER)
+    (shared / "link").symlink_to(tmp_path)
+    for squatted in ("taken", "taken/more", "link"):
+        with pytest.raises(UnsafePlace), open_place(shared / squatted / "file", make=0o755):
+            pass
+    shared.chmod(0o777)
+    with pytest.raises(UnsafePlace), open_place(shared / "new/file", make=0o755):
+        pass
+    assert not (shared / "new").exists()
+
+
+@needs_root
 def test_nothing_is_written_made_or_locked_in_a_place_of_others(theirs: Path) -> None:
     for path in (theirs / "file", theirs / "deeper" / "file"):
         with pytest.raises(UnsafePlace, match=f"uid {STRANGER}"), open_place(path, make=0o700):

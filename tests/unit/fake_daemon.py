@@ -82,6 +82,19 @@ NETCHECK = schema.NetCheck(
     peers=[schema.PeerCheck(PEER_KEY, "node_b", "relayed", OWN_KEY, "both NATs are random")],
 )
 
+HEALTH = schema.Health(
+    interface="wh0",
+    healthy=True,
+    place="host",
+    public_key=OWN_KEY,
+    servers=1,
+    members=2,
+    direct=1,
+    relayed=0,
+    over_tcp=False,
+    problems=[],
+)
+
 
 class FakeDaemon:
     """Context manager. calls: what was asked, in order, as (verb, arguments)."""
@@ -123,6 +136,7 @@ class FakeDaemon:
         answers = {
             "status": self._status,
             "netcheck": self._netcheck,
+            "health": self._health,
             "resolve": self._resolve,
             "lookup": self._lookup,
             "ping": self._ping,
@@ -149,6 +163,9 @@ class FakeDaemon:
 
     async def _netcheck(self, arguments: schema.NoArguments, progress: Progress) -> schema.NetCheck:
         return NETCHECK
+
+    async def _health(self, arguments: schema.NoArguments, progress: Progress) -> schema.Health:
+        return HEALTH
 
     async def _resolve(self, arguments: schema.ResolveArguments, progress: Progress) -> schema.ResolveResult:
         if arguments.name == "nobody":

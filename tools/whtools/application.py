@@ -37,6 +37,7 @@ COMMANDS = {
     "authenticate": Entry("Members", "authenticate", "Claim an alias with its private key"),
     "show": Entry("Status", "show", "Show interfaces, peers and paths (also: bare wh)"),
     "netcheck": Entry("Status", "netcheck", "Show what kind of network this is: NAT, mapped ports, relays"),
+    "health": Entry("Status", "health", "Say whether a node is healthy, or why not"),
     "inspect": Entry("Status", "inspect", "Print everything a daemon knows, as JSON"),
     "lookup": Entry("Network", "lookup", "Look a peer up in the network"),
     "ping": Entry("Network", "ping", "Ask a peer for an answer, and time it"),

@@ -22,6 +22,7 @@ import msgspec
 from wh.config import parser
 from wh.config.model import Network
 from wh.daemon.authority import Authority
+from wh.daemon.orphans import FIRST_PROCESS, reap_orphans
 from wh.errors import Code, SystemSetupError
 from wh.helper.requests import Charge
 from wh.ipc import schema
@@ -35,6 +36,7 @@ if TYPE_CHECKING:  # imported while the helper starts beside
     from wh.daemon.running_node import Options, RunningNode
     from wh.net.links.private_namespace import PrivateNamespace
 
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 log = logging.getLogger("wh.daemon.process")  # not __main__
@@ -106,20 +108,25 @@ def _read_inputs(options: argparse.Namespace) -> tuple[Network, SecretKey]:
 async def _serve(
     network: Network, secret_key: SecretKey, options: argparse.Namespace, authority: Authority
 ) -> int:
+    from wh.config.reloading import needs_interface
     from wh.daemon.running_node import RunningNode
     from wh.net.links.private_namespace import PrivateNamespace
 
     with contextlib.ExitStack() as undo:
-        namespace = undo.enter_context(contextlib.closing(PrivateNamespace())) if options.isolated else None
+        isolated = options.isolated and needs_interface(network)
+        namespace = undo.enter_context(contextlib.closing(PrivateNamespace())) if isolated else None
         settings = _node_options(options, namespace, authority)
         return await _run(RunningNode(network, secret_key, settings), secret_key, options)
 
 
 async def _run(node: RunningNode, secret_key: SecretKey, options: argparse.Namespace) -> int:
     reloads = _handle_signals(node)
+    background: set[asyncio.Task[None]] = set()
+    if os.getpid() == FIRST_PROCESS:
+        background.add(asyncio.ensure_future(reap_orphans()))
     try:
         ready = await node.start()
-        _report_ready(options.ready_fd, ready)
+        _report_ready(options.ready_fd, ready, isolated=options.isolated)
         await node.wait_for_stop()
         log.info("stopping")
     except WireHubError as error:
@@ -132,7 +139,7 @@ async def _run(node: RunningNode, secret_key: SecretKey, options: argparse.Names
         _report_failure(options.ready_fd, SystemSetupError("internal error", code=Code.DAEMON_START))
         return 1
     finally:
-        for task in reloads:
+        for task in reloads | background:
             task.cancel()
         await node.close()
         secret_key.close()
@@ -159,7 +166,11 @@ def _node_options(
 
 
 def _handle_signals(node: RunningNode) -> set[asyncio.Task[None]]:
-    """Returns the reloads under way."""
+    """Returns the reloads under way.
+
+    A container's first process does not die of a signal that it has no handler for: the signal is lost. So
+    whoever starts us there blocks them before, and now they arrive.
+    """
     loop = asyncio.get_running_loop()
     reloads: set[asyncio.Task[None]] = set()
 
@@ -168,9 +179,10 @@ def _handle_signals(node: RunningNode) -> set[asyncio.Task[None]]:
         reloads.add(task)
         task.add_done_callback(reloads.discard)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in STOP_SIGNALS:
         loop.add_signal_handler(number, node.request_stop)
     loop.add_signal_handler(signal.SIGHUP, reload)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {*STOP_SIGNALS, signal.SIGHUP})
     return reloads
 
 
@@ -182,9 +194,10 @@ async def _reload(node: RunningNode) -> None:
         log.error("nothing was changed: %s", _one_line(error))
 
 
-def _report_ready(ready_fd: int | None, ready: schema.Ready) -> None:
+def _report_ready(ready_fd: int | None, ready: schema.Ready, *, isolated: bool) -> None:
     kind = "interface" if ready.has_interface else "public node"
-    log.info("%s %s is up, UDP port %d", kind, ready.interface, ready.listen_port)
+    where = " in a namespace of its own" if isolated and ready.has_interface else ""
+    log.info("%s %s is up%s, UDP port %d", kind, ready.interface, where, ready.listen_port)
     for warning in ready.warnings:
         log.warning("%s", warning)
     _report(ready_fd, schema.Readiness(ok=ready))

@@ -9,7 +9,7 @@ import random
 import socket
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing, suppress
+from contextlib import AsyncExitStack, aclosing, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,8 +23,10 @@ from wh.config.reloading import needs_interface, require_reloadable
 from wh.daemon import overlay
 from wh.daemon.authority import Authority, own_hands
 from wh.daemon.claim_log import ClaimLog
+from wh.daemon.health import check_health
 from wh.daemon.host import Host
 from wh.daemon.inspection import Facts, Snapshot, describe
+from wh.daemon.key_lock import KeyLock
 from wh.daemon.membership import Membership
 from wh.daemon.netcheck import check_network
 from wh.daemon.state import SavedState, StateFile, state_path
@@ -48,7 +50,7 @@ from wh.errors import Code, ConfigError, IpcError, SystemSetupError, UserError
 from wh.helper.client import Helper
 from wh.helper.requests import Charge, FileEdit
 from wh.ipc.paths import run_dir, socket_path
-from wh.ipc.schema import NetCheck, Privileges, Ready, Reloaded, Status
+from wh.ipc.schema import Health, NetCheck, Privileges, Ready, Reloaded, Status
 from wh.ipc.server import Handler, IpcServer, Progress
 from wh.naming.table import NameTable
 from wh.net.alias_proofs import AliasProofs
@@ -59,7 +61,7 @@ from wh.net.links.link_monitor import LinkMonitor, open_change_socket
 from wh.net.links.namespaces import HostNamespace, Links, Namespace
 from wh.net.links.netlink_socket import host_gateways
 from wh.net.links.tun import check_interface_name
-from wh.net.links.tun_watch import LOOK_S, MtuFollower
+from wh.net.links.tun_watch import LOOK_S, MtuFollower, is_up
 from wh.net.mapping.port_mapper import PortMapper
 from wh.net.punch_sockets import PunchSockets
 from wh.net.runner import Runner
@@ -341,12 +343,14 @@ class RunningNode:
             self._privileges = self._options.authority.confine(has_interface=self._has_interface)
 
     def _load_state(self, state: StateFile) -> SavedState:
-        """Of an earlier run, whose user it is."""
+        """Of an earlier run, whose user it is. Raises SystemSetupError where another daemon has it now."""
         authority = self._options.authority
-        if authority is None:
-            return state.load()
-        authority.prepare(None if self._options.ephemeral else encode_key(self.own_key))
-        with authority.acting():
+        key = None if self._options.ephemeral else encode_key(self.own_key)
+        if authority is not None:
+            authority.prepare(key)
+        with nullcontext() if authority is None else authority.acting():
+            lock = KeyLock(None if key is None else state_path(key, "lock"))
+            self._undo.callback(lock.close)
             return state.load()
 
     def _find_helper(self) -> Helper:
@@ -509,6 +513,15 @@ class RunningNode:
             parts.node.surroundings(),
             parts.mapper.report(),
             time.monotonic(),
+        )
+
+    def health(self) -> Health:
+        return check_health(
+            self._interface,
+            self._network,
+            self.parts.node.snapshot(),
+            isolated=self._namespace.pid is not None,
+            interface_up=self._has_interface and is_up(self._interface, self._namespace),
         )
 
     async def reload(self) -> Reloaded:

@@ -41,6 +41,8 @@ class Daemon(Protocol):
 
     def netcheck(self) -> schema.NetCheck: ...
 
+    def health(self) -> schema.Health: ...
+
     async def reload(self) -> schema.Reloaded: ...
 
     def request_stop(self) -> None: ...
@@ -70,6 +72,7 @@ class Verbs:
         return {
             "status": self.status,
             "netcheck": self.netcheck,
+            "health": self.health,
             "resolve": self.resolve,
             "lookup": self.lookup,
             "ping": self.ping,
@@ -87,6 +90,9 @@ class Verbs:
 
     async def netcheck(self, _: schema.NoArguments, __: Progress) -> schema.NetCheck:
         return self._daemon.netcheck()
+
+    async def health(self, _: schema.NoArguments, __: Progress) -> schema.Health:
+        return self._daemon.health()
 
     async def resolve(self, arguments: schema.ResolveArguments, _: Progress) -> schema.ResolveResult:
         entry = self._find(arguments.name)

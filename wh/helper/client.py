@@ -4,6 +4,7 @@ that has no helper, since its user may do it or nobody may."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import threading
@@ -98,7 +99,8 @@ class HelperProcess:
         """Waits for its end. Idempotent."""
         if self._peer.fileno() >= 0:
             self._peer.close()
-            os.waitpid(self.pid, 0)
+            with contextlib.suppress(ChildProcessError):  # killed long ago, and taken for an orphan
+                os.waitpid(self.pid, 0)
 
     def _send(self, message: msgspec.Struct) -> None:
         try:

@@ -366,6 +366,35 @@ class NetCheck(msgspec.Struct):
     peers: list[PeerCheck]
 
 
+Place = Literal["host", "isolated", "none"]
+ProblemKind = Literal["interface", "membership", "public-nodes"]
+
+
+class HealthProblem(msgspec.Struct):
+    """Why a node does not do what it is there for. fix: what to do."""
+
+    kind: ProblemKind
+    text: str
+    fix: str
+
+
+class Health(msgspec.Struct):
+    """place: where the interface is; none: a public node, which has none. servers: public nodes that are
+    known. direct, relayed: of the members, those that a path exists to. over_tcp: UDP does not get
+    through."""
+
+    interface: str
+    healthy: bool
+    place: Place
+    public_key: str
+    servers: int
+    members: int
+    direct: int
+    relayed: int
+    over_tcp: bool
+    problems: list[HealthProblem]
+
+
 class Access(Enum):
     """Who may call a verb.
 
@@ -389,6 +418,7 @@ class Verb(msgspec.Struct, Generic[Arguments, Result], frozen=True):
 
 STATUS = Verb("status", Access.USE, NoArguments, Status)
 NETCHECK = Verb("netcheck", Access.USE, NoArguments, NetCheck)
+HEALTH = Verb("health", Access.USE, NoArguments, Health)
 RESOLVE = Verb("resolve", Access.USE, ResolveArguments, ResolveResult)
 LOOKUP = Verb("lookup", Access.USE, PeerArguments, LookupResult)
 """Its progress lines are LookupProgress."""
@@ -406,6 +436,7 @@ VERBS: dict[str, Verb[Any, Any]] = {
     for verb in (
         STATUS,
         NETCHECK,
+        HEALTH,
         RESOLVE,
         LOOKUP,
         PING,

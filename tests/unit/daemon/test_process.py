@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -37,8 +37,10 @@ class Daemons:
             SecretKey.generate().write_fd(file.fileno())
         self._processes: list[subprocess.Popen[str]] = []
 
-    def start(self, *options: str) -> tuple[subprocess.Popen[str], schema.Readiness]:
-        """The process, and what it reported on its readiness pipe."""
+    def start(
+        self, *options: str, before: Callable[[subprocess.Popen[str]], None] = lambda _: None
+    ) -> tuple[subprocess.Popen[str], schema.Readiness]:
+        """The process, and what it reported on its readiness pipe. before: done before it can be ready."""
         ready, child_ready = os.pipe()
         fds = [os.open(self.network_file, os.O_RDONLY), os.open(self.key_file, os.O_RDONLY), child_ready]
         process = subprocess.Popen(
@@ -54,6 +56,7 @@ class Daemons:
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         )
         self._processes.append(process)
+        before(process)
         for fd in fds:
             os.close(fd)
         with os.fdopen(ready, "rb") as pipe:
@@ -117,6 +120,18 @@ def test_a_signal_stops_it_cleanly(daemons: Daemons, number: signal.Signals) -> 
     assert "Traceback" not in end_of_log(process)
 
 
+def test_a_signal_that_came_too_early_for_anybody_stops_it_all_the_same(daemons: Daemons) -> None:
+    """As whoever starts a container's first process has them wait."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        process, readiness = daemons.start(before=lambda process: process.send_signal(signal.SIGTERM))
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    assert readiness.ok is not None
+    assert process.wait(PATIENCE_S) == 0
+    assert not list(daemons.run_directory.glob("*.sock"))
+
+
 def test_down_is_answered_before_the_daemon_goes(daemons: Daemons) -> None:
     process, _ = daemons.start_well()
     assert client.call(INTERFACE, schema.DOWN, schema.NoArguments()) == schema.Nothing()
@@ -127,6 +142,16 @@ def test_a_second_daemon_on_a_name_is_refused_and_the_first_lives(daemons: Daemo
     process, _ = daemons.start_well()
     assert daemons.start_badly().code == "WH222"
     assert status().pid == process.pid
+
+
+def test_a_second_daemon_with_the_same_key_is_refused(daemons: Daemons) -> None:
+    """Under another name too: each would take the other's packets away."""
+    process, _ = daemons.start_well()
+    assert daemons.start_badly("--interface=wh-other").code == "WH222"
+    assert status().pid == process.pid
+    process.kill()
+    process.wait(PATIENCE_S)
+    daemons.start_well("--interface=wh-other")
 
 
 def test_a_new_daemon_takes_over_from_one_that_was_killed(daemons: Daemons) -> None:

@@ -60,6 +60,9 @@ class FakeDaemon:
     def netcheck(self) -> schema.NetCheck:
         return schema.NetCheck("wh0", "me", 1, "works", [], None, [], False, [], [], [])
 
+    def health(self) -> schema.Health:
+        return schema.Health("wh0", True, "host", "k", 1, 0, 0, 0, False, [])
+
     async def reload(self) -> schema.Reloaded:
         return schema.Reloaded(added=["new"], removed=[], changed=[])
 

@@ -103,7 +103,11 @@ def test_directories_are_made_in_what_all_share_but_not_taken_from_others(tmp_pa
     shared = tmp_path / "tmp"
     shared.mkdir()
     shared.chmod(0o1777)
-    with open_place(shared / "ours/file", make=0o755), pytest.raises(UnsafePlace), open_place(shared / "file"):
+    with (
+        open_place(shared / "ours/file", make=0o755),
+        pytest.raises(UnsafePlace),
+        open_place(shared / "file"),
+    ):
         pass
     assert stat.S_IMODE((shared / "ours").stat().st_mode) == 0o755
     (shared / "taken").mkdir()

@@ -12,10 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fake_daemon import OWN_KEY, PEER_KEY, FakeDaemon
+from fake_daemon import HEALTH, OWN_KEY, PEER_KEY, FakeDaemon
+from msgspec import structs
 
 from wh.errors import Code
-from wh.ipc import client
+from wh.ipc import client, schema
+from wh.ipc.server import Progress
 from whcore import keys
 from whtools import cli, completion
 from whtools.application import COMMANDS, RESERVED
@@ -299,6 +301,29 @@ def test_netcheck_without_a_daemon_says_what_to_do(wh: Wh) -> None:
     for which in ("wh0", "all"):
         assert wh("netcheck", which) == 3
         assert "wh up FILE" in wh.err
+
+
+def test_health_is_the_exit_code(wh: Wh, daemon: FakeDaemon) -> None:
+    assert wh("health") == wh("health", "wh0") == 0
+    assert wh.out == "healthy: interface wh0, 1 public node known, 2 members, 1 direct, 0 relayed\n"
+    assert wh("health", "json") == 0
+    assert json.loads(wh.out)[0]["healthy"] is True
+    assert wh("health", "wh9") == 3
+
+
+def test_health_says_why_not(wh: Wh) -> None:
+    assert wh("health") == 3
+    assert "wh up FILE" in wh.err
+
+    async def ill(arguments: schema.NoArguments, progress: Progress) -> schema.Health:
+        problem = schema.HealthProblem("public-nodes", "no public node answers", "let UDP out")
+        return structs.replace(HEALTH, healthy=False, problems=[problem])
+
+    with FakeDaemon(handlers={"health": ill}):
+        assert wh("health", "wh0") == 1
+        assert wh.out.splitlines()[1:] == ["  no public node answers", "    fix: let UDP out"]
+        assert wh("health", "wh0", "json") == 1
+        assert json.loads(wh.out)["problems"][0]["kind"] == "public-nodes"
 
 
 def test_inspect_is_json(wh: Wh, daemon: FakeDaemon) -> None:

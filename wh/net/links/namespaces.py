@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterable
 from typing import Protocol
 
@@ -39,6 +40,9 @@ class Namespace(Protocol):
     def read_mtu(self, name: str, tun_fd: int) -> int:
         """Of the interface now. Raises OSError."""
 
+    def socket(self, family: int, kind: int, protocol: int = 0) -> socket.socket:
+        """A socket inside the namespace. Raises OSError."""
+
 
 class HostNamespace:
     """The network namespace that this process is in."""
@@ -59,3 +63,6 @@ class HostNamespace:
         from wh.net.links.tun_watch import tun_mtu
 
         return tun_mtu(tun_fd)
+
+    def socket(self, family: int, kind: int, protocol: int = 0) -> socket.socket:
+        return socket.socket(family, kind, protocol)

@@ -8,6 +8,7 @@ socket.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -26,6 +27,9 @@ from wh.system.python import python_file, spawn
 READY_TIMEOUT_S = 10.0
 _NO_TUN = frozenset({errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENODEV, errno.ENXIO})
 _LOOPBACK_MTU = 65536
+_ROOT_WITHOUT_SETFCAP = (
+    "root needs CAP_SETFCAP for it, any other user nothing; in a container: --user 1000, or --cap-add SETFCAP"
+)
 
 
 class PrivateNamespace:
@@ -56,7 +60,8 @@ class PrivateNamespace:
         if self._netlink is not None:
             self._netlink.close()
         self._helper.close()
-        os.waitpid(self._pid, 0)
+        with contextlib.suppress(ChildProcessError):  # it ended long ago, and was taken for an orphan
+            os.waitpid(self._pid, 0)
 
     # What a node needs of it (wh.net.links.namespaces).
 
@@ -150,7 +155,7 @@ def _explain(number: int, step: str) -> SystemSetupError:
     return SystemSetupError(
         f"this system does not let us make a network namespace ({step}: {os.strerror(number)})",
         code=Code.NO_NAMESPACE,
-        hint=_what_to_allow(),
+        hint=_ROOT_WITHOUT_SETFCAP if step == "uid_map" and os.geteuid() == 0 else _what_to_allow(),
     )
 
 

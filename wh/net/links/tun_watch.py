@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from wh.net.links.namespaces import Namespace
 from whcore.datapath import Datapath
 
 LOOK_S = 1.0
@@ -23,11 +24,14 @@ _MTU_MIN, _MTU_MAX = 576, 65456
 # linux/if_tun.h, linux/sockios.h, linux/sched.h
 _TUNGETIFF = 0x800454D2
 _TUNGETDEVNETNS = 0x54E3
+_SIOCGIFFLAGS = 0x8913
 _SIOCGIFMTU = 0x8921
 _SIOCSIFMTU = 0x8922
 _CLONE_NEWNET = 0x40000000
 _IFREQ = struct.Struct("16s24x")
 _IFREQ_MTU = struct.Struct("16si20x")
+_IFREQ_FLAGS = struct.Struct("16sH22x")
+_IFF_UP = 0x1  # linux/if.h
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -55,6 +59,16 @@ class MtuFollower:
         if mtu != self._mtu:
             self._datapath.set_mtu(mtu)
             self._mtu = mtu
+
+
+def is_up(name: str, namespace: Namespace) -> bool:
+    """Whether the interface is there and administratively up. Thread-safe."""
+    with namespace.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            answer = fcntl.ioctl(probe, _SIOCGIFFLAGS, _IFREQ_FLAGS.pack(name.encode(), 0))
+        except OSError:
+            return False
+    return bool(_IFREQ_FLAGS.unpack(answer)[1] & _IFF_UP)
 
 
 def tun_name(tun_fd: int) -> str:

@@ -15,19 +15,20 @@ BUILD_PACKAGES += libipsec-mb-dev # faster than libsodium, which encrypts where 
 endif
 RUN_PACKAGES := iproute2 iputils-ping nftables procps
 TEST_PACKAGES := binutils netbase wireguard-tools wireguard-go iperf3 ncat ethtool miniupnpd-nftables miniupnpc natpmpc strace tmux
+CONTAINER_PACKAGES := podman podman-compose buildah runc netavark aardvark-dns iptables debootstrap
 
 BENCH_PATH := sandbox:tests/bench
 
 SOURCES := setup.py pyproject.toml MANIFEST.in README.md LICENSE \
 	$(shell find whcore wh tools -name '*.py' -o -name '*.py[xi]' -o -name '*.pxd' -o -name '*.h' -o -name py.typed)
 
-.PHONY: build help demo test test-full soak asan lint lock bench bench-control bench-data bench-nat bench-znc bench-junk \
-	profile-data clean
+.PHONY: build help sandbox run-sandbox demo test test-full test-containers soak asan lint lock bench bench-control \
+	bench-data bench-nat bench-znc bench-junk profile-data clean
 
 build: $(VENV)/installed ## everything into .venv (the default)
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-15s%s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-17s%s\n", $$1, $$2 }'
 
 $(VENV)/packages: Makefile sandbox/system_packages
 	sandbox/system_packages $(BUILD_PACKAGES) $(RUN_PACKAGES) $(TEST_PACKAGES)
@@ -51,6 +52,21 @@ $(VENV)/%-installed: $(VENV)/installed requirements/%.txt
 # Pins anew what pyproject.toml asks for; LOCK=--upgrade takes the newest releases.
 lock: ## the requirements pinned anew
 	requirements/lock $(LOCK)
+
+# Images of this tree, wirehub/wh and wirehub/sandbox, with podman or docker. BASE=IMAGE: a Debian to build on;
+# where none can be pulled, root makes one of packages once, kept in ~/.cache/wirehub.
+sandbox: $(VENV)/container-packages ## images to run in containers: wirehub/wh, wirehub/sandbox
+	sandbox/container/build
+
+run-sandbox: sandbox ## a shell in the second one
+	sandbox/container/engine run --rm --interactive --tty --cap-add NET_ADMIN --device /dev/net/tun wirehub/sandbox
+
+test-containers: build sandbox ## the images in real containers (root)
+	$(PYTEST) tests/containers
+
+$(VENV)/container-packages: Makefile sandbox/system_packages
+	docker info >/dev/null 2>&1 || sandbox/system_packages $(CONTAINER_PACKAGES)
+	mkdir -p $(VENV) && touch $@
 
 demo: build ## the tutorial, in network namespaces (root)
 	$(BIN)/python sandbox/demo.py
@@ -91,7 +107,8 @@ lint: $(VENV)/lint-installed ## style, types, and who may import whom
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict -p wh -p whtools
-	MYPYPATH=sandbox:tests/bench:tests/fuzz:tests/lab:tests/soak:tests/unit $(BIN)/mypy --strict sandbox tests/bench tests/fuzz tests/soak
+	MYPYPATH=sandbox:tests/bench:tests/containers:tests/fuzz:tests/lab:tests/soak:tests/unit $(BIN)/mypy --strict \
+		sandbox tests/bench tests/containers tests/fuzz tests/soak
 	$(BIN)/python -I -m mypy.stubtest --ignore-disjoint-bases --ignore-unused-allowlist \
 		--allowlist tests/stubtest-allowlist $(subst /,.,$(basename $(wildcard whcore/*.pyi)))
 	$(BIN)/lint-imports

@@ -7,6 +7,7 @@ has no helper: what that user may not do is not done.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
 import os
@@ -24,10 +25,12 @@ from wh.helper.process import changed_places
 from wh.helper.requests import Charge
 from wh.helper.verbs import Office
 from wh.ipc.schema import Privileges
-from wh.privileges.capabilities import Capability, names_of
+from wh.net.uapi_paths import UAPI_DIRECTORY
+from wh.privileges.capabilities import Capability, held, names_of
 from wh.privileges.drop import give_up, name_of_user
 from wh.privileges.sandbox import confine_daemon
 from wh.privileges.users import DAEMON_USER, User, acting_as, find_user, why_not
+from wh.system.files import PUBLIC_DIRECTORY, open_place
 
 LOCKED_MEMORY = 64 << 20
 """Bytes of keys that the data plane may lock; it needs 8 MiB."""
@@ -43,10 +46,14 @@ class Authority:
     """Made before threads and secrets are; prepare(), acting() and confine() once, in this order and with
     one thread; close() at the end."""
 
-    def __init__(self, charge: Charge, config_fd: int) -> None:
-        """Raises SystemSetupError."""
+    def __init__(self, charge: Charge, config_fd: int, *, isolated: bool = False) -> None:
+        """isolated: the interface is in a private namespace. Raises SystemSetupError."""
         self._charge = charge
-        self._process = HelperProcess(charge, config_fd) if os.geteuid() == 0 else None
+        self._isolated = isolated
+        self._process: HelperProcess | None = None
+        if os.geteuid() == 0:
+            _make_places(charge)
+            self._process = HelperProcess(charge, config_fd)
         self._helper = None if self._process is None else Helper(self._process)
         self._user: User | None = None
         self._why_root = ""
@@ -61,7 +68,8 @@ class Authority:
     def prepare(self, key_text: str | None) -> None:
         """Choose the user to become. key_text: whose state is kept; None: none is."""
         if self._process is not None:
-            self._user, self._why_root = _new_user(None if key_text is None else make_state_passable())
+            state = None if key_text is None else make_state_passable()
+            self._user, self._why_root = _new_user(state, isolated=self._isolated)
         if key_text is not None:
             uid, gid = (os.geteuid(), os.getegid()) if self._user is None else self._user[1:]
             self._state = make_state_directory(key_text, uid, gid)
@@ -97,11 +105,21 @@ def own_hands(charge: Charge, network: Network) -> Helper:
     return Helper(OwnHands(Office(charge, network)))
 
 
-def _new_user(state: Path | None) -> tuple[User | None, str]:
-    """None, and why. state: where the directory of its state is."""
+def _make_places(charge: Charge) -> None:
+    """Where sockets are: Landlock's rules are for directories that are there when the helper begins."""
+    for directory in (Path(charge.run_directory), UAPI_DIRECTORY):
+        with contextlib.suppress(OSError), open_place(directory / "any", make=PUBLIC_DIRECTORY):
+            pass  # what is wrong with it is said by who needs it
+
+
+def _new_user(state: Path | None, *, isolated: bool) -> tuple[User | None, str]:
+    """None, and why. state: where the directory of its state is. A private namespace of root's without
+    NET_ADMIN, as in a container, is in a user namespace that only root has power over."""
     user = find_user()
     if user is None:
         return None, f"this system has no user {DAEMON_USER}"
+    if isolated and not held((Capability.NET_ADMIN,)):
+        return None, "the namespace of the interface is root's"
     code = (Path(str(each.__file__)).parent for each in (os, wh, msgspec))
     needed = [(place, os.R_OK) for place in code] + ([] if state is None else [(state, os.X_OK)])
     why = why_not(user, needed)

@@ -66,7 +66,7 @@ def _begin(options: argparse.Namespace) -> Authority:
             os.set_inheritable(descriptor, False)
     hosts = None if options.no_hosts or options.isolated else str(HOSTS_PATH)
     charge = Charge(options.interface, run_dir(), hosts, options.config_path)
-    return Authority(charge, options.config_fd)
+    return Authority(charge, options.config_fd, isolated=options.isolated)
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

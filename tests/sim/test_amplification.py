@@ -115,7 +115,7 @@ def test_what_liars_name_keeps_no_honest_server_from_being_asked() -> None:
     network.run(3)
     found: list[bytes] = []
     for target in network.rng.sample(honest, 8):
-        client.node._searches.find_record(
+        client.node.parts.searches.find_record(
             target.key,
             network.now,
             have_sequence=0,
@@ -151,7 +151,7 @@ def test_no_stranger_learns_whom_we_look_up_without_forward_secrecy() -> None:
         for server in servers:
             for table in (server.sessions, server.current, server.next, server.handshakes):
                 table.clear()
-        asker.node._searches.find_record(
+        asker.node.parts.searches.find_record(
             target.key,
             network.now,
             have_sequence=0,

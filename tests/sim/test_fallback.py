@@ -303,7 +303,7 @@ class Large:
 
     def holders(self, node: SimNode) -> list[SimNode]:
         now = self.network.now.unix
-        return [server for server in self.servers if server.node._kademlia.store.get(node.key, now)]
+        return [server for server in self.servers if server.node.parts.kademlia.store.get(node.key, now)]
 
     def linked(self) -> list[SimNode]:
         return [server for server, _ in self.blocked.links.values()]

@@ -152,12 +152,12 @@ def test_random_messages_neither_raise_nor_make_tables_grow(seed: int) -> None:
                 assert isinstance(event, MessageReceived)
                 assert len(encode(command.message)) <= event.capacity
                 assert command.to is event.reply
-    assert len(node._engine.peers) <= STRANGERS_MAX + 2
-    assert len(node._requests) <= PENDING_MAX
-    assert len(node._engine.timers) <= PENDING_MAX + 100
+    assert len(node.parts.engine.peers) <= STRANGERS_MAX + 2
+    assert len(node.parts.requests) <= PENDING_MAX
+    assert len(node.parts.engine.timers) <= PENDING_MAX + 100
     assert len(node.snapshot().contacts) < 1000
     assert node.snapshot().relayed.reservations <= RESERVATIONS_MAX + 1
-    assert len(node._engine.commands) == 0
+    assert len(node.parts.engine.commands) == 0
 
 
 def test_a_spoofed_source_gets_nothing_but_the_answer() -> None:

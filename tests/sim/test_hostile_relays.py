@@ -95,12 +95,12 @@ def test_who_trust_each_other_hear_it_before_they_punch() -> None:
     pair.network.run_until(pair.relayed, 5.0)
     pair.network.run_until(
         lambda: all(
-            node.node._seen_by_relays(peer.key) for node, peer in ((pair.a, pair.b), (pair.b, pair.a))
+            node.node.parts.seen_by_relays(peer.key) for node, peer in ((pair.a, pair.b), (pair.b, pair.a))
         ),
         2 * pair.network.latency_s,
     )
     for node, peer, nat in ((pair.a, pair.b, pair.nats[1]), (pair.b, pair.a, pair.nats[0])):
-        assert node.node._seen_by_relays(peer.key) == {pack(nat.public_ip, 1)[:16]}
+        assert node.node.parts.seen_by_relays(peer.key) == {pack(nat.public_ip, 1)[:16]}
 
 
 # Places
@@ -125,7 +125,7 @@ def test_a_few_networks_hold_no_relay_for_ever() -> None:
         network.run(300)
         renew(relay, attackers)
         network.run(300)
-    service = relay.node._relaying._service._tables
+    service = relay.node.parts.relaying._service._tables
     now = network.now.monotonic
     assert sum(service.has_reservation(each.key, now) for each in honest) == len(honest)
     assert sum(service.has_reservation(each.key, now) for each in attackers) == 128 - len(honest)
@@ -167,7 +167,7 @@ def test_strangers_of_one_network_keep_nobody_from_a_client() -> None:
     pair.network.run(1)
     (opened,) = {each for each in newcomer.heard(Opened) if isinstance(each, Opened)}
     assert opened.status == RelayStatus.OK
-    assert pair.b.node._relays.channels_to(newcomer.key), "it may speak"
+    assert pair.b.node.parts.relays.channels_to(newcomer.key), "it may speak"
 
 
 # Members that are no more
@@ -214,7 +214,7 @@ def test_whoever_copies_datagrams_to_a_relay_does_not_become_its_client(spoofing
     pair.network.dropped_if = lambda source, target: (
         honest(source, target) or {source[:16], target[:16]} == between
     )
-    client = pair.a.node._relays.link(relay.key)
+    client = pair.a.node.parts.relays.link(relay.key)
     assert client is not None
     away = 0.0
     for step in range(6000):
@@ -231,5 +231,5 @@ def test_whoever_copies_datagrams_to_a_relay_does_not_become_its_client(spoofing
 
 
 def is_at_copier(relay: SimNode, copier: Copier, key: Key) -> bool:
-    path = relay.node._relaying._service._tables.path_of(key)
+    path = relay.node.parts.relaying._service._tables.path_of(key)
     return path is not None and copier.is_ours(path.remote)

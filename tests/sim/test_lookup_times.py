@@ -36,7 +36,7 @@ def populated(seed: int, servers: int, loss: float) -> tuple[SimNetwork, list[Si
     for node in nodes:
         for table in (node.sessions, node.current, node.next, node.handshakes):
             table.clear()
-        for peer in node.node._engine.peers.with_session():
+        for peer in node.node.parts.engine.peers.with_session():
             peer.session_lost()
             peer.validated.clear()
     for node in clients:
@@ -54,7 +54,7 @@ def look_up(network: SimNetwork, asker: SimNode, target: SimNode) -> Times:
     def done(now: Instant) -> None:
         times[1] = network.time - begun
 
-    searches = asker.node._searches
+    searches = asker.node.parts.searches
     searches.find_record(target.key, network.now, have_sequence=0, found=found, done=done)
     asker._schedule()
     network.run(5)

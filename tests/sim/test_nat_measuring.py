@@ -35,7 +35,7 @@ def measured(nat: Nat | None, *, servers: int = 4, seed: int = 1, seconds: float
 
 
 def behaviour(node: SimNode) -> NatBehaviour:
-    (found,) = node.node._reachability.behaviours()
+    (found,) = node.node.parts.reachability.behaviours()
     return found
 
 
@@ -169,7 +169,7 @@ def test_udp_that_is_blocked_is_noticed_within_two_seconds_and_so_is_its_return(
     network.dropped_if = lambda source, target: True
     for each in (boot, node):
         each.start(network_file([boot], []))
-    reachability = node.node._reachability
+    reachability = node.node.parts.reachability
     network.run_until(lambda: reachability.udp_blocked, 2.0)
     network.dropped_if = lambda source, target: False
     network.run_until(lambda: not reachability.udp_blocked, 70.0)
@@ -206,7 +206,7 @@ class Witnesses:
 
     @property
     def reachability(self) -> OwnReachability:
-        return self.node.node._reachability
+        return self.node.node.parts.reachability
 
     def prove(self, address: Address) -> None:
         """As when a KNOCK came, from a node that was never written to."""
@@ -228,7 +228,7 @@ def test_one_witness_cannot_take_a_proof_away_whatever_it_says() -> None:
     make_witness_liar(scene.servers[1], lambda: scene.network.rng.choice(lies))
     make_witness_liar(scene.servers[0], lambda: None)
     for _ in range(40):
-        scene.node.node._discovery.ping(
+        scene.node.node.parts.discovery.ping(
             scene.servers[1].key, [Path(SOCKET, scene.servers[1].address)], scene.network.now
         )
         scene.node._schedule()
@@ -247,7 +247,7 @@ def test_a_witness_that_contradicts_itself_costs_no_endless_measuring() -> None:
         scene.pings = 0
         for _ in range(300):
             liar = scene.servers[1]
-            scene.node.node._discovery.ping(liar.key, [Path(SOCKET, liar.address)], scene.network.now)
+            scene.node.node.parts.discovery.ping(liar.key, [Path(SOCKET, liar.address)], scene.network.now)
             scene.node._schedule()
             scene.network.run(1)
     assert restless.pings <= calm.pings + 60
@@ -274,7 +274,7 @@ def test_a_proof_falls_where_the_nat_did_move(servers: int) -> None:
     scene.prove(before)
     assert scene.reachability.proved
     scene.nat.rebind()
-    scene.node.node._discovery.ping(
+    scene.node.node.parts.discovery.ping(
         scene.servers[0].key, [Path(SOCKET, scene.servers[0].address)], scene.network.now
     )
     scene.node._schedule()
@@ -290,9 +290,9 @@ def test_an_answer_of_who_is_in_no_table_is_no_word() -> None:
     stranger.start(network_file([], []))
     make_witness_liar(stranger, lambda: VICTIM)
     words = len(scene.reachability._observations[4])
-    table = scene.node.node._kademlia.table
+    table = scene.node.node.parts.kademlia.table
     table._allow_network = lambda bucket, contact: False  # type: ignore[method-assign]
-    scene.node.node._discovery.ping(stranger.key, [Path(SOCKET, stranger.address)], scene.network.now)
+    scene.node.node.parts.discovery.ping(stranger.key, [Path(SOCKET, stranger.address)], scene.network.now)
     scene.node._schedule()
     scene.network.run(1)
     assert len(scene.reachability._observations[4]) == words

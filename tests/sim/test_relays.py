@@ -48,7 +48,7 @@ def test_both_ends_have_measured_both_channels_after_two_seconds(pair: Pair) -> 
     pair.network.run(3)
     round_trip = 4 * pair.network.latency_s
     for node, peer in ((pair.a, pair.b), (pair.b, pair.a)):
-        trusted = node.node._trusted.get(peer.key)
+        trusted = node.node.parts.trusted.get(peer.key)
         assert trusted is not None
         routes = trusted.routes
         assert len(routes.channels) == 2
@@ -203,6 +203,6 @@ def test_a_relay_that_answers_with_anything_opens_nothing(pair: Pair) -> None:
         message = rng.choice((opened, Close(0, rng.randrange(3), rng.randrange(5))))
         liar._execute([Send(pair.a.key, Path(SOCKET, pair.nats[0].mappings[pair.a.address]), message)])
         pair.network.run(0.01)
-    held = pair.a.node._relays.channels_to(pair.b.key)
+    held = pair.a.node.parts.relays.channels_to(pair.b.key)
     assert len(held) <= 3
     assert len(pair.a.admitted) <= 3

@@ -130,7 +130,7 @@ class Discovery:
 
     def _ping_bootstrap(self, key: Key, now: Instant) -> None:
         addresses = self._endpoints.addresses_of(key)
-        paths = [path for path in map(self._engine.addressing.path_to, addresses) if path is not None]
+        paths = self._engine.addressing.paths_to(addresses)
         if paths:
             self.ping(key, paths, now)
 

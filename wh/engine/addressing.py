@@ -80,6 +80,11 @@ class Addressing:
             return None
         return self.udp_path_to(address)
 
+    def paths_to(self, addresses: Iterable[Address]) -> list[Path]:
+        """Those that there are, each once, in the order of the addresses."""
+        paths = map(self.path_to, dict.fromkeys(addresses))
+        return [path for path in paths if path is not None]
+
     def is_plain(self, path: Path) -> bool:
         """Whether it leads from the socket that all of our UDP goes through, and through no relay."""
         return not path.channel and path.socket in self._sockets.values()

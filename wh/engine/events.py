@@ -294,20 +294,19 @@ class Stopping:
     """The daemon is going down: say LEAVING to sessions."""
 
 
-Event = (
+NodeEvent = MessageReceived | SessionOpened | SendFailed | KnockReceived
+"""What other nodes sent us, or did not let us send."""
+
+DataPlaneEvent = PathWanted | DataOnNewPath | DataSession | DataTraffic | PathSilent
+"""What users' traffic shows of the paths to its peer."""
+
+UserEvent = LookupRequested | PingRequested | ClaimRequested | RequestCancelled | ForgetRequested
+
+HostEvent = (
     NetworkLoaded
     | LocalAddresses
     | MappingsChanged
     | Woke
-    | MessageReceived
-    | SessionOpened
-    | SendFailed
-    | KnockReceived
-    | PathWanted
-    | DataOnNewPath
-    | DataSession
-    | DataTraffic
-    | PathSilent
     | RelayOpened
     | RelayEnded
     | SocketOpened
@@ -316,12 +315,10 @@ Event = (
     | TcpLost
     | BeaconHeard
     | NameResolved
-    | LookupRequested
-    | PingRequested
-    | ClaimRequested
     | AliasBound
     | AliasesClaimed
-    | RequestCancelled
-    | ForgetRequested
     | Stopping
 )
+"""What becomes of this host and its surroundings, the network file, and of what we asked to be done."""
+
+Event = NodeEvent | DataPlaneEvent | UserEvent | HostEvent

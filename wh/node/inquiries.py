@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from wh.dht.lookup import LookupResult
@@ -12,7 +12,7 @@ from wh.engine.core import Engine
 from wh.engine.events import Instant, Key, Path
 from wh.engine.inquiry import Finish, Progress, error
 from wh.engine.requests import CANDIDATES, Answer, Request, Requests
-from wh.wire.address import Address, to_text
+from wh.wire.address import to_text
 from wh.wire.fields import NONCE_LEN
 from wh.wire.messages import Ping, PingWant
 from wh.wire.records import Record
@@ -95,10 +95,6 @@ class PingInquiry:
         if self._search is not None:
             self._search.cancel()
 
-    def _paths_to(self, addresses: Iterable[Address]) -> list[Path]:
-        paths = map(self._engine.addressing.path_to, dict.fromkeys(addresses))
-        return [path for path in paths if path is not None]
-
     def _ping(self, paths: Sequence[Path], now: Instant, on_failure: Callable[[Instant], None]) -> None:
         self._tried = True
         peer = self._engine.peers.obtain(self._key)
@@ -123,7 +119,8 @@ class PingInquiry:
 
     def _looked_up(self, result: LookupResult, now: Instant) -> None:
         published = [each.address for each in result.record.candidates] if result.record is not None else []
-        paths = self._paths_to(filter(self._engine.addressing.is_acceptable, published))
+        addressing = self._engine.addressing
+        paths = addressing.paths_to(filter(addressing.is_acceptable, published))
         if paths:
             self._ping(paths, now, self._failed)
         else:

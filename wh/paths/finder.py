@@ -191,7 +191,7 @@ class PathFinder:
 
     def _try_candidates(self, now: Instant) -> None:
         """PING them all at once: whichever answers first wins. A running attempt gets what is new."""
-        paths = [path for path in map(self._engine.addressing.path_to, self.candidates) if path is not None]
+        paths = self._engine.addressing.paths_to(self.candidates)
         if not paths or self._probes:
             return
         if self._attempt is not None:

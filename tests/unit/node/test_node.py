@@ -217,7 +217,7 @@ def test_a_key_that_leaves_the_file_begins_anew_as_a_stranger(line: Peer) -> Non
     rest = tuple(peer for peer in (TRUST, BOOT) if peer != line)
     commands = node.handle(NetworkLoaded(Network(peers=rest)), at(2))
     assert ResetSession(line.key) in commands
-    known = node._engine.peers.obtain(line.key)
+    known = node.parts.engine.peers.obtain(line.key)
     assert not known.session
     assert not known.is_validated(Path(0, PEER_ADDRESS), at(2))
     assert ResetSession(line.key) not in node.handle(NetworkLoaded(Network(peers=rest)), at(3))

@@ -43,8 +43,12 @@ class Code(StrEnum):
     EXTRA_WORD = "WH122", "a line of the network file has a word too many"
     BAD_ALIAS = "WH123", "an alias names a node or a time that makes no sense"
     FILE_UNWRITABLE = "WH124", "the network file cannot be changed"
+    FILE_EMPTY = "WH125", "the network file says nothing"
 
     USAGE = "WH130", "the command line is not understood"
+    OUTPUT = "WH131", "standard output, or a file in its place, cannot be written"
+    INPUT = "WH132", "standard input cannot be read"
+    COMMAND_NOT_RUN = "WH133", "a command that was to be run is not there, or cannot be run"
 
     INVITATION_MALFORMED = "WH140", "a text is no invitation, or says what none may say"
     INVITATION_TRUNCATED = "WH141", "an invitation is cut off"

@@ -54,7 +54,11 @@ def test_a_command_inside_sees_the_overlay_and_nothing_else(pair: Pair):
     assert INTERFACE not in pair.a.ip("-o", "link")
     assert pair.inside("ping", "-c1", "-W1", "192.0.2.2").returncode != 0
     assert pair.inside("sh", "-c", "exit 7").returncode == 7
-    assert pair.inside("no-such-program").returncode == 2
+    assert pair.inside("no-such-program").returncode == 127
+    assert pair.inside("/etc").returncode == 126
+    endless = f"wh run {INTERFACE} -- bash -c 'while :; do echo x; done' | head -1; echo ${{PIPESTATUS[0]}}"
+    ran = pair.a.run([*NOBODY, "timeout", "20", "bash", "-c", endless])
+    assert ran.stdout == "x\n141\n", "a command dies of a pipe that nobody reads"
     assert pair.inside("id", "-u").stdout == "65534\n"
 
 

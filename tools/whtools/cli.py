@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
-from whtools.outcome import EXIT_BROKEN_PIPE, EXIT_INTERNAL, EXIT_INTERRUPTED, print_error
+from wh.system import standard_streams
+from whtools.outcome import EXIT_BROKEN_PIPE, EXIT_FAILED, EXIT_INTERNAL, EXIT_INTERRUPTED, print_error
 
 FILTERS = frozenset(("pubkey", "workbit", "bid"))
 COMPLETE = "_complete"
@@ -14,22 +15,33 @@ COMPLETE = "_complete"
 
 def main() -> None:
     """Run the command of sys.argv and exit with its code."""
-    code = run(sys.argv[1:])
-    sys.stderr.flush()
-    sys.exit(code)
+    standard_streams.prepare()
+    sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: list[str]) -> int:
     """The exit code. Nothing is raised."""
     try:
-        code = _dispatch(arguments)
+        code = _run(arguments)
         sys.stdout.flush()
         return code
+    except standard_streams.ReaderLeft:
+        standard_streams.forget_output()
+        return EXIT_BROKEN_PIPE
+    except standard_streams.StreamError as error:
+        standard_streams.forget_output()
+        print_error(str(error), error.code)
+        return EXIT_FAILED
+
+
+def _run(arguments: list[str]) -> int:
+    """Raises StreamError only."""
+    try:
+        return _dispatch(arguments)
+    except standard_streams.StreamError:
+        raise
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        _forget_stdout()
-        return EXIT_BROKEN_PIPE
     except Exception as error:
         if os.environ.get("WH_DEBUG"):
             import traceback
@@ -56,13 +68,6 @@ def _dispatch(arguments: list[str]) -> int:
     from whtools import application
 
     return application.run(arguments)
-
-
-def _forget_stdout() -> None:
-    """What is still buffered has no reader: the flush at exit must not complain about it."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    os.close(nowhere)
 
 
 if __name__ == "__main__":

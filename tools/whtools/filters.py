@@ -6,15 +6,13 @@ imported (and, where a network file is named, its reader).
 
 from __future__ import annotations
 
-import os
-
+from wh.system import standard_streams
 from whcore import keys
 from whcore.errors import WireHubError
 from whtools.grammar import GrammarError, Parsed, Words, parse
 from whtools.outcome import EXIT_OK, EXIT_USAGE, print_error, report
 
 DEFAULT_NAMESPACE = "public"
-STDIN = 0
 STDIN_LEN_MAX = 4096
 """Bytes; a key has 45 with its newline."""
 
@@ -47,7 +45,7 @@ def main(name: str, arguments: list[str]) -> int | None:
 
 
 def pubkey(parsed: Parsed) -> str:
-    secret = keys.SecretKey.read_fd(STDIN)
+    secret = read_secret_key()
     encode = keys.encode_key_wg if "wg" in parsed.options else keys.encode_key
     return encode(secret.public_key)
 
@@ -73,16 +71,20 @@ def bid(parsed: Parsed) -> str:
 
 
 def read_key(text: str) -> bytes:
-    """32 bytes. text: a public key, or `-` for the one on standard input. Raises InvalidKey."""
-    return keys.decode_key(read_stdin().strip() if text == "-" else text)
+    """32 bytes. text: a public key, or `-` for the one on standard input. Raises InvalidKey, StreamError."""
+    return keys.decode_key(_line_of_input() if text == "-" else text)
 
 
-def read_stdin() -> str:
-    """Up to end of file, or as much as no key could have."""
-    data = b""
-    while len(data) < STDIN_LEN_MAX and (chunk := os.read(STDIN, STDIN_LEN_MAX)):
-        data += chunk
-    return data.decode("utf-8", "replace")
+def read_secret_key() -> keys.SecretKey:
+    """Raises InvalidKey, StreamError."""
+    try:
+        return keys.SecretKey.read_fd(standard_streams.STDIN)
+    except OSError as error:
+        raise standard_streams.input_error(error) from None
+
+
+def _line_of_input() -> str:
+    return standard_streams.read_input(STDIN_LEN_MAX).decode("utf-8", "replace").strip()
 
 
 _ANSWERS = {"pubkey": pubkey, "workbit": workbit, "bid": bid}

@@ -20,7 +20,7 @@ from wh.errors import Code, SystemSetupError
 from wh.ipc.client import DaemonError
 from wh.ipc.schema import Readiness, Ready
 from wh.system.files import open_place
-from wh.system.python import python_module, spawn
+from wh.system.python import NOWHERE, python_module, spawn
 
 READY_TIMEOUT_S = 15.0
 STOP_TIMEOUT_S = 3.0
@@ -116,12 +116,7 @@ def _spawn(launch: Launch, ready_fd: int, log: Path) -> int:
     try:
         _pass_only((launch.config_fd, launch.key_fd, ready_fd))
         arguments = [*launch.arguments(), f"--ready-fd={ready_fd}"]
-        files = [
-            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_DUP2, log_fd, 1),
-            (os.POSIX_SPAWN_DUP2, log_fd, STDERR),
-        ]
-        return spawn(arguments, files)
+        return spawn(arguments, {0: NOWHERE, 1: log_fd, 2: log_fd})
     finally:
         os.close(log_fd)
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import sys
 
 from wh.errors import Code, InvitationError, SystemSetupError, UsageError
 from wh.system.files import UnsafePlace, read_file
+from wh.system.standard_streams import read_input
 from wh.trust.invitation import Invitation, decode_untrusted
 from whtools.znc.secret_words import hide
 
@@ -39,7 +39,7 @@ def _text_of(word: str | None) -> str:
             raise UsageError("no invitation is given", hint=f"as a word, in a file, by - or in {VARIABLE}")
         return text
     if word == "-":
-        return sys.stdin.read(FILE_LEN_MAX)
+        return read_input(FILE_LEN_MAX).decode("utf-8", "replace")
     try:
         return read_file(word, FILE_LEN_MAX).decode("ascii", "replace")
     except (PermissionError, UnsafePlace) as error:

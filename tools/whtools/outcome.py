@@ -19,6 +19,9 @@ EXIT_BAD_CONFIG = 5
 EXIT_BAD_INVITATION = 6
 EXIT_INTERNAL = 70
 """EX_SOFTWARE of sysexits.h."""
+EXIT_NOT_EXECUTABLE = 126
+EXIT_NOT_FOUND = 127
+"""As a shell says it of a command (POSIX, 2.8.2)."""
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 """128 + the signal's number, as a shell reports a process that the signal ended."""

@@ -22,8 +22,10 @@ from wh.net.links.tun import open_tun
 from wh.net.links.tun_watch import set_mtu, tun_name
 from wh.net.uapi_server import open_uapi_socket
 from wh.net.wireguard_device import MTU, WireguardDevice
+from wh.system import standard_streams
 from wh.system.memory import protect_memory
-from wh.system.python import python_module
+from wh.system.python import NOWHERE, python_module, spawn
+from wh.system.signals import handle_unless_ignored
 
 USAGE = """usage: wh-wireguard [-f | --foreground] INTERFACE
        wh-wireguard --version
@@ -48,7 +50,19 @@ LOG_LEVELS = {"silent": logging.CRITICAL + 1, "error": logging.ERROR, "verbose":
 
 
 def main(argv: list[str] | None = None) -> int:
-    arguments = sys.argv[1:] if argv is None else argv
+    if argv is None:
+        standard_streams.prepare()
+    try:
+        code = _main(sys.argv[1:] if argv is None else argv)
+        sys.stdout.flush()
+        return code
+    except standard_streams.StreamError as error:
+        standard_streams.forget_output()
+        print(f"wh-wireguard: error {error.code}: {error}", file=sys.stderr)
+        return 1
+
+
+def _main(arguments: list[str]) -> int:
     foreground = os.environ.get("WG_PROCESS_FOREGROUND") == "1"
     if arguments[:1] in (["-f"], ["--foreground"]):
         foreground = True
@@ -131,7 +145,7 @@ def run(interface: str) -> int:
     device = WireguardDevice(tun, listener)
     _tell_ready(_handed_over(READY_FD))
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: device.stop())
+        handle_unless_ignored(number, lambda *_: device.stop())
     try:
         device.serve()
     finally:
@@ -158,17 +172,10 @@ def start_in_background(interface: str) -> int:
         "WG_UAPI_FD": str(listener.fileno()),
         READY_FD: str(child_ready),
     }
-    null = os.open(os.devnull, os.O_RDWR)
     quiet = environment.get("LOG_LEVEL") in (None, "silent")
+    files = dict.fromkeys((0, 1, 2) if quiet else (0, 1), NOWHERE)
     try:
-        arguments = python_module("whtools.wireguard", interface)
-        pid = os.posix_spawn(
-            arguments[0],
-            arguments,
-            environment,
-            file_actions=[(os.POSIX_SPAWN_DUP2, null, fd) for fd in ((0, 1, 2) if quiet else (0, 1))],
-            setsid=True,
-        )
+        pid = spawn(python_module("whtools.wireguard", interface), files, environment)
     except OSError as error:
         raise SystemSetupError(f"cannot start: {error.strerror}", code=Code.DAEMON_START) from error
     os.close(child_ready)

@@ -7,6 +7,8 @@ import signal
 import sys
 from types import FrameType
 
+from wh.system import standard_streams
+from wh.system.signals import handle_unless_ignored
 from whtools.znc import secret_words
 from whtools.znc.outcome import EXIT_DONE, EXIT_INTERRUPTED, EXIT_IO, Ended, Reporter, ended_by
 from whtools.znc.settings import USAGE, Settings, parse
@@ -14,37 +16,21 @@ from whtools.znc.settings import USAGE, Settings, parse
 
 def main() -> None:
     """Ends the process at once: threads that wait for a terminal or a pipe have nothing more to say."""
-    _open_standard_streams()
-    code = run(sys.argv[1:])
-    for stream in (sys.stdout, sys.stderr):  # None where it was closed by who started us
-        try:
-            if stream is not None:
-                stream.flush()
-        except OSError:
-            code = code or EXIT_IO
-    os._exit(code)
-
-
-def _open_standard_streams() -> None:
-    """Where one was closed by who started us, another file would get its number."""
-    for descriptor in (0, 1, 2):
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    standard_streams.prepare()
+    os._exit(run(sys.argv[1:]))
 
 
 def run(arguments: list[str]) -> int:
     """The exit code. Nothing is raised."""
     reporter = Reporter(as_json="--json" in arguments)
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
+        handle_unless_ignored(number, _interrupt)
     try:
         settings = parse(arguments)
         reporter.verbosity = settings.verbosity
         _log_from(settings.verbosity)
         if settings.help or settings.version:
-            sys.stdout.write(USAGE if settings.help else f"0nc {_version()}\n")
+            print(USAGE if settings.help else f"0nc {_version()}\n", end="", flush=True)
             return EXIT_DONE
         _dispatch(settings, reporter)
     except Ended as ended:
@@ -52,8 +38,6 @@ def run(arguments: list[str]) -> int:
         return ended.exit_code
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        return EXIT_IO
     except Exception as error:
         if os.environ.get("WH_DEBUG"):
             raise
@@ -97,6 +81,8 @@ def _ended_by_other(error: Exception) -> Ended:
 
     if isinstance(error, WireHubError):
         return ended_by(error)
+    if isinstance(error, standard_streams.StreamError):
+        return Ended(EXIT_IO, str(error), code=error.code)
     return Ended(
         EXIT_IO,
         f"{type(error).__name__}: {error}",

@@ -65,6 +65,10 @@ def decode(data: bytes, *, path: str | None = None) -> Network:
         raise ConfigError(f"{name} is not UTF-8 text (line {line})", code=Code.FILE_NOT_TEXT) from error
     if "\0" in text:
         raise ConfigError(f"{name} is not a text file", code=Code.FILE_NOT_TEXT)
+    if not any(map(split, text.removeprefix("\ufeff").split("\n"))):
+        raise ConfigError(
+            f"{name} says nothing", code=Code.FILE_EMPTY, hint="a public node's file has its own boot line"
+        )
     return parse(text, path=path)
 
 

@@ -28,7 +28,9 @@ from wh.helper.requests import Charge
 from wh.ipc import schema
 from wh.ipc.paths import run_dir
 from wh.naming.hosts import HOSTS_PATH
+from wh.system import standard_streams
 from wh.system.memory import protect_memory
+from wh.system.signals import is_ignored
 from whcore.errors import WireHubError
 from whcore.keys import SecretKey
 
@@ -44,6 +46,8 @@ log = logging.getLogger("wh.daemon.process")  # not __main__
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code: 0 after a clean stop, 1 where the start failed."""
+    if arguments is None:
+        standard_streams.prepare()
     options = _parse(arguments)
     protect_memory()
     logging.basicConfig(stream=sys.stderr, level=_log_level(), format=LOG_FORMAT)
@@ -180,7 +184,8 @@ def _handle_signals(node: RunningNode) -> set[asyncio.Task[None]]:
         task.add_done_callback(reloads.discard)
 
     for number in STOP_SIGNALS:
-        loop.add_signal_handler(number, node.request_stop)
+        if not is_ignored(number):
+            loop.add_signal_handler(number, node.request_stop)
     loop.add_signal_handler(signal.SIGHUP, reload)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {*STOP_SIGNALS, signal.SIGHUP})
     return reloads

@@ -110,8 +110,7 @@ class HelperProcess:
 
 
 def _spawn(fd: int, config_fd: int) -> int:
-    files = [(os.POSIX_SPAWN_DUP2, fd, 0), (os.POSIX_SPAWN_DUP2, config_fd, CONFIG_FD)]
-    return spawn(python_module("wh.helper.process"), files)
+    return spawn(python_module("wh.helper.process"), {0: fd, CONFIG_FD: config_fd})
 
 
 def _gone(why: str) -> SystemSetupError:

@@ -6,6 +6,7 @@ Descriptor 0 is a stream socket to the daemon, descriptor 3 the network file, op
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import select
@@ -25,6 +26,7 @@ from wh.net.uapi_paths import UAPI_DIRECTORY
 from wh.privileges.capabilities import Capability
 from wh.privileges.drop import give_up
 from wh.privileges.sandbox import confine_helper
+from wh.system import standard_streams
 from wh.system.memory import protect_memory
 from whcore.errors import WireHubError
 
@@ -46,11 +48,12 @@ log = logging.getLogger("wh.helper")
 
 
 def main() -> int:
+    standard_streams.prepare()
     protect_memory()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)  # of the daemon's process group: it ends when the daemon has
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format=LOG_FORMAT)
-    peer = socket.socket(fileno=os.dup(0))
+    peer = socket.socket(fileno=fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, CONFIG_FD))
     os.close(0)
     os.open(os.devnull, os.O_RDWR)
     try:

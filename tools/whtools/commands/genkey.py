@@ -8,11 +8,10 @@ import click
 
 from wh.config.model import DEFAULT_NAMESPACE, DEFAULT_WORKBIT
 from wh.config.parser import load
+from wh.system.standard_streams import STDOUT, output_error
 from whtools.application import command
 from whtools.key_search import WORKBIT_MAX, search
 from whtools.parameters import NETWORK_FILE, WholeNumber
-
-STDOUT = 1
 
 
 @command("genkey")
@@ -36,4 +35,7 @@ def genkey(file: str | None, workbit: int | None, namespace: str | None, threads
         DEFAULT_WORKBIT if workbit is None else workbit, namespace or DEFAULT_NAMESPACE, threads=threads
     )
     sys.stdout.flush()
-    secret.write_fd(STDOUT)
+    try:
+        secret.write_fd(STDOUT)
+    except OSError as error:
+        raise output_error(error) from None

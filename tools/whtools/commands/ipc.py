@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 import msgspec
 
 from wh.ipc import client, schema
+from wh.system.standard_streams import read_input
 from whtools.application import command
 from whtools.parameters import Interface
 
@@ -21,7 +20,7 @@ def ipc(interface: str, verb: str, arguments: str) -> None:
 
     A hyphen reads the arguments from standard input. Progress comes before the result, a line each.
     """
-    text = sys.stdin.read(schema.REQUEST_LEN_MAX) if arguments == "-" else arguments
+    text = read_input(schema.REQUEST_LEN_MAX) if arguments == "-" else arguments
     try:
         request = msgspec.json.encode(msgspec.json.decode(text, type=dict[str, object]))
     except (msgspec.DecodeError, RecursionError) as error:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import array
 import ctypes
+import fcntl
 import os
 import signal
 import socket
@@ -35,7 +36,7 @@ _PING_GROUPS = "/proc/sys/net/ipv4/ping_group_range"
 
 
 def main() -> int:
-    peer = socket.socket(fileno=os.dup(0))
+    peer = socket.socket(fileno=fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, 3))
     null = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):  # a pipe that is held open here would never end for its reader
         os.dup2(null, standard)

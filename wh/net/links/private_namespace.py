@@ -148,7 +148,7 @@ class PrivateNamespace:
 
 def _spawn(fd: int) -> int:
     """The helper's process id."""
-    return spawn(python_file(namespace_helper.__file__), [(os.POSIX_SPAWN_DUP2, fd, 0)], {})
+    return spawn(python_file(namespace_helper.__file__), {0: fd}, {})
 
 
 def _explain(number: int, step: str) -> SystemSetupError:

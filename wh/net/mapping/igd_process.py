@@ -8,7 +8,7 @@ import socket
 import time
 
 from wh.errors import Code, SystemSetupError
-from wh.system.python import python_module
+from wh.system.python import NOWHERE, python_module, spawn
 
 LIFE_S = 10.0
 """Longer than anybody waits for its answer (wh.net.mapping.igd)."""
@@ -56,10 +56,4 @@ class GatewayWorker:
 
 
 def _spawn(fd: int) -> int:
-    arguments = python_module("wh.net.mapping.igd_worker")
-    files = [
-        (os.POSIX_SPAWN_DUP2, fd, 0),
-        (os.POSIX_SPAWN_DUP2, fd, 1),
-        (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
-    ]
-    return os.posix_spawn(arguments[0], arguments, os.environ, file_actions=files)
+    return spawn(python_module("wh.net.mapping.igd_worker"), {0: fd, 1: fd, 2: NOWHERE})

@@ -25,6 +25,7 @@ from wh.privileges.capabilities import NONE
 from wh.privileges.drop import give_up
 from wh.privileges.sandbox import confine_client
 from wh.privileges.users import NOBODY
+from wh.system import standard_streams
 
 MEMORY_MAX = 64 << 20
 """Bytes on top of what the interpreter has."""
@@ -63,6 +64,7 @@ class Answer(msgspec.Struct):
 
 
 def main() -> int:
+    standard_streams.prepare()
     question = msgspec.json.decode(sys.stdin.buffer.read(QUESTION_LEN_MAX), type=Question)
     import miniupnpc  # type: ignore[import-not-found, unused-ignore]
 

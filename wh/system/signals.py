@@ -1,0 +1,28 @@
+"""A signal that was ignored when we started stays ignored: `nohup`, or a shell's `&`, meant that."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from types import FrameType
+from typing import NoReturn
+
+PYTHONS_OWN = (signal.SIGPIPE, signal.SIGXFSZ)
+"""Python ignores these for itself. A program that is not Python shall die of them."""
+
+
+def is_ignored(number: signal.Signals) -> bool:
+    return signal.getsignal(number) is signal.SIG_IGN
+
+
+def handle_unless_ignored(number: signal.Signals, handler: Callable[[int, FrameType | None], object]) -> None:
+    if not is_ignored(number):
+        signal.signal(number, handler)
+
+
+def become(words: tuple[str, ...]) -> NoReturn:
+    """This process is the command from now on. Raises OSError."""
+    for number in PYTHONS_OWN:
+        signal.signal(number, signal.SIG_DFL)
+    os.execvp(words[0], words)  # noqa: S606

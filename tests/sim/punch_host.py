@@ -8,11 +8,11 @@ from simnat import Nat
 from simnet import CORE_HOPS, SimNetwork
 from simnode import SimNode, connect_by_channel, fake_sign, fake_verify, network_file
 from wh.dht.discovery import Discovery
-from wh.dht.endpoints import FileEndpoints
 from wh.dht.kademlia import Kademlia
 from wh.dht.searches import Searches
 from wh.engine.commands import AdoptSocket, Command, Send
 from wh.engine.core import Engine
+from wh.engine.endpoints import FileEndpoints
 from wh.engine.events import (
     PUNCH_SOCKETS_FROM,
     Event,

@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 from wh.config.model import Network, PeerKind
 from wh.dht.contacts import MAX_FAILURES
-from wh.dht.endpoints import FileEndpoints
 from wh.dht.kademlia import Kademlia
 from wh.dht.lookup import LookupResult
 from wh.dht.metric import K
@@ -15,6 +14,7 @@ from wh.dht.routing_table import Added
 from wh.dht.search import SearchCallbacks
 from wh.dht.searches import Searches
 from wh.engine.core import Engine
+from wh.engine.endpoints import FileEndpoints
 from wh.engine.events import Instant, Key, Path
 from wh.engine.randomness import jittered
 from wh.engine.requests import Answer, Requests

@@ -77,7 +77,7 @@ class Searches:
         done: Callable[[Instant], None],
         cause: Cause = Cause.NAMED,
     ) -> Search:
-        """The search that a TrustedPeer asks for (wh.paths.trusted.RecordFinder)."""
+        """The search that a TrustedPeer asks for (wh.paths.finder.RecordFinder)."""
 
         def finished(_: LookupResult, then: Instant) -> None:
             done(then)

@@ -11,6 +11,8 @@ from wh.engine.extra_sockets import ExtraSockets
 from wh.engine.peers import Peers
 from wh.engine.randomness import Randomness
 from wh.engine.timers import Timers
+from wh.wire.fields import NONCE_LEN
+from wh.wire.messages import Ping, PingWant
 
 
 @dataclass(slots=True)
@@ -32,3 +34,10 @@ class Engine:
     def take_commands(self) -> list[Command]:
         commands, self.commands = self.commands, []
         return commands
+
+    def nonce(self) -> bytes:
+        return self.rng.randbytes(NONCE_LEN)
+
+    def echo(self, capabilities: int = 0) -> Ping:
+        """A PING that wants its PONG and nothing else."""
+        return Ping(0, PingWant.ECHO, 0, self.nonce(), capabilities)

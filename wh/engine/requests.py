@@ -102,11 +102,11 @@ class Request:
     on_answer: AnswerCallback
     on_failure: FailureCallback
     started_at: float
-    sent_at: float
     pad_to: int = 0
     speculative: bool = False
     cause: Cause = Cause.OURS
     may_repeat: MayRepeat = _always
+    sent_at: float = 0.0  # the last time
     sends: int = 0
     timer: Timer | None = None
     tried: set[Path] = field(default_factory=set)
@@ -156,21 +156,19 @@ class Requests:
         Where too many are in flight, on_failure is all that happens. pad_to: plaintext size of a PROBE.
         speculative: no answer says something of the path, nothing of the peer or the session. cause: whose
         share of what may go to unproved addresses this takes. may_repeat: asked before each resend."""
-        known = self._engine.peers.obtain(peer)
         self._last_id = self._last_id % 0xFFFF_FFFF + 1  # never 0, which means unsolicited
         request = Request(
-            peer=peer,
-            paths=list(paths),
-            message=replace(message, request_id=self._last_id),
-            schedule=schedule or _schedule_for(known),
-            on_answer=on_answer,
-            on_failure=on_failure,
+            peer,
+            list(paths),
+            replace(message, request_id=self._last_id),
+            schedule or _schedule_for(self._engine.peers.obtain(peer)),
+            on_answer,
+            on_failure,
+            now.monotonic,
             pad_to=pad_to,
             speculative=speculative,
             cause=cause,
             may_repeat=may_repeat,
-            started_at=now.monotonic,
-            sent_at=now.monotonic,
         )
         if len(self._pending) >= PENDING_MAX or not paths:
             self._fail_soon(request, now)
@@ -190,6 +188,22 @@ class Requests:
         """Have a peer prove that it is where something of its session just came from."""
         if not self.waits_for(peer, Challenge):
             self.start(peer, [path], Challenge(0, nonce), now, schedule=CHALLENGE, speculative=True)
+
+    def prove(
+        self,
+        peer: Key,
+        path: Path,
+        now: Instant,
+        *,
+        on_answer: AnswerCallback,
+        on_failure: FailureCallback,
+    ) -> Request:
+        """Ask whether the peer is at the end of this path: in its session, if there is one."""
+        in_session = self._engine.peers.obtain(peer).session
+        message = Challenge(0, self._engine.nonce()) if in_session else self._engine.echo()
+        return self.start(
+            peer, [path], message, now, on_answer=on_answer, on_failure=on_failure, speculative=True
+        )
 
     def cancel(self, request: Request | None) -> None:
         if request is not None:

@@ -73,3 +73,27 @@ class Timers:
         self._heap = [timer for timer in self._heap if timer.pending]
         heapq.heapify(self._heap)
         self._compact_at = max(_COMPACT_ABOVE, 2 * len(self._heap))
+
+
+class Alarm:
+    """One call at most: what is set takes the place of what was set before."""
+
+    __slots__ = ("_timer", "_timers")
+
+    def __init__(self, timers: Timers) -> None:
+        self._timers = timers
+        self._timer: Timer | None = None
+
+    @property
+    def pending(self) -> bool:
+        return self._timer is not None and self._timer.pending
+
+    def set(self, when: float, callback: Callback) -> None:
+        """when: monotonic seconds."""
+        self.cancel()
+        self._timer = self._timers.call_at(when, callback)
+
+    def cancel(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from enum import Enum
 
 from wh.dht.discovery import Discovery
-from wh.dht.endpoints import FileEndpoints
 from wh.dht.kademlia import Kademlia
 from wh.engine.commands import ConnectTcp, DisconnectTcp
 from wh.engine.core import Engine
+from wh.engine.endpoints import FileEndpoints
 from wh.engine.events import TCP, Instant, Key, MessageReceived, Path, TcpConnected, TcpLost
 from wh.engine.limits import RecentlySeen
 from wh.engine.randomness import jittered

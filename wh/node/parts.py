@@ -5,11 +5,11 @@ No part knows the parts above it: what it has to say to them goes through callba
 from __future__ import annotations
 
 from wh.dht.discovery import Discovery
-from wh.dht.endpoints import FileEndpoints
 from wh.dht.kademlia import Kademlia
 from wh.dht.publisher import Content, Publisher
 from wh.dht.searches import Searches
 from wh.engine.core import Engine
+from wh.engine.endpoints import FileEndpoints
 from wh.engine.events import Instant, Key
 from wh.engine.requests import Requests
 from wh.nat.fallback import Fallback

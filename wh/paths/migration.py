@@ -14,8 +14,7 @@ from wh.engine.core import Engine
 from wh.engine.events import Instant, Key, Path
 from wh.engine.requests import Answer, Request, Requests, Schedule
 from wh.engine.timers import Timer
-from wh.wire.fields import NONCE_LEN
-from wh.wire.messages import Challenge, ChallengeWant, Ping, PingWant
+from wh.wire.messages import Challenge, ChallengeWant
 
 ASKED_FOR_S = 3.0
 """How long a former path may still say that it is the right one."""
@@ -28,7 +27,7 @@ time."""
 
 
 class Mover(Protocol):
-    """Whose path it is (wh.paths.trusted.TrustedPeer)."""
+    """Whose path it is (wh.paths.whereabouts)."""
 
     @property
     def path(self) -> Path | None: ...
@@ -68,16 +67,8 @@ class Migration:
         if proved:
             self._try(now)
             return
-        nonce = self._engine.rng.randbytes(NONCE_LEN)
-        session = self._engine.peers.obtain(self._key).session
-        self._proof = self._requests.start(
-            self._key,
-            [path],
-            Challenge(0, nonce) if session else Ping(0, PingWant.ECHO, 0, nonce),
-            now,
-            on_answer=self._proved,
-            on_failure=self._unproved,
-            speculative=True,
+        self._proof = self._requests.prove(
+            self._key, path, now, on_answer=self._proved, on_failure=self._unproved
         )
 
     def distrust_no_more(self) -> None:
@@ -137,7 +128,7 @@ class Migration:
         self._former[path] = self._requests.start(
             self._key,
             [path],
-            Challenge(0, self._engine.rng.randbytes(NONCE_LEN), ChallengeWant.DATA),
+            Challenge(0, self._engine.nonce(), ChallengeWant.DATA),
             now,
             on_answer=partial(self._answered, path),
             on_failure=partial(self._silent, path),

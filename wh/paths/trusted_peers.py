@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from wh.config.model import Network, PeerKind
-from wh.dht.endpoints import FileEndpoints
 from wh.engine.commands import CloseSocket
 from wh.engine.core import Engine
+from wh.engine.endpoints import FileEndpoints
 from wh.engine.events import TCP, Instant, Key, Path, SocketAdopted
 from wh.engine.requests import Requests
 from wh.paths.channels import Relays
 from wh.paths.finder import Reachability, RecordFinder
-from wh.paths.trusted import Puncher, TrustedPeer
+from wh.paths.trusted import TrustedPeer
+from wh.paths.upgrades import Puncher
 from wh.relay.choosing import Channel
 from wh.wire.address import Address
 from wh.wire.records import Relay

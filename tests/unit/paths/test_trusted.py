@@ -16,8 +16,9 @@ from engine_parts import (
 
 from wh.engine.commands import Command, ResetSession, Route, Send, SetDataPaths
 from wh.engine.events import Instant, Key, Path
+from wh.paths.keepalive import KEEPALIVE_S
 from wh.paths.states import PathState
-from wh.paths.trusted import KEEPALIVE_S, TrustedPeer
+from wh.paths.trusted import TrustedPeer
 from wh.wire.address import pack
 from wh.wire.candidates import Candidate
 from wh.wire.messages import Challenge, ChallengeWant, Message, Ping, Pong, Probe, ProbeAck, Response
@@ -296,7 +297,7 @@ def test_an_answer_that_comes_late_moves_the_path_back(scene: Scene) -> None:
 
 def test_a_former_path_that_is_the_path_again_is_asked_anew(scene: Scene) -> None:
     moved(scene)
-    scene.peer.moved(PATH, 0.0, at(scene.now))
+    scene.peer._whereabouts.moved(PATH, 0.0, at(scene.now))
     third = Path(0, pack("203.0.113.9", 9))
     old, _ = sends(scene.hear(Ping(6, 0, 0, bytes(8)), third))
     assert old.path == PATH

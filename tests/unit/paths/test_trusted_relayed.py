@@ -20,8 +20,10 @@ from wh.engine.commands import AdoptSocket, ClearSilence, CloseSocket, Command, 
 from wh.engine.events import PUNCH_SOCKETS_FROM, Path
 from wh.paths.flow_splitting import BUSY_BYTES_S, PAUSE_S
 from wh.paths.mtu import SUSPECTED_AFTER_S
+from wh.paths.silence import SUSPECT_FOR_S
 from wh.paths.states import PathState
-from wh.paths.trusted import SUSPECT_FOR_S, UPGRADE_AFTER_S, WANTED_FOR_S
+from wh.paths.trusted import WANTED_FOR_S
+from wh.paths.upgrades import UPGRADE_AFTER_S
 from wh.relay.choosing import Channel
 from wh.wire.address import pack
 from wh.wire.messages import Nominate, Ping, Probe, ProbeAck

@@ -4,8 +4,8 @@ import pytest
 from engine_parts import OTHER_ADDRESS, OTHER_PATH, PEER_ADDRESS, PEER_KEY, Driver, at
 
 from wh.config.model import Endpoint, Network, Peer, PeerKind
-from wh.dht.endpoints import ADDRESSES_MAX, FileEndpoints
 from wh.engine.commands import ResolveName
+from wh.engine.endpoints import ADDRESSES_MAX, FileEndpoints
 from wh.engine.events import NameResolved
 from wh.wire.address import pack
 

@@ -7,7 +7,7 @@ import functools
 import os
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -92,12 +92,58 @@ def join(
     are /etc/wirehub/NAME and NAME.sk, after the interface. Joining once more with the same key is no second
     use.
     """
-    text, invited = read_invitation(invitation)
-    check(invited)
-    if invited.subnet is not None:
-        check_subnet(Source.INVITATION, invited.subnet, host_facts.collect(), subnet)
     say = functools.partial(click.echo, err=as_json)
+    text, invited = read_invitation(invitation)
+    check(invited, subnet)
     say(describe_invitation(invited))
+    newcomer = prepare(invited, private_key, config, interface)
+    launch = newcomer.launch(listen_port, mode, hosts=not no_hosts, port_mapping=not no_port_mapping)
+    place, warnings = take_place(newcomer, launch, text, invited, subnet)
+    say("\n".join(describe_claims(place)))
+    network = network_of(invited, place, newcomer.secret.public_key)
+    write_file(newcomer.config_path, render(network), 0o600)
+    ready = start(launch, newcomer.secret, network)
+    newcomer.secret.close()
+    for warning in (*warnings, *ready.warnings):
+        print_warning(warning)
+    if as_json:
+        click.echo(msgspec.json.encode({"ready": ready, "place": place}).decode())
+    else:
+        click.echo("\n".join([describe(ready, network), *describe_place(place)]))
+
+
+@dataclass(frozen=True, slots=True)
+class Newcomer:
+    """Who joins, as what interface. new: the key was made for this."""
+
+    secret: SecretKey
+    new: bool
+    interface: str
+    config_path: Path
+    key_path: Path
+
+    def launch(
+        self, listen_port: int | None, mode: str | None, *, hosts: bool, port_mapping: bool
+    ) -> launcher.Launch:
+        """Without its descriptors, which start() makes."""
+        return launcher.Launch(
+            config_path=str(self.config_path.absolute()),
+            config_fd=-1,
+            key_fd=-1,
+            interface=self.interface,
+            listen_port=listen_port,
+            mode=mode,
+            hosts=hosts,
+            ephemeral=False,
+            port_mapping=port_mapping,
+        )
+
+
+def prepare(
+    invited: Invitation, private_key: str | None, config: str | None, interface: str | None
+) -> Newcomer:
+    """The key is on disk, and there is room for the network file: only then the invitation may be used. A key
+    that is new is written before the claim: whoever has claimed with it must still have it after a crash."""
     known = key_file_of(private_key, config, interface)
     secret, new = find_key(known, invited)
     invited.check_usable(now_unix=time.time(), own_key=secret.public_key)
@@ -107,35 +153,24 @@ def join(
     check_place(config_path, key_path, new=new)
     if new:
         write_key(key_path, secret)
-    launch = launcher.Launch(
-        config_path=str(config_path.absolute()),
-        config_fd=-1,
-        key_fd=-1,
-        interface=name,
-        listen_port=listen_port,
-        mode=mode,
-        hosts=not no_hosts,
-        ephemeral=False,
-        port_mapping=not no_port_mapping,
-    )
-    with key_if_needed(key_path, new=new):
-        place = claim(launch, secret, text, invited)
-        check_exchange(place, new=new)
-        place, warnings = judge_place(invited, place, host_facts.collect(names_of(place)), subnet)
-    say("\n".join(describe_claims(place)))
-    network = network_of(invited, place, secret.public_key)
-    write_file(config_path, render(network), 0o600)
-    ready = start(launch, secret, network)
-    secret.close()
-    for warning in (*warnings, *ready.warnings):
-        print_warning(warning)
-    if as_json:
-        click.echo(msgspec.json.encode({"ready": ready, "place": place}).decode())
-    else:
-        click.echo("\n".join([describe(ready, network), *describe_place(place)]))
+    return Newcomer(secret, new, name, config_path, key_path)
 
 
-def check(invited: Invitation) -> None:
+def take_place(
+    newcomer: Newcomer,
+    launch: launcher.Launch,
+    text: str,
+    invited: Invitation,
+    subnet: IPNetwork | None,
+) -> tuple[schema.Authenticated, list[str]]:
+    """The place that the server gave, as far as this host may have it, and warnings."""
+    with key_if_needed(newcomer.key_path, new=newcomer.new):
+        place = claim(launch, newcomer.secret, text, invited)
+        check_exchange(place, new=newcomer.new)
+        return judge_place(invited, place, host_facts.collect(names_of(place)), subnet)
+
+
+def check(invited: Invitation, subnet: IPNetwork | None) -> None:
     """Before anything is made. Raises InvitationError."""
     invited.check_usable(now_unix=time.time())
     if invited.flags & Flag.STREAM:
@@ -144,6 +179,8 @@ def check(invited: Invitation) -> None:
             code=Code.INVITATION_MALFORMED,
             hint="use it with 0nc",
         )
+    if invited.subnet is not None:
+        check_subnet(Source.INVITATION, invited.subnet, host_facts.collect(), subnet)
 
 
 def check_exchange(place: schema.Authenticated, *, new: bool) -> None:
@@ -197,7 +234,6 @@ def check_place(config_path: Path, key_path: Path, *, new: bool) -> None:
 
 
 def write_key(path: Path, secret: SecretKey) -> None:
-    """Before the claim: whoever has claimed with a key must still have it after a crash."""
     with _new_file(path, 0o600) as descriptor:
         secret.write_fd(descriptor)
 

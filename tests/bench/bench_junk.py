@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from figures import Figure, report
-from labnet import Lab, missing_requirements
+from labnet import Lab, missing_requirements, wait_until
 from process_stat import cpu_s
 from tutorial import Tutorial
 from whcore.keys import decode_key
@@ -28,6 +28,8 @@ DISTINCT = 4_000
 GOAL_PERCENT = 25
 SEED = 20180704
 MAC_LEN = 16
+IDLE_FOR_S, IDLE_PERCENT = 1.0, 2
+IDLE_WITHIN_S = 60.0
 
 Kind = Callable[[random.Random, bytes], bytes]
 
@@ -69,6 +71,13 @@ KINDS: dict[str, Kind] = {
 }
 
 
+def is_idle(pid: int) -> bool:
+    """Whether the daemon does hardly anything for a second: it has joined, and knows its surroundings."""
+    before = cpu_s(pid)
+    time.sleep(IDLE_FOR_S)
+    return 100 * (cpu_s(pid) - before) <= IDLE_PERCENT * IDLE_FOR_S
+
+
 def main() -> int:
     if reason := missing_requirements():
         print(f"bench-junk: {reason}", file=sys.stderr)
@@ -83,7 +92,7 @@ def main() -> int:
         attacker.attach(tutorial.networks["net_a"], "198.51.100.66/24")
         status = tutorial.inspect(tutorial.node_a)
         key = decode_key(tutorial.keys["node_a"])
-        time.sleep(5)
+        wait_until(lambda: is_idle(status["pid"]), IDLE_WITHIN_S, "the daemon has nothing else to do")
         for kind in chosen:
             order = {
                 "host": "198.51.100.10",

@@ -154,8 +154,14 @@ class Proxy:
             await self._follow()
         finally:
             server.close()
-            for task in self._connections:
-                task.cancel()
+            await self._end_connections()
+
+    async def _end_connections(self) -> None:
+        """None outlives the loop, which its end needs."""
+        self._connections_max = 0
+        for task in self._connections:
+            task.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
 
     async def _follow(self) -> None:
         """Members come and go. Raises IpcError where the daemon has gone, or is silent for too long."""
@@ -174,18 +180,22 @@ class Proxy:
                 if address is not None and address not in self._overlay.addresses:
                     task.cancel()
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        if task is None or len(self._connections) >= self._connections_max:
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if len(self._connections) >= self._connections_max:
             writer.close()
             return
+        task = asyncio.ensure_future(self._carry(reader, writer))
         self._connections[task] = None
-        try:
-            with contextlib.suppress(OSError, EOFError, TimeoutError):
-                await self._handle(reader, writer)
-        finally:
+
+        def ended(_: asyncio.Task[None]) -> None:
             del self._connections[task]
             writer.close()
+
+        task.add_done_callback(ended)  # also of one that was cancelled before it began
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, EOFError, TimeoutError):
+            await self._handle(reader, writer)
 
     async def _handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         async with asyncio.timeout(HANDSHAKE_S):

@@ -246,6 +246,16 @@ def test_the_proxy_ends_with_its_daemon(world: World):
         world.connect()
 
 
+def test_no_connection_outlives_the_proxy(world: World):
+    with world.connect() as carried, world.connect() as silent:
+        carried.sendall(socks_request(3, name("member"), world.port) + b"here")
+        assert read_exactly(carried, 16)[-4:] == b"here"
+        silent.sendall(b"\x05")
+        world.trouble = IpcError("gone", code=Code.NO_DAEMON)
+        world.thread.join(PATIENCE_S)
+        assert asyncio.all_tasks(world.loop) == set()
+
+
 def test_connections_are_bounded(world: World):
     with contextlib.ExitStack() as held:
         idle = [held.enter_context(world.connect()) for _ in range(60)]

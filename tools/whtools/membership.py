@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 
 from wh.errors import Code, InvitationError, SystemSetupError, UsageError
-from wh.system.files import UnsafePlace, read_file
+from wh.system import files
+from wh.system.files import UnsafePlace
 from wh.system.standard_streams import read_input
 from wh.trust.invitation import Invitation, decode_untrusted
 from whtools.znc.secret_words import hide
@@ -41,7 +42,7 @@ def _text_of(word: str | None) -> str:
     if word == "-":
         return read_input(FILE_LEN_MAX).decode("utf-8", "replace")
     try:
-        return read_file(word, FILE_LEN_MAX).decode("ascii", "replace")
+        return files.read_input(word, FILE_LEN_MAX).decode("ascii", "replace")
     except (PermissionError, UnsafePlace) as error:
         raise SystemSetupError(
             f"cannot read {word}: {error.strerror}", code=Code.INVITATION_MALFORMED

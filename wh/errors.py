@@ -44,6 +44,7 @@ class Code(StrEnum):
     BAD_ALIAS = "WH123", "an alias names a node or a time that makes no sense"
     FILE_UNWRITABLE = "WH124", "the network file cannot be changed"
     FILE_EMPTY = "WH125", "the network file says nothing"
+    UNSEEN_CHARACTER = "WH126", "a word of the network file has a character that cannot be seen"
 
     USAGE = "WH130", "the command line is not understood"
     OUTPUT = "WH131", "standard output, or a file in its place, cannot be written"

@@ -32,7 +32,7 @@ from whcore.sodium cimport (
 from whcore.xeddsa cimport xeddsa_sign, xeddsa_verify
 
 from whcore.errors import InvalidKey, SystemFailure
-from whcore.keytext import decode_key, encode_key, encode_key_wg
+from whcore.keytext import check_ascii, decode_key, encode_key, encode_key_wg
 from whcore.orchid import orchid, orchid_v1
 
 if sodium_init() < 0:
@@ -45,7 +45,10 @@ cdef enum:
     SIGNATURE_LEN = 64
     NOISE_LEN = 64              # randomness of an XEdDSA signature
     READ_MAX = 4096             # bytes of text that read_fd takes: far more white space than a key file has
+    MARK_LEN = 3
     LOW_ORDER_COUNT = 5
+
+cdef const char* BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # U+FEFF in UTF-8
 
 # The canonical u of the points of low order on the curve and its twist: 0, 1, p - 1 and two of order 8.
 cdef const uint8_t* LOW_ORDER_POINTS = <const uint8_t*>(
@@ -233,8 +236,8 @@ cdef class SecretKey:
 
     @staticmethod
     def read_fd(int fd):
-        """Read one key as base64 text (43 or 44 characters, either alphabet, white space around it) up to end
-        of file.
+        """Read one key as base64 text (43 or 44 characters, either alphabet, white space around it, the byte
+        order mark of an editor in front) up to end of file.
 
         Raises InvalidKey (also for over 4,096 bytes) and OSError. The fd is not closed.
         """
@@ -245,6 +248,8 @@ cdef class SecretKey:
             end = read_all(fd, buffer, READ_MAX + 1)
             if end > READ_MAX:
                 raise InvalidKey(f"over {READ_MAX} bytes are not a key", hint="is this the right file?")
+            if end >= MARK_LEN and memcmp(buffer, BYTE_ORDER_MARK, MARK_LEN) == 0:
+                start = MARK_LEN
             while start < end and is_space(buffer[start]):
                 start += 1
             while start < end and is_space(buffer[end - 1]):
@@ -261,7 +266,7 @@ cdef class SecretKey:
         cdef Py_ssize_t n
         cdef const char* ascii_text
         if not text.isascii():
-            raise InvalidKey("a key is ASCII text")
+            check_ascii(text)
         ascii_text = PyUnicode_AsUTF8AndSize(text, &n)
         keytext_decode(self.key, ascii_text, <size_t>n)
         return adopt(self)

@@ -76,11 +76,19 @@ def encode_key_wg(bytes key not None):
     return text[:KEYTEXT_WG_LEN].decode("ascii")
 
 
+def check_ascii(str text not None):
+    """Raises InvalidKey, which names the first character that no key has."""
+    for place, character in enumerate(text, 1):
+        if not character.isascii():
+            why = "which no key has" if character.isprintable() else "which cannot be seen"
+            raise InvalidKey(f"character {place} is U+{ord(character):04X}, {why}", hint=FORMS)
+
+
 def decode_key(str text not None):
     """32 bytes from either form. Raises InvalidKey, which says what is wrong with the text."""
     cdef uint8_t key[KEY_LEN]
     if not text.isascii():
-        raise InvalidKey("a key is ASCII text", hint=FORMS)
+        check_ascii(text)
     encoded = text.encode("ascii")
     keytext_decode(key, encoded, len(encoded))
     return (<const char*>key)[:KEY_LEN]

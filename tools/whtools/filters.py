@@ -55,7 +55,7 @@ def workbit(parsed: Parsed) -> str:
         raise GrammarError("a network file and a namespace exclude each other")
     namespace = parsed.options.get("namespace") or DEFAULT_NAMESPACE
     if parsed.positional:
-        from wh.config.parser import load
+        from whtools.network_file import load
 
         namespace = load(parsed.positional[0]).namespace
     return str(keys.workbit(read_key("-"), namespace.encode()))
@@ -84,7 +84,7 @@ def read_secret_key() -> keys.SecretKey:
 
 
 def _line_of_input() -> str:
-    return standard_streams.read_input(STDIN_LEN_MAX).decode("utf-8", "replace").strip()
+    return standard_streams.read_input(STDIN_LEN_MAX).decode("utf-8-sig", "replace").strip()
 
 
 _ANSWERS = {"pubkey": pubkey, "workbit": workbit, "bid": bid}

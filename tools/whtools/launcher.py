@@ -34,11 +34,11 @@ STDERR = 2
 class Launch(NamedTuple):
     """What the daemon is to run with.
 
-    config_path: for later reloads; now it reads config_fd. ephemeral: the key will not come again, so no
-    state is worth keeping.
+    config_path: for later reloads, where there is a file; now it reads config_fd. ephemeral: the key will
+    not come again, so no state is worth keeping.
     """
 
-    config_path: str
+    config_path: str | None
     config_fd: int
     key_fd: int
     interface: str

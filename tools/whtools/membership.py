@@ -5,30 +5,30 @@ from __future__ import annotations
 import os
 
 from wh.errors import Code, InvitationError, SystemSetupError, UsageError
-from wh.system.files import UnsafePlace, read_file
 from wh.system.standard_streams import read_input
 from wh.trust.invitation import Invitation, decode_untrusted
-from whtools.znc.secret_words import hide
+from wh.trust.pasting import PASTED_LEN_MAX, word_of_untrusted
+from whtools.znc.secret_words import hide, read_file_or_word
 
 VARIABLE = "WH_INVITATION"
-FILE_LEN_MAX = 64 * 1024
 
 
 def read_invitation(word: str | None) -> tuple[str, Invitation]:
     """The text and what it says. word: the invitation itself, a file that holds it, `-` for standard input;
     None: from the environment, which loses it: no daemon shall inherit it. Raises UsageError,
     SystemSetupError, InvitationError."""
-    text = _text_of(word)
+    pasted = _text_of(word)
     os.environ.pop(VARIABLE, None)
     try:
+        text = word_of_untrusted(pasted)
         invited = decode_untrusted(text)
     except InvitationError as error:
-        if text is word and "/" in text:
+        if pasted is word and "/" in pasted:
             raise InvitationError(
                 f"{word} is neither an invitation nor a file", code=error.code, hint=error.hint
             ) from None
         raise
-    hide(text)
+    hide(pasted)
     return text, invited
 
 
@@ -39,12 +39,10 @@ def _text_of(word: str | None) -> str:
             raise UsageError("no invitation is given", hint=f"as a word, in a file, by - or in {VARIABLE}")
         return text
     if word == "-":
-        return read_input(FILE_LEN_MAX).decode("utf-8", "replace")
+        return read_input(PASTED_LEN_MAX).decode("utf-8", "replace")
     try:
-        return read_file(word, FILE_LEN_MAX).decode("ascii", "replace")
-    except (PermissionError, UnsafePlace) as error:
+        return read_file_or_word(word)
+    except OSError as error:
         raise SystemSetupError(
             f"cannot read {word}: {error.strerror}", code=Code.INVITATION_MALFORMED
         ) from None
-    except (OSError, ValueError):  # no such file, or nothing that could be one
-        return word

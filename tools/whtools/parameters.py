@@ -109,6 +109,12 @@ class Peer(click.types.StringParamType):
 
     name = "peer"
 
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        for place, character in enumerate(str(value), 1):
+            if not character.isprintable():  # copied along, and no name or key has it
+                self.fail(f"character {place} of it is U+{ord(character):04X}, which cannot be seen", param)
+        return str(value)
+
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:

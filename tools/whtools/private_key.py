@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
 
 from wh.config.model import Network
 from wh.errors import Code, SystemSetupError
-from wh.system.files import open_readable
+from wh.system.files import open_input
 from whcore import keys
 from whcore.errors import InvalidKey
 from whcore.keys import SecretKey
 from whtools.key_search import search
 from whtools.outcome import print_warning
-
-_OWN_DESCRIPTOR = re.compile(r"/dev/stdin|(?:/dev|/proc/self)/fd/[0-9]+")
-"""What a shell makes of <(...): a pipe, which is safe as nobody else named it."""
 
 
 def read_key_file(path: str) -> SecretKey:
@@ -25,7 +21,7 @@ def read_key_file(path: str) -> SecretKey:
     Raises SystemSetupError where it cannot be read, InvalidKey for what it holds.
     """
     try:
-        descriptor = _open(path)
+        descriptor = open_input(path)
     except OSError as error:
         missing = isinstance(error, FileNotFoundError)
         raise SystemSetupError(
@@ -45,13 +41,6 @@ def read_key_file(path: str) -> SecretKey:
         ) from None
     finally:
         os.close(descriptor)
-
-
-def _open(path: str) -> int:
-    """Raises OSError."""
-    if _OWN_DESCRIPTOR.fullmatch(path):
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    return open_readable(path)
 
 
 def _warn_of_exposure(path: str, status: os.stat_result) -> None:

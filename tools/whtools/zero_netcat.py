@@ -9,7 +9,6 @@ from types import FrameType
 
 from wh.system import standard_streams
 from wh.system.signals import handle_unless_ignored
-from whtools.znc import secret_words
 from whtools.znc.outcome import EXIT_DONE, EXIT_INTERRUPTED, EXIT_IO, Ended, Reporter, ended_by
 from whtools.znc.settings import USAGE, Settings, parse
 
@@ -47,7 +46,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _dispatch(settings: Settings, reporter: Reporter) -> None:
-    plain = settings.listen or len(settings.words) == 2
+    plain = settings.is_plain
     invitation = None
     if not plain:
         invitation = _read_invitation(settings)
@@ -66,14 +65,20 @@ def _dispatch(settings: Settings, reporter: Reporter) -> None:
 
 
 def _read_invitation(settings: Settings) -> str | None:
-    word = settings.words[0] if settings.words else None
+    from wh.trust.pasting import word_of_untrusted  # what plain TCP need not wait for
+    from whtools.znc import secret_words
+
+    word = " ".join(settings.words) or None
     try:
         text = secret_words.read_invitation(word)
     except OSError as error:
         raise Ended(EXIT_IO, f"cannot read the invitation: {error.strerror}") from None
-    if text is not None:
-        secret_words.hide(text)
-    return text
+    for secret in settings.words if text is not None else ():
+        secret_words.hide(secret)
+    if text is None:
+        return None
+    secret_words.hide(text)
+    return word_of_untrusted(text)
 
 
 def _ended_by_other(error: Exception) -> Ended:

@@ -25,6 +25,11 @@ MAX_LABEL_BYTES = 255  # the protocol gives a namespace one byte of length (docs
 _MAX_DNS_NAME = 253
 _DNS_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _NUMBER = re.compile(r"0[xX][0-9A-Fa-f]*|[0-9]+")  # what inet_aton takes for an address
+_DOTTED = re.compile(r"[0-9]+(\.[0-9]+)+")
+_FOUR_NUMBERS = "an IPv4 address has four numbers from 0 to 255, without zeros in front"
+_HOSTNAME_RULE = (
+    "a host name has letters, digits, hyphens and underscores, 63 at most, and no hyphen in front"
+)
 _ORCHID = ipaddress.IPv6Network("2001:20::/28")  # RFC 7343
 _SHOWN_LEN = 60
 _SIZE_UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
@@ -98,7 +103,8 @@ def read_subnet(word: str) -> IPNetwork:
     try:
         address = ipaddress.ip_address(base)
     except ValueError:
-        raise ConfigError("malformed subnet, bad IP", hint="write it like 10.0.42.0/24") from None
+        hint = _FOUR_NUMBERS if _DOTTED.fullmatch(base) else "write it like 10.0.42.0/24"
+        raise ConfigError("malformed subnet, bad IP", hint=hint) from None
     if re.fullmatch(r"[0-9]{1,3}", prefix_len) is None or int(prefix_len) > address.max_prefixlen:
         raise ConfigError(
             "malformed subnet, bad CIDR",
@@ -127,11 +133,12 @@ def _why_no_overlay(subnet: IPNetwork) -> str | None:
 
 def read_hostname(word: str) -> str:
     if HOSTNAME.fullmatch(word) is None:
+        if (broken := broken_key(word)) is not None:
+            raise broken
         raise ConfigError(
             f"bad IP or hostname {shown(word)}",
             code=Code.BAD_HOSTNAME,
-            hint=key_hint(word)
-            or "a host name has letters, digits, hyphens and underscores, 63 at most, and no hyphen in front",
+            hint=_FOUR_NUMBERS if _DOTTED.fullmatch(word) else _HOSTNAME_RULE,
         )
     if _NUMBER.fullmatch(word):
         raise ConfigError(f"hostname {word} would be read as an IPv4 address", code=Code.BAD_HOSTNAME)
@@ -140,15 +147,27 @@ def read_hostname(word: str) -> str:
     return word
 
 
-def key_hint(word: str) -> str:
-    """What to say where a word that is no key was probably meant as one, else an empty string."""
-    if len(word) < 40 or re.fullmatch(r"[A-Za-z0-9+/_-]+=*", word) is None:
-        return ""
+def broken_key(word: str) -> ConfigError | None:
+    """The error of a word that is no key and was probably meant as one, else None."""
+    if re.fullmatch(r"(?=.{40,48}$)[A-Za-z0-9+/_-]+=*", word) is None:
+        return None
     try:
         decode_key(word)
     except InvalidKey as error:
-        return f"{shown(word)} is not a key: {error}"
-    return ""
+        return ConfigError(f"{shown(word)} is not a key: {error}", code=Code.NO_PEER_KEY, hint=error.hint)
+    return None
+
+
+def read_visible(word: str) -> str:
+    """Any word: what chats and word processors put between letters is found by nobody who reads the file."""
+    for character in word:
+        if not character.isprintable():
+            raise ConfigError(
+                f"a word with a character that cannot be seen, U+{ord(character):04X}",
+                code=Code.UNSEEN_CHARACTER,
+                hint="write the word anew",
+            )
+    return word
 
 
 def read_ip(word: str) -> IPAddress | None:
@@ -271,7 +290,7 @@ def _check_dns_name(host: str, word: str) -> None:
     if len(host) > _MAX_DNS_NAME or any(_DNS_LABEL.fullmatch(label) is None for label in labels):
         raise _bad_endpoint(word, "write a host name or address, and a port if it is not the default one")
     if _NUMBER.fullmatch(labels[-1]):
-        raise _bad_endpoint(word, "an IPv4 address has four numbers from 0 to 255")
+        raise _bad_endpoint(word, _FOUR_NUMBERS)
 
 
 def _bad_endpoint(word: str, hint: str) -> ConfigError:

@@ -114,6 +114,8 @@ class _Parser:
         self._line = Line(self._path, number)
         if not words:
             return
+        for word in words:
+            self._line.read(word, fields.read_visible)
         command, *arguments = words
         if command.text in _SETTINGS:
             self._read_setting(command, arguments)

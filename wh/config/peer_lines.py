@@ -8,11 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import NoReturn
 
 from wh.config import fields
 from wh.config.lines import Line, Word
-from wh.config.model import TRUSTED_KINDS, Endpoint, IPAddress, IPNetwork, Peer, PeerKind
-from wh.errors import Code
+from wh.config.model import (
+    DEFAULT_PORT,
+    HOSTNAME,
+    TRUSTED_KINDS,
+    Endpoint,
+    IPAddress,
+    IPNetwork,
+    Peer,
+    PeerKind,
+)
+from wh.errors import Code, ConfigError
 
 FIRST_HOST_INDEX = 2  # the original leaves the first address of a subnet free
 
@@ -48,8 +58,7 @@ class PeerLines:
         for word in arguments:
             self._read_word(line, draft, word, subnet)
         if draft.key is None:
-            hint = _hint_for_missing_key(arguments)
-            raise line.error(command, "public key is not set", Code.NO_PEER_KEY, hint)
+            raise _missing_key(line, command, arguments)
         if draft.kind is PeerKind.BOOT and draft.endpoint is None:
             message, hint = "bootstrap node must have an endpoint set", "add HOST or HOST:PORT after the key"
             raise line.error(command, message, Code.BAD_ENDPOINT, hint)
@@ -87,7 +96,7 @@ class PeerLines:
             else:
                 draft.hostname = self._claim_hostname(line, word, earlier=draft.hostname)
         elif draft.endpoint is None:
-            draft.endpoint = line.read(word, fields.read_endpoint)
+            draft.endpoint = _read_endpoint(line, draft, word)
         else:
             draft.endpoint = _read_tcp_port(line, word, draft.endpoint)
 
@@ -120,9 +129,7 @@ class PeerLines:
 
     def _claim_hostname(self, line: Line, word: Word, *, earlier: str | None) -> str:
         if earlier is not None:
-            raise line.error(
-                word, "bad IP or hostname is already set", Code.BAD_HOSTNAME, _hint_for_missing_key([word])
-            )
+            line.read(word, _read_second_hostname)
         hostname = line.read(word, fields.read_hostname)
         first = self._hostname_line.setdefault(hostname.lower(), line.number)
         if first != line.number:
@@ -213,9 +220,34 @@ def _split_at_clauses(words: list[Word]) -> tuple[list[Word], list[Word]]:
     return words, []
 
 
-def _hint_for_missing_key(arguments: list[Word]) -> str:
-    longest = max((word.text for word in arguments), key=len, default="")
-    return fields.key_hint(longest) or _PEER_USAGE
+def _missing_key(line: Line, command: Word, arguments: list[Word]) -> ConfigError:
+    for word in arguments:
+        if (broken := fields.broken_key(word.text)) is not None:
+            return line.error(word, str(broken), Code.NO_PEER_KEY, broken.hint)
+    return line.error(command, "public key is not set", Code.NO_PEER_KEY, _PEER_USAGE)
+
+
+def _read_second_hostname(word: str) -> NoReturn:
+    """It was probably meant as something else, of which we can say what is wrong."""
+    if (broken := fields.broken_key(word)) is not None:
+        raise broken
+    fields.read_hostname(word)
+    raise ConfigError(
+        f"a second host name before the key, {fields.shown(word)}", code=Code.BAD_HOSTNAME, hint=_PEER_USAGE
+    )
+
+
+def _read_endpoint(line: Line, draft: _Draft, word: Word) -> Endpoint:
+    """A bare name behind the key of a member that has none is its name: an endpoint of one word without a
+    port would be another host's."""
+    if draft.kind in TRUSTED_KINDS and draft.hostname is None and HOSTNAME.fullmatch(word.text):
+        raise line.error(
+            word,
+            f"{fields.shown(word.text)} stands behind the key, where an endpoint does",
+            Code.BAD_ENDPOINT,
+            f"a host name stands in front of the key; an endpoint of one word needs a port, {DEFAULT_PORT}",
+        )
+    return line.read(word, fields.read_endpoint)
 
 
 _PEER_USAGE = "write: KIND [HOSTNAME] [PRIVATE-IP] PUBLIC-KEY [ENDPOINT [tcp:PORT]]"

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from wh.system.interface_name import RULE, is_interface_name
+
 DEFAULT_RUN_DIR = "/run/wirehub"
 SOCKET_SUFFIX = ".sock"
 LOG_SUFFIX = ".log"
-INTERFACE_LEN_MAX = 15
-"""IFNAMSIZ (linux/if.h) without its final zero."""
+NAME_SHOWN = 60
 
 
 def run_dir() -> str:
@@ -17,19 +18,10 @@ def run_dir() -> str:
     return os.environ.get("WH_RUNDIR") or DEFAULT_RUN_DIR
 
 
-def is_interface_name(name: str) -> bool:
-    """Whether the kernel would take the name (dev_valid_name in net/core/dev.c)."""
-    if not name or name in (".", "..") or len(os.fsencode(name)) > INTERFACE_LEN_MAX:
-        return False
-    return not any(char in "/:" or char.isspace() or char == "\0" for char in name)
-
-
 def socket_path(interface: str) -> str:
     """Raises ValueError for a text that cannot be an interface's name (and so could leave the directory)."""
     if not is_interface_name(interface):
-        raise ValueError(
-            f"{interface!r} is not an interface name: 1 to {INTERFACE_LEN_MAX} characters without / or :"
-        )
+        raise ValueError(f"{interface[:NAME_SHOWN]!r} is not an interface name: {RULE}")
     return f"{run_dir()}/{interface}{SOCKET_SUFFIX}"
 
 
@@ -44,4 +36,5 @@ def present_interfaces() -> list[str]:
         names = [path.name for path in Path(run_dir()).iterdir()]
     except FileNotFoundError:
         return []
-    return sorted(name.removesuffix(SOCKET_SUFFIX) for name in names if name.endswith(SOCKET_SUFFIX))
+    interfaces = (name.removesuffix(SOCKET_SUFFIX) for name in names if name.endswith(SOCKET_SUFFIX))
+    return sorted(filter(is_interface_name, interfaces))

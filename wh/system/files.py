@@ -15,6 +15,7 @@ import fcntl
 import grp
 import os
 import pwd
+import re
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +26,7 @@ OWNER_ONLY = 0o600
 OWNER_ONLY_DIRECTORY = 0o700
 PUBLIC_DIRECTORY = 0o755
 
+_OWN_DESCRIPTOR = re.compile(r"/dev/stdin|(?:/dev|/proc/self)/fd/[0-9]+")
 _ACCESS_LIST = "system.posix_acl_access"
 
 
@@ -235,6 +237,20 @@ def open_readable(path: str | Path) -> int:
             os.close(fd)
             raise UnsafePlace(f"{place.path} has a second name, and {place.why}")
     return fd
+
+
+def open_input(path: str | Path) -> int:
+    """As open_readable(), or one of this process's own descriptors, such as the pipe that a shell makes of
+    <(...): nobody else can have named it. Raises OSError."""
+    if _OWN_DESCRIPTOR.fullmatch(str(path)):
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    return open_readable(path)
+
+
+def read_input(path: str | Path, len_max: int) -> bytes:
+    """As open_input(); at most len_max bytes. Raises OSError."""
+    with os.fdopen(open_input(path), "rb") as file:
+        return file.read(len_max)
 
 
 def read_file(path: str | Path, len_max: int) -> bytes:

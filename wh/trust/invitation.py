@@ -164,6 +164,15 @@ def decode_untrusted(text: str) -> Invitation:
     return _decode(word.lower())
 
 
+def is_whole(word: str) -> bool:
+    """Whether it is a word of ours, of whatever version, without a character too many or too few."""
+    encoded = word.removeprefix(PREFIX)
+    if len(encoded) == len(word) or re.fullmatch(r"[a-z2-7]+", encoded) is None:
+        return False
+    data = _from_base32(encoded)
+    return _checksum(data[:-CHECKSUM_LEN]) == data[-CHECKSUM_LEN:] and _base32(data) == encoded
+
+
 def _decode(word: str) -> Invitation:
     prefix, encoded = word[: len(PREFIX)], word[len(PREFIX) :]
     if prefix != PREFIX:

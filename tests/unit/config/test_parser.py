@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wh.config.model import DEFAULT_PORT, PeerKind
+from wh.config.model import DEFAULT_PORT, Endpoint, PeerKind
 from wh.config.parser import MAX_ERRORS, MAX_FILE_SIZE, decode, load, parse
 from wh.errors import Code, ConfigError, ConfigErrors
 from wh.wire.address import to_text
@@ -153,7 +153,7 @@ def test_settings_stand_once_and_have_one_value(line):
         ("subnet fe80::/64", "link-local"),
         ("subnet 2001:20::/32", "derived from keys"),
         (f"namespace {'n' * 256}", "longer than"),
-        ("name a\x1b[2J", "cannot be printed"),
+        ("name a\x1b[2J", "cannot be seen"),
         ("secret short", "not 32 bytes"),
         ("listen-tcp 0", "bad port 0"),
         ("listen-tcp 65536", "bad port"),
@@ -183,7 +183,15 @@ def test_every_wrong_peer_line_says_what_is_wrong():
     # KEY: another one in each line, or they would say that it is used already
     lines = {
         "trust a": Code.NO_PEER_KEY,
-        f"trust a {KEY_A[:-1]}": Code.BAD_HOSTNAME,
+        f"trust c {KEY_A[:-1]}": Code.NO_PEER_KEY,
+        f"trust {KEY_A[:-1]}": Code.NO_PEER_KEY,
+        f"trust d {KEY_A}A": Code.NO_PEER_KEY,
+        "trust e f KEY": Code.BAD_HOSTNAME,
+        "trust KEY nas": Code.BAD_ENDPOINT,
+        "trust g 10.0.42.05 KEY": Code.BAD_HOSTNAME,
+        "trust a\u200b KEY": Code.UNSEEN_CHARACTER,
+        "trust a KEY\u2060": Code.UNSEEN_CHARACTER,
+        "\ufefftrust a KEY": Code.UNSEEN_CHARACTER,
         "trust KEY KEY": Code.EXTRA_WORD,
         "trust KEY h:1 more": Code.EXTRA_WORD,
         "trust a.b KEY": Code.BAD_HOSTNAME,
@@ -209,8 +217,26 @@ def test_every_wrong_peer_line_says_what_is_wrong():
 
 
 def test_a_cut_key_is_explained_as_a_key():
-    assert "42 characters" in only_error(f"{SUBNET}trust a {KEY_A[:-1]}").hint
-    assert "42 characters" in only_error(f"{SUBNET}trust {KEY_A[:-1]}").hint
+    for line in (f"trust a {KEY_A[:-1]}", f"trust {KEY_A[:-1]}", f"trust a b {KEY_A[:-1]}"):
+        error = only_error(SUBNET + line)
+        assert "is not a key: 42 characters" in str(error) or "a second host name" in str(error)
+    error = only_error(f"{SUBNET}trust a {KEY_A}A 192.0.2.1:7")
+    assert "is not a key: 44 characters" in str(error)
+    assert error.hint.startswith("a key is 43 characters")
+
+
+def test_a_name_behind_the_key_is_not_taken_for_an_endpoint():
+    error = only_error(f"{SUBNET}trust {KEY_A} nas")
+    assert error.hint.startswith("a host name stands in front of the key")
+    for line in (f"trust a {KEY_A} nas", f"trust {KEY_A} nas:62096", f"peer {KEY_A} nas"):
+        (peer,) = parse(SUBNET + line).peers
+        assert peer.endpoint == Endpoint("nas", 62096)
+
+
+def test_an_address_with_zeros_in_front_is_explained():
+    for line in (f"trust a 10.0.42.05 {KEY_A}", f"trust a {KEY_A} 192.0.2.01:7", "subnet 10.0.042.0/24"):
+        (error,) = errors_of((SUBNET if line.startswith("trust") else "") + line)
+        assert "without zeros in front" in error.hint
 
 
 @pytest.mark.parametrize(

@@ -144,8 +144,9 @@ def test_one_wrong_character_is_refused_without_being_repeated(key: bytes, posit
         ("B" * 10 + "!" + "B" * 32, "^character 11 "),
         ("B" * 5 + "+" + "B" * 5 + "_" + "B" * 30 + "A", "^character 12 "),
         ("B" * 43, "last character"),
-        ("é" * 43, "ASCII"),
-        ("\udcff" * 43, "ASCII"),
+        ("A\u200b" + "A" * 42, "^character 2 is U.200B, which cannot be seen"),
+        ("é" * 43, "U.00E9"),
+        ("\udcff" * 43, "U.DCFF"),
     ],
 )
 def test_what_is_wrong_with_a_text_is_said(text: str, reason: str) -> None:

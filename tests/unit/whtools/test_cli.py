@@ -223,6 +223,16 @@ def test_an_unknown_word_exits_2_and_names_the_nearest(wh: Wh, arguments: list[s
     assert f"did you mean {named}?" in wh.err
 
 
+def test_a_peer_with_a_character_that_cannot_be_seen_is_explained(wh: Wh, daemon: FakeDaemon) -> None:
+    for peer in (f"{PEER_KEY}\u200b", "node_b\r", "\ufeffnode_b"):
+        assert wh("ping", "wh0", peer) == 2
+        assert "which cannot be seen" in wh.err
+    assert wh("bid", f"{PEER_KEY}\u200b", PEER_KEY) == 1
+    assert "character 44 is U+200B, which cannot be seen" in wh.err
+    assert wh("workbit", stdin=f"\ufeff{PEER_KEY}\r\n") == 0
+    assert daemon.calls == []
+
+
 @pytest.mark.parametrize("command", RESERVED)
 def test_commands_of_the_original_that_are_not_here_say_so(wh: Wh, command: str) -> None:
     assert wh(command, "wh0", OWN_KEY) == 2

@@ -295,3 +295,32 @@ def test_bad_words_start_nothing(
     with FakeDaemon("wh0"):
         assert cli.run(["up", str(network), "private-key", str(key_file), *words]) == exit_code
     assert not (stand_in / "report").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["wh A", "interfaces", "all", "json", "wh%d", "-x", "w\u200b", "x" * 16, "a/b"]
+)
+def test_names_that_no_interface_should_have_are_refused(
+    stand_in: Path, network: Path, capfd: pytest.CaptureFixture[str], name: str
+) -> None:
+    assert cli.run(["up", str(network), f"--interface={name}"]) == 1
+    err = capfd.readouterr().err
+    assert "WH213" in err and "letters, digits" in err
+    assert not (stand_in / "report").exists()
+
+
+def test_network_file_and_key_may_come_from_pipes_and_windows(stand_in: Path, key_file: Path) -> None:
+    """As <(...) of a shell; the key file with a byte order mark and a carriage return."""
+    key = key_file.read_text()
+    key_file.write_bytes(b"\xef\xbb\xbf" + key.replace("\n", "\r\n").encode())
+    read_end, write_end = os.pipe()
+    os.write(write_end, NETWORK.encode())
+    os.close(write_end)
+    try:
+        words = ["private-key", str(key_file), "interface", "wh0"]
+        assert cli.run(["up", f"/dev/fd/{read_end}", *words]) == 0
+    finally:
+        os.close(read_end)
+    report = reported(stand_in)
+    assert (report["config"], report["key"]) == (NETWORK, key)
+    assert "config-path" not in dict(report["options"])  # type: ignore[call-overload]

@@ -154,11 +154,23 @@ def test_an_invitation_of_an_ordinary_network_is_for_wh_join():
     assert (answer.returncode, b"wh join" in answer.stderr) == (3, True)
 
 
-def test_an_expired_invitation_is_told():
+def stream_invitation() -> str:
     from wh.trust.invitation import Flag, Invitation, encode
 
-    text = encode(Invitation(SecretKey.generate().public_key, bytes(16), expiry=1, flags=Flag.STREAM))
-    assert znc(text).returncode == 4
+    return encode(Invitation(SecretKey.generate().public_key, bytes(16), expiry=1, flags=Flag.STREAM))
+
+
+@pytest.mark.parametrize("way", ["words", "word", "file"])
+def test_an_invitation_is_taken_out_of_what_was_pasted(way: str, tmp_path: Path):
+    word = stream_invitation()
+    pasted = f"0nc {word}" if way == "words" else f"> `0nc {word[:70]}\r\n> {word[70:]}`\r\n"
+    (tmp_path / "pasted").write_text(pasted)
+    arguments = {"words": pasted.split(), "word": [pasted], "file": [str(tmp_path / "pasted")]}
+    assert znc(*arguments[way]).returncode == 4  # it has expired, so it was read
+
+
+def test_an_expired_invitation_is_told():
+    assert znc(stream_invitation()).returncode == 4
 
 
 def test_errors_are_json_where_that_is_asked_for():
@@ -191,17 +203,19 @@ def test_the_invitation_is_gone_from_what_ps_shows(way: str):
 
 
 def test_an_invitation_is_read_from_a_file_and_from_standard_input_up_to_its_line(tmp_path: Path):
+    from wh.trust.pasting import word_of_untrusted
     from whtools.znc import secret_words
 
+    word = stream_invitation()
     path = tmp_path / "invitation"
-    path.write_text("wh2abc\nrest")
-    assert secret_words.read_invitation(str(path)) == "wh2abc"
+    path.write_text(f"{word[:40]}\n{word[40:]}\nrest")
+    assert word_of_untrusted(secret_words.read_invitation(str(path)) or "") == word
     reader, writer = os.pipe()
-    os.write(writer, b"wh2def\nrest of the stream")
+    os.write(writer, f"\n0nc {word[:50]}\n> {word[50:]}\nrest of the stream".encode())
     saved = os.dup(0)
     try:
         os.dup2(reader, 0)
-        assert secret_words.read_invitation("-") == "wh2def"
+        assert word_of_untrusted(secret_words.read_invitation("-") or "") == word
         assert os.read(0, 100) == b"rest of the stream"
     finally:
         os.dup2(saved, 0)

@@ -7,10 +7,10 @@ import sys
 import click
 
 from wh.config.model import DEFAULT_NAMESPACE, DEFAULT_WORKBIT
-from wh.config.parser import load
 from wh.system.standard_streams import STDOUT, output_error
 from whtools.application import command
 from whtools.key_search import WORKBIT_MAX, search
+from whtools.network_file import load
 from whtools.parameters import NETWORK_FILE, WholeNumber
 
 

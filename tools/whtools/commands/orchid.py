@@ -7,10 +7,10 @@ import ipaddress
 import click
 
 from wh.config.model import DEFAULT_NAMESPACE
-from wh.config.parser import load
 from whcore import keys
 from whtools.application import command
 from whtools.filters import read_key
+from whtools.network_file import load
 from whtools.parameters import NETWORK_FILE
 
 

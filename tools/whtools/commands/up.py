@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import click
 
 from wh.config.model import Network
-from wh.config.parser import MAX_FILE_SIZE, decode, unreadable
 from wh.errors import Code, SystemSetupError, UsageError
 from wh.ipc import client, paths
 from wh.ipc.schema import Ready
-from wh.system.files import PUBLIC_DIRECTORY, open_place, open_readable
+from wh.system.files import PUBLIC_DIRECTORY, open_place
+from wh.system.interface_name import RULE, is_interface_name
 from whcore.keys import SecretKey, encode_key
 from whtools import launcher
 from whtools.application import command
+from whtools.network_file import open_network
 from whtools.outcome import print_warning
 from whtools.parameters import NETWORK_FILE, OneOf, WholeNumber
 from whtools.private_key import ephemeral_key, read_key_file, to_descriptor, warn_of_missing_work
@@ -64,13 +64,14 @@ def up(
     """Join the network of FILE: check it, make an interface, start its daemon.
 
     Returns when the interface is usable, and prints its name. A FILE without subnet and members makes a
-    public node, which has no interface and helps others to find each other.
+    public node, which has no interface and helps others to find each other. FILE may be a pipe, as of a
+    shell's <(...): then wh reload has nothing to read again.
     """
-    config_fd, network = open_network(file)
+    config_path, config_fd, network = open_network(file)
     secret = find_key(private_key, network)
     name = check_interface(interface or default_interface(secret))
     launch = launcher.Launch(
-        config_path=str(Path(file).resolve()),
+        config_path=config_path,
         config_fd=config_fd,
         key_fd=to_descriptor(secret),
         interface=name,
@@ -91,16 +92,6 @@ def up(
     click.echo(describe(ready, network))
 
 
-def open_network(file: str) -> tuple[int, Network]:
-    """A descriptor of the network file, at its start, and what it says. Raises ConfigError."""
-    try:
-        descriptor = open_readable(file)
-        data = os.pread(descriptor, MAX_FILE_SIZE + 1, 0)
-    except OSError as error:
-        raise unreadable(file, error) from None
-    return descriptor, decode(data, path=file)
-
-
 def find_key(path: str | None, network: Network) -> SecretKey:
     if path is None:
         return ephemeral_key(network)
@@ -115,11 +106,11 @@ def default_interface(secret: SecretKey) -> str:
 
 def check_interface(name: str) -> str:
     """Raises UsageError for a name that no interface can have, SystemSetupError where a daemon has it."""
-    if not paths.is_interface_name(name):
+    if not is_interface_name(name):
         raise UsageError(
-            f"{name!r} cannot be the name of an interface",
+            f"{name!r} cannot be the name of an interface, or is a word of wh",
             code=Code.BAD_INTERFACE_NAME,
-            hint=f"1 to {paths.INTERFACE_LEN_MAX} characters without / or :",
+            hint=RULE,
         )
     if name in client.list_interfaces():
         raise SystemSetupError(

@@ -6,7 +6,8 @@ import ctypes
 import os
 from pathlib import Path
 
-from wh.system.files import open_readable
+from wh.system.files import UnsafePlace, read_input
+from wh.trust.pasting import PASTED_LEN_MAX, is_found
 
 VARIABLE = "ZNC_INVITE"
 INVITATION_LEN_MAX = 8192
@@ -42,21 +43,42 @@ def _areas() -> list[int]:
 
 
 def read_invitation(word: str | None) -> str | None:
-    """The text of an invitation: the word itself, of standard input for `-`, of a file of that name, or of
-    ZNC_INVITE where there is no word. None: there is none. Raises OSError."""
+    """The text that holds an invitation: the word itself, the first lines of standard input for `-`, what is
+    in a file of that name, or in ZNC_INVITE where there is no word. None: there is none. Raises OSError."""
     if word is None:
         return os.environ.get(VARIABLE)
     if word == "-":
-        return _read_line(0)
-    if len(word) < 256 and Path(word).is_file():
-        with os.fdopen(open_readable(word), "rb") as file:
-            return _read_line(file.fileno())
-    return word
+        return _read_lines(0)
+    return read_file_or_word(word)
+
+
+def read_file_or_word(word: str) -> str:
+    """Raises OSError where there is such a file, and it is not for us to read."""
+    try:
+        return read_input(word, PASTED_LEN_MAX).decode("utf-8", "replace")
+    except (PermissionError, UnsafePlace):
+        raise
+    except (OSError, ValueError):  # no such file, or nothing that could be one
+        return word
+
+
+def _read_lines(descriptor: int) -> str:
+    """Up to the line that completes an invitation, or an empty one behind its beginning. Byte by byte: what
+    follows belongs to the stream."""
+    text = ""
+    while len(text) < INVITATION_LEN_MAX:
+        line = _read_line(descriptor)
+        text += line
+        if not line or is_found(text) or (line.isspace() and not text.isspace()):
+            break
+    return text
 
 
 def _read_line(descriptor: int) -> str:
-    """Byte by byte: what follows the line belongs to the stream."""
+    """With its end."""
     line = bytearray()
-    while len(line) < INVITATION_LEN_MAX and (byte := os.read(descriptor, 1)) not in (b"", b"\n"):
+    while len(line) < INVITATION_LEN_MAX and (byte := os.read(descriptor, 1)):
         line += byte
-    return line.decode("utf-8", "replace").strip()
+        if byte == b"\n":
+            break
+    return line.decode("utf-8", "replace")

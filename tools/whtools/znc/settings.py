@@ -43,6 +43,9 @@ exit codes: 0 done, 1 input or output, 2 usage, 3 malformed invitation, 4 expire
 used, 5 unreachable, 6 authentication, 7 lost in mid-stream, 130 interrupted
 """
 
+PASTED = re.compile(r"\W*wh2[a-z2-7]{40}", re.IGNORECASE)
+"""How a word begins that no host has for a name."""
+
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 DEFAULT_EXPIRES_S = 3600.0
 MAX_SECONDS = 10 * 365 * 86400.0
@@ -71,6 +74,15 @@ class Settings:
     verbosity: int = 1
     help: bool = False
     version: bool = False
+
+    @property
+    def is_plain(self) -> bool:
+        """HOST PORT or -l, and no invitation that was pasted as several words."""
+        return self.listen or (len(self.words) == 2 and not self.pasted)
+
+    @property
+    def pasted(self) -> bool:
+        return any(PASTED.match(word) for word in self.words)
 
     @property
     def forwards(self) -> bool:
@@ -192,10 +204,10 @@ def _check(settings: Settings) -> None:
         raise usage_error("--send-only and --recv-only leave nothing to do")
     if settings.command is not None and (settings.send_only or settings.recv_only or settings.forwards):
         raise usage_error("-e goes without --send-only, --recv-only, -L and -R")
-    plain = settings.listen or len(settings.words) == 2
+    plain = settings.is_plain
     if plain and (settings.forwards or settings.allow_forward or settings.qr or settings.bootstraps):
         raise usage_error("HOST PORT and -l are plain TCP: no forwards, no invitation")
     if settings.listen and not 1 <= len(settings.words) <= 2:
         raise usage_error("-l needs a port")
-    if not settings.listen and len(settings.words) > 2:
+    if not settings.listen and len(settings.words) > 2 and not settings.pasted:
         raise usage_error("too many words")

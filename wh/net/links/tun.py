@@ -6,14 +6,13 @@ import contextlib
 import errno
 import fcntl
 import os
-import re
 import struct
 from collections.abc import Callable, Sequence
 
 from wh.errors import Code, SystemSetupError
+from wh.system.interface_name import RULE, is_interface_name
 
 TUN_DEVICE = "/dev/net/tun"
-MAX_NAME_LEN = 15  # IFNAMSIZ without its NUL (linux/if.h)
 
 # linux/if_tun.h
 _TUNSETIFF = 0x400454CA
@@ -24,16 +23,14 @@ _IFF_VNET_HDR = 0x4000
 _IFF_TUN_EXCL = 0x8000  # refuse an interface that exists, also one whose queues we could join
 _IFREQ = struct.Struct("16sH22x")  # struct ifreq: name, flags, rest of the union
 
-_NAME = re.compile(r"[A-Za-z0-9_.=+-]{1,15}")
-
 
 def check_interface_name(name: str) -> None:
     """Raises SystemSetupError for what the kernel, `ip` or a shell would trip over."""
-    if _NAME.fullmatch(name) is None or name in (".", "..", "all", "default") or name.startswith("-"):
+    if not is_interface_name(name):
         raise SystemSetupError(
             f"{name!r} is not a valid interface name",
             code=Code.BAD_INTERFACE_NAME,
-            hint=f"use 1 to {MAX_NAME_LEN} letters, digits and any of _ . = + -, no hyphen in front",
+            hint=RULE,
         )
 
 

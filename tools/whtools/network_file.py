@@ -1,0 +1,44 @@
+"""The network file that a command line names: a file, or what a shell makes of <(...)."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from wh.config.model import Network
+from wh.config.parser import MAX_FILE_SIZE, decode, unreadable
+from wh.system.files import open_input, read_input, write_all
+
+
+def load(file: str) -> Network:
+    """Raises ConfigError."""
+    try:
+        data = read_input(file, MAX_FILE_SIZE + 1)
+    except OSError as error:
+        raise unreadable(file, error) from None
+    return decode(data, path=file)
+
+
+def open_network(file: str) -> tuple[str | None, int, Network]:
+    """Where it can be read again, or None for a pipe; a descriptor at its start; what it says. Raises
+    ConfigError."""
+    try:
+        descriptor = open_input(file)
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            data = os.pread(descriptor, MAX_FILE_SIZE + 1, 0)
+            return str(Path(file).resolve()), descriptor, decode(data, path=file)
+        with os.fdopen(descriptor, "rb") as pipe:
+            data = pipe.read(MAX_FILE_SIZE + 1)
+    except OSError as error:
+        raise unreadable(file, error) from None
+    network = decode(data, path=file)
+    return None, in_memory(data), network
+
+
+def in_memory(data: bytes) -> int:
+    """A descriptor of anonymous memory that holds it, at its start. The caller closes it."""
+    descriptor = os.memfd_create("wirehub-network", os.MFD_CLOEXEC)
+    write_all(descriptor, data)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor

@@ -165,17 +165,28 @@ class Internet:
             for level, prefix in enumerate(prefixes)
         ]
 
+    def second_uplink(self, host: Host, device: str) -> Subnet:
+        """One more network of both families between a host and the ISP; nothing is routed there yet."""
+        (subnet,) = self._new_subnets(1, ipv4=True, ipv6=True)
+        self._connect(host, device, subnet)
+        host.assign(device, *subnet.addresses(POOL[0]))
+        return subnet
+
     def _plug_in(self, site: Site) -> None:
         """The site's edge, with its public addresses, and the ISP's device for it."""
         edge, device, subnet = site.edge, Router.OUTSIDE if site.routers else "eth0", site.subnets[0]
-        port = f"port{self._attachments}"
-        if self._wires:
-            ends = End(edge, device), End(self.isp, port)
-            site.wire = self._wires.connect(*ends, delay_s=self._delay_s)
-        else:
-            join_devices(edge, device, self.isp, port)
-        self.isp.assign(port, *subnet.addresses(GATEWAY))
+        site.wire = self._connect(edge, device, subnet)
         _live_on(edge, device, subnet, POOL if site.kind == "random-pool" else POOL[:1])
+
+    def _connect(self, host: Host, device: str, subnet: Subnet) -> Wire | None:
+        """A new device of the host, and the ISP's for it; of these the latter has its address."""
+        port, wire = f"port{self._attachments}", None
+        if self._wires:
+            wire = self._wires.connect(End(host, device), End(self.isp, port), delay_s=self._delay_s)
+        else:
+            join_devices(host, device, self.isp, port)
+        self.isp.assign(port, *subnet.addresses(GATEWAY))
+        return wire
 
 
 def _plug_together(routers: Sequence[Router], host: Host, subnets: Sequence[Subnet]) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).parent.parent.parent
 RESULTS = REPOSITORY / "bench-results"
-DEPENDENCIES = ("wirehub", "click", "msgspec", "pyroute2", "uvloop")
+DEPENDENCIES = ("wirehub", "click", "msgspec", "uvloop")
 
 
 @dataclass(frozen=True)

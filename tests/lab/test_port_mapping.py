@@ -13,7 +13,7 @@ from internet import PORT_MAPPERS, Internet, Site
 from labnet import Lab, Router, wait_until
 from miniupnpd import mappings, requests, start_miniupnpd, stop_miniupnpd
 from nodes import INTERFACE, Node, PublicNodes, members_file
-from wh.net.links.netlink_socket import host_gateways
+from wh.net.links.host import host_gateways
 
 MAPPED_S = 10.0
 PROVED_S = 20.0

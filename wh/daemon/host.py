@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from wh.config.model import IPNetwork
-from wh.daemon.overlay import MTU, OverlayPlan
+from wh.daemon.overlay import OverlayPlan
 from wh.engine.events import Key
 from wh.errors import UserError
 from wh.naming.table import NameEntry
@@ -33,7 +33,6 @@ class Host:
 
     def __init__(
         self,
-        name: str,
         datapath: Datapath,
         links: Links,
         *,
@@ -41,7 +40,6 @@ class Host:
         names: Names | None,
         network_secret: bytes | None = None,
     ) -> None:
-        self._name = name
         self._datapath = datapath
         self._links = links
         self._has_interface = has_interface
@@ -60,20 +58,14 @@ class Host:
         warnings: list[str] = []
         if self._has_interface:
             self._set_peers(plan)
-            refused = await self._links.setup_interface(
-                self._name, mtu=MTU, addresses=plan.addresses, routes=plan.routes
-            )
-            warnings = [str(each) for each in refused]
+            warnings = [str(each) for each in await self._links.setup(plan.link)]
         return warnings + await self._write_names(plan)
 
     async def change(self, plan: OverlayPlan) -> list[str]:
         """Go over to another plan: all of it, or (SystemSetupError) nothing. Returns warnings."""
         warnings: list[str] = []
         if self._has_interface:
-            refused = await self._links.update_interface(
-                self._name, addresses=plan.addresses, routes=plan.routes
-            )
-            warnings = [str(each) for each in refused]
+            warnings = [str(each) for each in await self._links.update(plan.link)]
             self._set_peers(plan)
         return warnings + await self._write_names(plan)
 

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from wh.config.model import HOSTNAME, IPAddress
-from wh.net.links.netlink_socket import NetlinkSocket, of_host
+from wh.net.links.host import of_host
+from wh.net.links.netlink_socket import NetlinkSocket
 from wh.net.links.routing import read_routing
 from wh.trust.degrees import Held, Holding, HostFacts
 

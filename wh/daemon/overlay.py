@@ -6,14 +6,19 @@ import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from wh.config.model import IPNetwork, Network, Peer
+from wh.config.model import IPAddress, IPNetwork, Network, Peer
 from wh.engine.events import Key
 from wh.naming.table import NameEntry, NameTable
-from wh.net.links.rtnetlink import InterfaceAddress
+from wh.net.links.interface import Wanted
+from wh.net.links.rtnetlink import METRIC, InterfaceAddress, Route
 from whcore.keys import encode_key, orchid
 
 MTU = 1408
 """Of the overlay: 1,496 bytes outside over IPv6 and a relay (docs/design.md section 4)."""
+
+COVER_METRIC = 1_000_000
+"""Of the route to the whole subnet: it only keeps what is for no member from going elsewhere, and gives way
+to every other."""
 
 INTERFACE_PREFIX = "wh-"
 INTERFACE_KEY_CHARS = 8
@@ -21,11 +26,10 @@ INTERFACE_KEY_CHARS = 8
 
 @dataclass(frozen=True, slots=True)
 class OverlayPlan:
-    """allowed_ips: by data-plane peer, the addresses that it may use. names: what the hosts file shall
-    tell."""
+    """link: of the interface. allowed_ips: by data-plane peer, the addresses that it may use. names: what the
+    hosts file shall tell."""
 
-    addresses: frozenset[InterfaceAddress]
-    routes: frozenset[IPNetwork]
+    link: Wanted
     allowed_ips: Mapping[Key, frozenset[IPNetwork]]
     names: tuple[NameEntry, ...]
 
@@ -44,7 +48,8 @@ def own_address(network: Network, own_key: Key) -> InterfaceAddress | None:
 
 
 def plan_overlay(network: Network, own_key: Key) -> OverlayPlan:
-    """Aliases have no part in it before somebody has claimed them."""
+    """Aliases have no part in it before somebody has claimed them. Every member has a route of its own, which
+    names the address that packets to it leave with: nothing else does."""
     namespace = network.namespace.encode()
     members = [peer for peer in network.peers if peer.trusted and not peer.is_alias]
     others = [peer for peer in members if peer.key != own_key]
@@ -52,13 +57,20 @@ def plan_overlay(network: Network, own_key: Key) -> OverlayPlan:
     subnet_address = own_address(network, own_key)
     addresses = {own_orchid} if subnet_address is None else {own_orchid, subnet_address}
     orchids = {peer.key: ipaddress.IPv6Network((orchid(peer.key, namespace), 128)) for peer in others}
+    routes = {_route(to, own_orchid.ip) for to in orchids.values()}
+    if subnet_address is not None:
+        routes |= {_route(to, subnet_address.ip) for peer in others for to in _host_route(peer)}
+        routes.add(Route(subnet_address.subnet, subnet_address.ip, COVER_METRIC))
     member_keys = {peer.key for peer in members}
     return OverlayPlan(
-        addresses=frozenset(addresses),
-        routes=frozenset(orchids.values()),  # the subnet's own comes with our address
+        link=Wanted(MTU, frozenset(addresses), frozenset(routes)),
         allowed_ips={peer.key: frozenset(_host_route(peer) | {orchids[peer.key]}) for peer in others},
         names=tuple(entry for entry in NameTable(network) if entry.key in member_keys and entry.hostname),
     )
+
+
+def _route(to: IPNetwork, source: IPAddress) -> Route:
+    return Route(to, source, METRIC[to.version])
 
 
 def _host_route(peer: Peer) -> set[IPNetwork]:

@@ -57,9 +57,9 @@ from wh.net.alias_proofs import AliasProofs
 from wh.net.beacons import Beacons
 from wh.net.control import ControlChannel, Transmit
 from wh.net.device_sockets import DeviceSockets
+from wh.net.links.host import host_gateways
 from wh.net.links.link_monitor import LinkMonitor, open_change_socket
 from wh.net.links.namespaces import HostNamespace, Links, Namespace
-from wh.net.links.netlink_socket import host_gateways
 from wh.net.links.tun import check_interface_name
 from wh.net.links.tun_watch import LOOK_S, MtuFollower, is_up
 from wh.net.mapping.port_mapper import PortMapper
@@ -170,7 +170,7 @@ class RunningNode:
         if self._options.sockets:
             await self._open_ipc()
         self._parts = parts = self._make_parts()
-        local = asyncio.ensure_future(self._read_local_addresses(parts.links))
+        local = asyncio.ensure_future(parts.links.local_addresses())
         self._undo.callback(local.cancel)
         warnings = await parts.host.set_up(overlay.plan_overlay(self._network, self.own_key))
         self._start_engine(parts)
@@ -219,7 +219,7 @@ class RunningNode:
         rng = random.SystemRandom()
         state = StateFile(None if self._options.ephemeral else state_path(encode_key(self.own_key)))
         saved = self._load_state(state)
-        links = self._namespace.open_links()
+        links = self._namespace.open_links(self._interface)
         self._undo.callback(links.close)
         datapath = self._make_datapath()
         sockets = DeviceSockets(datapath)
@@ -233,7 +233,6 @@ class RunningNode:
         self._confine()
         state.remember_port(self._listen_port)
         host = Host(
-            self._interface,
             datapath,
             links,
             has_interface=self._has_interface,
@@ -451,17 +450,12 @@ class RunningNode:
             changed.clear()
             self.parts.mapper.network_changed()
             try:
-                addresses = await self._read_local_addresses(self.parts.links)
+                addresses = await self.parts.links.local_addresses()
             except SystemSetupError as error:
                 log.warning("cannot read the addresses of this host: %s", error)
             else:
                 self.parts.runner.forget_sources()
                 self._tell_local_addresses(addresses)
-
-    async def _read_local_addresses(self, links: Links) -> Sequence[IPAddress]:
-        """An interface in another namespace is not the host's, even where one there has its name."""
-        own = self._interface if self._options.namespace is None else None
-        return await links.local_addresses(exclude=own)
 
     def _tell_local_addresses(self, addresses: Sequence[IPAddress]) -> None:
         """An engine that hears of addresses measures its NAT again, so only of new ones."""

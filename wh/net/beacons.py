@@ -14,7 +14,7 @@ from wh.config.model import DEFAULT_PORT
 from wh.engine.events import Key
 from wh.engine.limits import RateLimit
 from wh.errors import SystemSetupError
-from wh.net.links.netlink_socket import host_link_addresses
+from wh.net.links.host import host_link_addresses
 from wh.net.links.rtnetlink import LinkAddress
 from wh.wire.address import Address, pack
 

@@ -17,7 +17,7 @@ from wh.daemon.embedded import EmbeddedNode
 from wh.daemon.running_node import Options
 from wh.engine.events import PingRequested
 from wh.errors import IpcError, SystemSetupError
-from wh.net.links.netlink_socket import host_addresses
+from wh.net.links.host import host_addresses
 from wh.net.links.private_namespace import PrivateNamespace
 from whcore.keys import SecretKey, orchid
 

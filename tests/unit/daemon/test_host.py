@@ -10,7 +10,6 @@ from typing import cast
 import pytest
 from fake_datapath import FakeDatapath
 
-from wh.config.model import IPNetwork
 from wh.config.parser import parse
 from wh.daemon.authority import own_hands
 from wh.daemon.host import Host
@@ -20,8 +19,8 @@ from wh.helper.client import Helper
 from wh.helper.requests import Charge
 from wh.ipc.paths import run_dir
 from wh.naming.table import NameEntry
+from wh.net.links.interface import Wanted, Warnings
 from wh.net.links.namespaces import Links
-from wh.net.links.rtnetlink import InterfaceAddress
 from whcore.datapath import Datapath
 from whcore.keys import SecretKey, encode_key
 
@@ -37,17 +36,13 @@ class FakeLinks:
         self.routes: set[str] = set()
         self.refusing = False
 
-    async def setup_interface(
-        self, name: str, *, mtu: int, addresses: Iterable[InterfaceAddress], routes: Iterable[IPNetwork]
-    ) -> tuple[SystemSetupError, ...]:
-        return await self.update_interface(name, addresses=addresses, routes=routes)
+    async def setup(self, wanted: Wanted) -> Warnings:
+        return await self.update(wanted)
 
-    async def update_interface(
-        self, name: str, *, addresses: Iterable[InterfaceAddress], routes: Iterable[IPNetwork]
-    ) -> tuple[SystemSetupError, ...]:
+    async def update(self, wanted: Wanted) -> Warnings:
         if self.refusing:
             raise SystemSetupError("no")
-        self.addresses, self.routes = set(map(str, addresses)), set(map(str, routes))
+        self.addresses, self.routes = set(map(str, wanted.addresses)), set(map(str, wanted.routes))
         return (SystemSetupError("IPv6 is disabled"),)
 
 
@@ -57,7 +52,6 @@ class World:
         self.hosts_file.write_text(HOSTS)
         self.datapath, self.links = FakeDatapath(), FakeLinks()
         self.host = Host(
-            "wh0",
             cast(Datapath, self.datapath),
             cast(Links, self.links),
             has_interface=has_interface,

@@ -24,7 +24,7 @@ alias guest {encode_key(ALIAS)}
 
 def test_a_member_gets_its_address_and_its_orchid() -> None:
     plan = overlay.plan_overlay(parse(FILE), OWN)
-    assert {str(address) for address in plan.addresses} == {"10.0.42.2/24", f"{ORCHID[OWN]}/128"}
+    assert {str(address) for address in plan.link.addresses} == {"10.0.42.2/24", f"{ORCHID[OWN]}/128"}
 
 
 def test_other_members_may_use_their_own_addresses_and_no_more() -> None:
@@ -35,7 +35,17 @@ def test_other_members_may_use_their_own_addresses_and_no_more() -> None:
 def test_neither_we_nor_an_unclaimed_alias_is_a_peer_of_the_data_plane() -> None:
     plan = overlay.plan_overlay(parse(FILE), OWN)
     assert set(plan.allowed_ips) == {OTHER}
-    assert {str(route) for route in plan.routes} == {f"{ORCHID[OTHER]}/128"}
+    members = {route for route in plan.link.routes if route.metric != overlay.COVER_METRIC}
+    assert {str(route) for route in members} == {"10.0.42.9/32", f"{ORCHID[OTHER]}/128"}
+
+
+def test_packets_to_members_leave_with_our_address_of_that_kind() -> None:
+    plan = overlay.plan_overlay(parse(FILE), OWN)
+    assert {str(route): str(route.source) for route in plan.link.routes} == {
+        "10.0.42.9/32": "10.0.42.2",
+        "10.0.42.0/24": "10.0.42.2",
+        f"{ORCHID[OTHER]}/128": str(ORCHID[OWN]),
+    }
 
 
 def test_members_have_names_and_so_have_we() -> None:
@@ -47,14 +57,16 @@ def test_a_key_that_the_file_does_not_trust_has_only_its_orchid() -> None:
     stranger = SecretKey.generate().public_key
     network = parse(FILE)
     assert overlay.own_address(network, stranger) is None
-    (address,) = overlay.plan_overlay(network, stranger).addresses
+    link = overlay.plan_overlay(network, stranger).link
+    (address,) = link.addresses
     assert address.ip in ipaddress.ip_network("2001:20::/28")
+    assert {route.source for route in link.routes} == {address.ip}
 
 
 def test_an_ipv6_subnet_works_the_same() -> None:
     text = FILE.replace("10.0.42.0/24", "fd00:42::/64").replace("10.0.42.9", "fd00:42::9")
     plan = overlay.plan_overlay(parse(text), OWN)
-    assert "fd00:42::2/64" in {str(address) for address in plan.addresses}
+    assert "fd00:42::2/64" in {str(address) for address in plan.link.addresses}
     assert "fd00:42::9/128" in {str(each) for each in plan.allowed_ips[OTHER]}
 
 

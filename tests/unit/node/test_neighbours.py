@@ -13,7 +13,7 @@ from wh.engine.commands import Command, Send, SendBeacon
 from wh.engine.events import BeaconHeard, Instant, Key, LocalAddresses, NetworkLoaded
 from wh.net import beacons
 from wh.net.beacons import BEACON_LEN, HEADER, Beacons
-from wh.net.links.netlink_socket import host_addresses
+from wh.net.links.host import host_addresses
 from wh.node.node import Node
 from wh.wire.address import Address, pack
 from whcore.keys import SecretKey, verify

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from wh.config.model import IPAddress, IPNetwork
 from wh.errors import Code, SystemSetupError
-from wh.net.links.rtnetlink import InterfaceAddress, Link, LinkAddress, RtnetlinkError
+from wh.net.links.rtnetlink import InterfaceAddress, Link, LinkAddress, Route, RtnetlinkError
 
 _logger = logging.getLogger(__name__)
 
@@ -19,18 +19,16 @@ Warnings = tuple[SystemSetupError, ...]
 
 
 class Kernel(Protocol):
-    """What of Rtnetlink is needed here."""
+    """What of NetlinkSocket is needed here."""
 
     def links(self) -> list[Link]: ...
-    def link(self, name: str) -> Link | None: ...
-    def delete_link(self, ifindex: int) -> None: ...
     def set_link(self, ifindex: int, *, up: bool, mtu: int) -> None: ...
     def addresses(self) -> list[LinkAddress]: ...
     def add_address(self, ifindex: int, address: InterfaceAddress) -> None: ...
     def delete_address(self, ifindex: int, address: InterfaceAddress) -> None: ...
-    def our_routes(self, ifindex: int) -> list[IPNetwork]: ...
-    def add_route(self, ifindex: int, destination: IPNetwork) -> None: ...
-    def delete_route(self, ifindex: int, destination: IPNetwork) -> None: ...
+    def our_routes(self, ifindex: int) -> list[Route]: ...
+    def add_route(self, ifindex: int, route: Route) -> None: ...
+    def delete_route(self, ifindex: int, route: Route) -> None: ...
     def outgoing_link(self, destination: IPAddress) -> int | None: ...
 
 
@@ -38,45 +36,41 @@ class Kernel(Protocol):
 class Wanted:
     """What a link should have, besides link-local addresses and the routes that others made."""
 
+    mtu: int
     addresses: frozenset[InterfaceAddress]
-    routes: frozenset[IPNetwork]
+    routes: frozenset[Route]
 
 
-def bring_up(kernel: Kernel, name: str, mtu: int, wanted: Wanted) -> Warnings:
+def find_link(kernel: Kernel, name: str) -> Link:
+    """Raises SystemSetupError."""
+    link = next((link for link in kernel.links() if link.name == name), None)
+    if link is None:
+        raise SystemSetupError(f"there is no interface {name}", code=Code.NETWORK_SETUP)
+    return link
+
+
+def bring_up(kernel: Kernel, link: Link, wanted: Wanted) -> Warnings:
     """Raises SystemSetupError; the link is as before then."""
-    link = _require(kernel, name)
     with ExitStack() as undo:
         undo.callback(_undo_step, kernel.set_link, link.ifindex, up=link.up, mtu=link.mtu)
-        kernel.set_link(link.ifindex, up=True, mtu=mtu)
+        kernel.set_link(link.ifindex, up=True, mtu=wanted.mtu)
         warnings = _Change(kernel, link, undo).apply(wanted)
         undo.pop_all()
     return warnings
 
 
-def update(kernel: Kernel, name: str, wanted: Wanted) -> Warnings:
+def update(kernel: Kernel, link: Link, wanted: Wanted) -> Warnings:
     """Raises SystemSetupError; the link is as before then."""
-    link = _require(kernel, name)
     with ExitStack() as undo:
         warnings = _Change(kernel, link, undo).apply(wanted)
         undo.pop_all()
     return warnings
 
 
-def delete(kernel: Kernel, name: str) -> None:
-    """That there is no such link is no error."""
-    link = kernel.link(name)
-    if link is None:
-        return
-    try:
-        kernel.delete_link(link.ifindex)
-    except RtnetlinkError as error:
-        if error.error_number != errno.ENODEV:
-            raise
-
-
-def local_addresses(kernel: Kernel, exclude: str | None) -> list[IPAddress]:
-    """Usable addresses of the links that are up, except one's; neither loopback nor link-local IPv6."""
-    up = {link.ifindex for link in kernel.links() if link.up and link.name != exclude}
+def local_addresses(kernel: Kernel, exclude: int | None) -> list[IPAddress]:
+    """What other hosts can know us by: the addresses of all links that are up, except one's (its ifindex);
+    without loopback, link-local IPv6, and those that duplicate address detection has not passed (yet)."""
+    up = {link.ifindex for link in kernel.links() if link.up and link.ifindex != exclude}
     return [
         entry.address.ip
         for entry in kernel.addresses()
@@ -88,13 +82,6 @@ def _is_of_this_host_only(ip: IPAddress) -> bool:
     return ip.is_loopback or (ip.version == 6 and ip.is_link_local)
 
 
-def _require(kernel: Kernel, name: str) -> Link:
-    link = kernel.link(name)
-    if link is None:
-        raise SystemSetupError(f"there is no interface {name}", code=Code.NETWORK_SETUP)
-    return link
-
-
 class _Change:
     """One change of a link; what was done can be taken back with the undo stack."""
 
@@ -103,38 +90,39 @@ class _Change:
         self._link = link
         self._undo = undo
         self._without_ipv6: list[str] = []  # what could not be had for lack of IPv6
+        self._rivals: dict[str, SystemSetupError] = {}
 
     def apply(self, wanted: Wanted) -> Warnings:
         """Removes first: of two IPv4 addresses in one subnet the second goes with the first, which is also
-        why the addresses are read again before the missing ones are added. All IPv4 routes go with the last
-        IPv4 address, so the routes are read after that, and undone last."""
+        why the addresses are read again before the missing ones are added. A route goes with the address
+        that it names, so the routes are read after that, and undone last."""
         self._undo.callback(_undo_step, self._restore_routes, self._routes())
-        for address in sorted(self._addresses() - wanted.addresses, key=str):
-            self._remove_address(address)
-        missing = sorted(wanted.addresses - self._addresses(), key=str)
-        for address in missing:
+        for address, reserved in sorted(self._addresses().items(), key=str):
+            if address not in wanted.addresses or not reserved:
+                self._remove_address(address)
+        for address in sorted(wanted.addresses - self._addresses().keys(), key=str):
             self._add_address(address)
         routes = self._routes()
-        for destination in sorted(routes - wanted.routes, key=str):
-            self._remove_route(destination)
-        for destination in sorted(wanted.routes - routes, key=str):
-            self._add_route(destination)
-        return (*self._ipv6_warning(), *self._rival_warnings(missing))
+        for route in sorted(routes - wanted.routes, key=str):
+            self._remove_route(route)
+        for route in sorted(wanted.routes - routes, key=str):
+            self._add_route(route)
+        return (*self._ipv6_warning(), *self._rivals.values())
 
-    def _routes(self) -> set[IPNetwork]:
+    def _routes(self) -> set[Route]:
         return set(self._kernel.our_routes(self._link.ifindex))
 
-    def _restore_routes(self, before: set[IPNetwork]) -> None:
+    def _restore_routes(self, before: set[Route]) -> None:
         now = self._routes()
-        for destination in now - before:
-            _undo_step(self._kernel.delete_route, self._link.ifindex, destination)
-        for destination in before - now:
-            _undo_step(self._kernel.add_route, self._link.ifindex, destination)
+        for route in now - before:
+            _undo_step(self._kernel.delete_route, self._link.ifindex, route)
+        for route in before - now:
+            _undo_step(self._kernel.add_route, self._link.ifindex, route)
 
-    def _addresses(self) -> set[InterfaceAddress]:
-        """Without what the kernel itself gives an IPv6 link."""
+    def _addresses(self) -> dict[InterfaceAddress, bool]:
+        """Whether each is reserved. Without what the kernel itself gives an IPv6 link."""
         return {
-            entry.address
+            entry.address: entry.reserved
             for entry in self._kernel.addresses()
             if entry.ifindex == self._link.ifindex
             and not (entry.address.ip.version == 6 and entry.address.ip.is_link_local)
@@ -159,18 +147,19 @@ class _Change:
                 raise
         self._undo.callback(_undo_step, self._kernel.add_address, self._link.ifindex, address)
 
-    def _add_route(self, destination: IPNetwork) -> None:
+    def _add_route(self, route: Route) -> None:
+        """One that another link has already stays there."""
         try:
-            self._kernel.add_route(self._link.ifindex, destination)
+            self._kernel.add_route(self._link.ifindex, route)
         except RtnetlinkError as error:
             if error.error_number != errno.EEXIST:
-                self._tolerate_missing_ipv6(error, destination.version, str(destination))
-            elif rival := self._rival_of(destination):
-                raise rival from error
+                self._tolerate_missing_ipv6(error, route.destination.version, str(route))
+            elif rival := self._rival_of(route.destination):
+                self._rivals.setdefault(str(rival), rival)
 
-    def _remove_route(self, destination: IPNetwork) -> None:
+    def _remove_route(self, route: Route) -> None:
         try:
-            self._kernel.delete_route(self._link.ifindex, destination)
+            self._kernel.delete_route(self._link.ifindex, route)
         except RtnetlinkError as error:
             if error.error_number != errno.ESRCH:
                 raise
@@ -193,12 +182,6 @@ class _Change:
                 hint="allow it with: sysctl -w net.ipv6.conf.default.disable_ipv6=0",
             ),
         )
-
-    def _rival_warnings(self, addresses: list[InterfaceAddress]) -> Warnings:
-        """The kernel makes the route to an address's subnet without asking whether another link has one."""
-        subnets = (address.subnet for address in addresses)
-        rivals = (self._rival_of(subnet) for subnet in subnets if subnet.num_addresses > 1)
-        return tuple(rival for rival in rivals if rival)
 
     def _rival_of(self, destination: IPNetwork) -> SystemSetupError | None:
         """What is wrong where packets to a network of ours leave by another link."""

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable
 from typing import Protocol
 
-from wh.config.model import IPAddress, IPNetwork
-from wh.errors import SystemSetupError
+from wh.config.model import IPAddress
+from wh.net.links.interface import Wanted, Warnings
 
 
 class Links(Protocol):
-    """Links, addresses and routes of one place: wh.net.links.netlink.LinkManager has the details."""
+    """An interface, and the addresses around. All raise SystemSetupError."""
 
-    async def setup_interface(
-        self, name: str, *, mtu: int, addresses: Iterable[tuple[IPAddress, int]], routes: Iterable[IPNetwork]
-    ) -> tuple[SystemSetupError, ...]: ...
+    async def setup(self, wanted: Wanted) -> Warnings:
+        """Bring the interface up with all of it, or leave it as it was.
 
-    async def update_interface(
-        self, name: str, *, addresses: Iterable[tuple[IPAddress, int]], routes: Iterable[IPNetwork]
-    ) -> tuple[SystemSetupError, ...]: ...
+        Returns warnings, as errors that were not raised: no IPv6 on this system, a route of another link in
+        the way."""
 
-    async def local_addresses(self, *, exclude: str | None = None) -> list[IPAddress]:
-        """Of the host, where the UDP sockets are."""
+    async def update(self, wanted: Wanted) -> Warnings:
+        """Add and remove what differs, or leave all as it was. Returns warnings as setup() does."""
+
+    async def local_addresses(self) -> list[IPAddress]:
+        """Of the host, where the UDP sockets are: wh.net.links.interface.local_addresses, without ours."""
 
     def close(self) -> None: ...
 
@@ -35,7 +35,8 @@ class Namespace(Protocol):
     def open_tun(self, name: str) -> list[int]:
         """The descriptors of a new interface, one a queue, for the data plane. Raises SystemSetupError."""
 
-    def open_links(self) -> Links: ...
+    def open_links(self, name: str) -> Links:
+        """name: of our interface, once there is one."""
 
     def read_mtu(self, name: str, tun_fd: int) -> int:
         """Of the interface now. Raises OSError."""
@@ -54,10 +55,10 @@ class HostNamespace:
 
         return open_tun(name)
 
-    def open_links(self) -> Links:
-        from wh.net.links.netlink import LinkManager
+    def open_links(self, name: str) -> Links:
+        from wh.net.links.netlink import HostLinks
 
-        return LinkManager()
+        return HostLinks(name)
 
     def read_mtu(self, name: str, tun_fd: int) -> int:
         from wh.net.links.tun_watch import tun_mtu

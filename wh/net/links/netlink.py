@@ -1,78 +1,82 @@
-"""Links, addresses and routes of this host, for an event loop."""
+"""An interface of ours and what is around it: where a node's data plane is, for its event loop."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from wh.config.model import IPAddress, IPNetwork
-from wh.errors import SystemSetupError
+from wh.config.model import IPAddress
 from wh.net.links import interface
-from wh.net.links.rtnetlink import DumpInterrupted, InterfaceAddress, Rtnetlink, open_rtnetlink
-
-_ATTEMPTS = 4  # at an operation in whose middle the configuration changed
+from wh.net.links.host import host_addresses, of_host
+from wh.net.links.interface import Kernel, Wanted, Warnings
+from wh.net.links.netlink_socket import NetlinkSocket
 
 _T = TypeVar("_T")
 
 
-class LinkManager:
-    """Operations on this network namespace, done one after the other in one thread. All raise
-    SystemSetupError."""
+class OwnLink:
+    """An interface by the index that it has, whatever its name is later."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self.ifindex: int | None = None
+
+    def bring_up(self, kernel: Kernel, wanted: Wanted) -> Warnings:
+        link = interface.find_link(kernel, self._name)
+        warnings = interface.bring_up(kernel, link, wanted)
+        self.ifindex = link.ifindex
+        return warnings
+
+    def update(self, kernel: Kernel, wanted: Wanted) -> Warnings:
+        return interface.update(kernel, interface.find_link(kernel, self._name), wanted)
+
+    def local_addresses(self, kernel: Kernel) -> list[IPAddress]:
+        own = next((link.ifindex for link in kernel.links() if link.name == self._name), None)
+        return interface.local_addresses(kernel, own)
+
+
+class HostLinks:
+    """Links (wh.net.links.namespaces) of the network namespace of this process. Operations are done one after
+    the other in one thread: thousands of routes take a while."""
+
+    def __init__(self, name: str) -> None:
+        self._link = OwnLink(name)
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="netlink")
 
     def close(self) -> None:
         """Wait for the operation under way and stop the thread; operations still waiting are cancelled."""
         self._worker.shutdown(cancel_futures=True)
 
-    async def setup_interface(
-        self, name: str, *, mtu: int, addresses: Iterable[tuple[IPAddress, int]], routes: Iterable[IPNetwork]
-    ) -> tuple[SystemSetupError, ...]:
-        """Bring a link up with these (address, prefix length) and routes through it, or leave it as it was.
+    async def setup(self, wanted: Wanted) -> Warnings:
+        return await self._run(lambda kernel: self._link.bring_up(kernel, wanted))
 
-        Returns warnings, as errors that were not raised: no IPv6 on this system, a route of another link in
-        the way.
-        """
-        wanted = _wanted(addresses, routes)
-        return await self._run(lambda kernel: interface.bring_up(kernel, name, mtu, wanted))
+    async def update(self, wanted: Wanted) -> Warnings:
+        return await self._run(lambda kernel: self._link.update(kernel, wanted))
 
-    async def update_interface(
-        self, name: str, *, addresses: Iterable[tuple[IPAddress, int]], routes: Iterable[IPNetwork]
-    ) -> tuple[SystemSetupError, ...]:
-        """Add and remove what differs, or leave all as it was. Returns warnings as setup_interface does."""
-        wanted = _wanted(addresses, routes)
-        return await self._run(lambda kernel: interface.update(kernel, name, wanted))
+    async def local_addresses(self) -> list[IPAddress]:
+        return await self._run(self._link.local_addresses)
 
-    async def link_exists(self, name: str) -> bool:
-        return await self._run(lambda kernel: kernel.link(name) is not None)
-
-    async def delete_link(self, name: str) -> None:
-        """That there is no such link is no error."""
-        await self._run(lambda kernel: interface.delete(kernel, name))
-
-    async def local_addresses(self, *, exclude: str | None = None) -> list[IPAddress]:
-        """What other hosts can know us by: the addresses of all links that are up, except one link's,
-        loopback, link-local IPv6, and those that duplicate address detection has not passed (yet)."""
-        return await self._run(lambda kernel: interface.local_addresses(kernel, exclude))
-
-    async def _run(self, operation: Callable[[Rtnetlink], _T]) -> _T:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._worker, _in_worker, operation)
+    async def _run(self, operation: Callable[[NetlinkSocket], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._worker, of_host, operation)
 
 
-def _wanted(addresses: Iterable[tuple[IPAddress, int]], routes: Iterable[IPNetwork]) -> interface.Wanted:
-    return interface.Wanted(frozenset(InterfaceAddress(*address) for address in addresses), frozenset(routes))
+class PrivateLinks:
+    """The same of a private namespace, in which there is not much: done at once."""
 
+    def __init__(self, kernel: NetlinkSocket, name: str) -> None:
+        self._kernel = kernel
+        self._link = OwnLink(name)
 
-def _in_worker(operation: Callable[[Rtnetlink], _T]) -> _T:
-    for _ in range(_ATTEMPTS - 1):
-        try:
-            with open_rtnetlink() as kernel:
-                return operation(kernel)
-        except DumpInterrupted:
-            continue
-    with open_rtnetlink() as kernel:
-        return operation(kernel)
+    def close(self) -> None:
+        """The socket belongs to the namespace."""
+
+    async def setup(self, wanted: Wanted) -> Warnings:
+        return self._link.bring_up(self._kernel, wanted)
+
+    async def update(self, wanted: Wanted) -> Warnings:
+        return self._link.update(self._kernel, wanted)
+
+    async def local_addresses(self) -> list[IPAddress]:
+        return host_addresses()

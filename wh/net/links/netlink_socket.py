@@ -1,29 +1,28 @@
 """rtnetlink(7) on a socket that somebody gives us, which may be one of another network namespace.
 
-The few requests that an interface of ours needs, without a library: pyroute2 makes its sockets itself, and
-takes 0.1 s to import, which is too long for a program that connects within 0.5 s.
+The few requests that an interface of ours needs, without a library: pyroute2 makes its sockets itself, runs
+an event loop of its own, and takes 0.1 s to import, too long for a program that connects within 0.5 s.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import ipaddress
 import os
 import socket
 import struct
-from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from collections.abc import Iterator
 
-from wh.config.model import IPAddress, IPNetwork
-from wh.errors import SystemSetupError
-from wh.net.links import interface
+from wh.config.model import IPAddress
 from wh.net.links.rtnetlink import (
-    NO_ROUTE,
     ROUTE_PROTOCOL,
     DumpInterrupted,
     Gateway,
     InterfaceAddress,
     Link,
     LinkAddress,
+    Route,
     RtnetlinkError,
 )
 
@@ -42,23 +41,24 @@ _NEWADDR, _DELADDR, _GETADDR = 20, 21, 22
 _NEWROUTE, _DELROUTE, _GETROUTE = 24, 25, 26
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO = 1, 3, 4, 18
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _VETH_INFO_PEER = 1, 2, 1
-_IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
-_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PREFSRC = 1, 4, 5, 7
+_IFA_ADDRESS, _IFA_LOCAL, _IFA_CACHEINFO, _IFA_FLAGS = 1, 2, 6, 8
+_IFA_CACHE = struct.Struct("=4I")  # seconds: preferred, valid; when it was made and changed
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_PREFSRC = 1, 4, 5, 6, 7
 _KIND_MASK = 0x3FFF  # without NLA_F_NESTED and NLA_F_NET_BYTEORDER
 _IFF_UP, _IFF_NOARP = 0x1, 0x80
-_IFA_F_NODAD = 0x02
+_IFA_F_NODAD, _IFA_F_DEPRECATED, _IFA_F_NOPREFIXROUTE = 0x02, 0x20, 0x200
 _IFA_F_UNUSABLE = 0x08 | 0x20 | 0x40  # DADFAILED, DEPRECATED, TENTATIVE
+_RESERVED = {4: _IFA_F_NOPREFIXROUTE, 6: _IFA_F_NOPREFIXROUTE | _IFA_F_DEPRECATED}
+_FOREVER = 0xFFFFFFFF
+_SOL_NETLINK, _NETLINK_GET_STRICT_CHK = 270, 12  # Linux 4.20: listings by what the request says
 _SCOPE_UNIVERSE, _SCOPE_LINK, _TABLE_MAIN, _UNICAST = 0, 253, 254, 1
 _FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 
-_OUTSIDE = (ipaddress.IPv4Address("192.0.0.9"), ipaddress.IPv6Address("2001:1::1"))
-"""PCP's own anycast addresses (RFC 7723): on the default route, or wherever somebody put a PCP server."""
+NO_ROUTE = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL})
+"""No route at all, and the routes of type unreachable, prohibit and blackhole."""
 
 _RECEIVE_LEN = 64 * 1024
 _TIMEOUT_S = 5.0
-ATTEMPTS = 4
-
-T = TypeVar("T")
 
 
 class NetlinkSocket:
@@ -69,6 +69,8 @@ class NetlinkSocket:
         """Takes ownership of an unbound AF_NETLINK socket of NETLINK_ROUTE."""
         self._socket = netlink
         self._socket.settimeout(_TIMEOUT_S)
+        with contextlib.suppress(OSError):
+            self._socket.setsockopt(_SOL_NETLINK, _NETLINK_GET_STRICT_CHK, 1)
         self._sequence = 0
 
     def close(self) -> None:
@@ -113,8 +115,13 @@ class NetlinkSocket:
         ]
 
     def add_address(self, ifindex: int, address: InterfaceAddress) -> None:
-        flags = _attribute(_IFA_FLAGS, _IFA_F_NODAD.to_bytes(4, "little"))
-        body = _address_body(ifindex, address) + flags
+        """Reserved for what is routed to name it: it brings no route, and IPv6 is deprecated (RFC 6724, rule
+        3), so that no packet to elsewhere leaves with it where the host has no better address. Usable at
+        once: nobody else can have an overlay address, so there is nothing to detect."""
+        flags = (_IFA_F_NODAD | _IFA_F_NOPREFIXROUTE).to_bytes(4, "little")
+        body = _address_body(ifindex, address) + _attribute(_IFA_FLAGS, flags)
+        if address.ip.version == 6:
+            body += _attribute(_IFA_CACHEINFO, _IFA_CACHE.pack(0, _FOREVER, 0, 0))
         self._change(f"add the address {address}", _NEWADDR, body, flags=_NLM_F_CREATE_NEW)
 
     def delete_address(self, ifindex: int, address: InterfaceAddress) -> None:
@@ -122,32 +129,45 @@ class NetlinkSocket:
 
     # Routes
 
-    def our_routes(self, ifindex: int) -> list[IPNetwork]:
-        found: list[IPNetwork] = []
+    def our_routes(self, ifindex: int) -> list[Route]:
+        """Those that we have made through a link."""
+        found: list[Route] = []
         for version, family in _FAMILIES.items():
-            request = _RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
+            head = _RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
+            request = head + _attribute(_RTA_OIF, ifindex.to_bytes(4, "little"))
             for body in self.dump("list the routes", _GETROUTE, _NEWROUTE, request):
-                head, attributes = _RTMSG.unpack_from(body), read_attributes(body[_RTMSG.size :])
+                head, attributes = body[: _RTMSG.size], read_attributes(body[_RTMSG.size :])
                 out = int.from_bytes(attributes.get(_RTA_OIF, b""), "little")
-                if (head[4], head[5], out) == (_TABLE_MAIN, ROUTE_PROTOCOL, ifindex):
-                    packed = attributes.get(_RTA_DST, bytes(4 if version == 4 else 16))
-                    found.append(ipaddress.ip_network((packed, head[1])))
+                if (head[0], head[4], head[5], out) == (family, _TABLE_MAIN, ROUTE_PROTOCOL, ifindex):
+                    found.append(_route_of(version, head[1], attributes))
         return found
 
-    def add_route(self, ifindex: int, destination: IPNetwork) -> None:
-        body = _route_body(ifindex, destination)
-        self._change(f"add the route to {destination}", _NEWROUTE, body, flags=_NLM_F_CREATE_NEW)
+    def add_route(self, ifindex: int, route: Route) -> None:
+        body = _route_body(ifindex, route)
+        self._change(f"add the route to {route}", _NEWROUTE, body, flags=_NLM_F_CREATE_NEW)
 
-    def delete_route(self, ifindex: int, destination: IPNetwork) -> None:
-        self._change(f"remove the route to {destination}", _DELROUTE, _route_body(ifindex, destination))
+    def delete_route(self, ifindex: int, route: Route) -> None:
+        self._change(f"remove the route to {route}", _DELROUTE, _route_body(ifindex, route))
 
     def outgoing_link(self, destination: IPAddress) -> int | None:
-        """Only asked about rivals of our routes. Nobody else makes routes in a namespace of ours."""
-        return None
+        """Index of the link that packets to an address leave by; None where there is no route."""
+        attributes = self._route_to(destination)
+        return int.from_bytes(attributes[_RTA_OIF], "little") if _RTA_OIF in attributes else None
 
     def gateway_to(self, destination: IPAddress) -> Gateway | None:
         """The next hop on the way there; None where there is no route, or one without a gateway of the same
         family."""
+        attributes = self._route_to(destination)
+        if not {_RTA_GATEWAY, _RTA_PREFSRC, _RTA_OIF} <= attributes.keys():
+            return None
+        return Gateway(
+            ipaddress.ip_address(attributes[_RTA_GATEWAY]),
+            ipaddress.ip_address(attributes[_RTA_PREFSRC]),
+            int.from_bytes(attributes[_RTA_OIF], "little"),
+        )
+
+    def _route_to(self, destination: IPAddress) -> dict[int, bytes]:
+        """Attributes of the kernel's choice; none where there is no route."""
         family, length = _FAMILIES[destination.version], destination.max_prefixlen
         head = _RTMSG.pack(family, length, 0, 0, 0, 0, 0, 0, 0)
         what = f"find the route to {destination}"
@@ -156,17 +176,9 @@ class NetlinkSocket:
             answers = [body for kind, body in self._answers(what) if kind == _NEWROUTE]
         except RtnetlinkError as error:
             if error.error_number in NO_ROUTE:
-                return None
+                return {}
             raise
-        for body in answers:
-            attributes = read_attributes(body[_RTMSG.size :])
-            if {_RTA_GATEWAY, _RTA_PREFSRC, _RTA_OIF} <= attributes.keys():
-                return Gateway(
-                    ipaddress.ip_address(attributes[_RTA_GATEWAY]),
-                    ipaddress.ip_address(attributes[_RTA_PREFSRC]),
-                    int.from_bytes(attributes[_RTA_OIF], "little"),
-                )
-        return None
+        return read_attributes(answers[0][_RTMSG.size :]) if answers else {}
 
     # Requests
 
@@ -212,71 +224,15 @@ class NetlinkSocket:
                 yield kind, body
 
 
-class NetlinkLinks:
-    """Links (wh.net.links.namespaces) of a private namespace. Requests take microseconds: made at once."""
-
-    def __init__(self, kernel: NetlinkSocket) -> None:
-        self._kernel = kernel
-
-    def close(self) -> None:
-        """The socket belongs to the namespace."""
-
-    async def setup_interface(
-        self, name: str, *, mtu: int, addresses: Iterable[tuple[IPAddress, int]], routes: Iterable[IPNetwork]
-    ) -> tuple[SystemSetupError, ...]:
-        return interface.bring_up(self._kernel, name, mtu, _wanted(addresses, routes))
-
-    async def update_interface(
-        self, name: str, *, addresses: Iterable[tuple[IPAddress, int]], routes: Iterable[IPNetwork]
-    ) -> tuple[SystemSetupError, ...]:
-        return interface.update(self._kernel, name, _wanted(addresses, routes))
-
-    async def local_addresses(self, *, exclude: str | None = None) -> list[IPAddress]:
-        return host_addresses()
-
-
-def host_addresses() -> list[IPAddress]:
-    """What other hosts can know this one by (LinkManager.local_addresses has which)."""
-    return of_host(lambda kernel: interface.local_addresses(kernel, None))
-
-
-def host_link_addresses() -> list[LinkAddress]:
-    """The same, each with its link. Raises SystemSetupError."""
-
-    def read(kernel: NetlinkSocket) -> list[LinkAddress]:
-        known = set(interface.local_addresses(kernel, None))
-        return [entry for entry in kernel.addresses() if entry.address.ip in known]
-
-    return of_host(read)
-
-
-def of_host(read: Callable[[NetlinkSocket], list[T]]) -> list[T]:
-    """What a function reads in the network namespace of this process. Raises SystemSetupError."""
-    for attempt in range(1, ATTEMPTS + 1):
-        kernel = NetlinkSocket(socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE))
-        try:
-            return read(kernel)
-        except DumpInterrupted:
-            if attempt == ATTEMPTS:
-                raise
-        finally:
-            kernel.close()
-    raise AssertionError
-
-
-def host_gateways() -> dict[int, Gateway]:
-    """The next hops of this host on the way to the Internet, by IP version, as far as there are some. Takes
-    less than a millisecond. Raises RtnetlinkError."""
-    kernel = NetlinkSocket(socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE))
+def open_netlink() -> NetlinkSocket:
+    """In the network namespace of this thread. Raises RtnetlinkError."""
     try:
-        found = {to.version: kernel.gateway_to(to) for to in _OUTSIDE}
-    finally:
-        kernel.close()
-    return {version: gateway for version, gateway in found.items() if gateway is not None}
-
-
-def _wanted(addresses: Iterable[tuple[IPAddress, int]], routes: Iterable[IPNetwork]) -> interface.Wanted:
-    return interface.Wanted(frozenset(InterfaceAddress(*address) for address in addresses), frozenset(routes))
+        netlink = socket.socket(
+            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
+        )
+    except OSError as error:
+        raise RtnetlinkError("talk with the kernel's networking", error.errno or errno.EIO) from error
+    return NetlinkSocket(netlink)
 
 
 def _attribute(kind: int, value: bytes) -> bytes:
@@ -316,7 +272,10 @@ def _address_of(body: bytes) -> LinkAddress:
     if _IFA_FLAGS in attributes:
         flags = int.from_bytes(attributes[_IFA_FLAGS], "little")
     ip = ipaddress.ip_address(attributes.get(_IFA_LOCAL) or attributes[_IFA_ADDRESS])
-    return LinkAddress(index, InterfaceAddress(ip, prefix_len), usable=not flags & _IFA_F_UNUSABLE)
+    reserved = flags & _RESERVED[ip.version] == _RESERVED[ip.version]
+    return LinkAddress(
+        index, InterfaceAddress(ip, prefix_len), usable=not flags & _IFA_F_UNUSABLE, reserved=reserved
+    )
 
 
 def _address_body(ifindex: int, address: InterfaceAddress) -> bytes:
@@ -325,11 +284,25 @@ def _address_body(ifindex: int, address: InterfaceAddress) -> bytes:
     return head + _attribute(_IFA_LOCAL, packed) + _attribute(_IFA_ADDRESS, packed)
 
 
-def _route_body(ifindex: int, destination: IPNetwork) -> bytes:
+def _route_body(ifindex: int, route: Route) -> bytes:
+    destination = route.destination
     scope = _SCOPE_LINK if destination.version == 4 else _SCOPE_UNIVERSE
     head = _RTMSG.pack(
         *(_FAMILIES[destination.version], destination.prefixlen, 0, 0),
         *(_TABLE_MAIN, ROUTE_PROTOCOL, scope, _UNICAST, 0),
     )
-    target = _attribute(_RTA_DST, destination.network_address.packed)
-    return head + target + _attribute(_RTA_OIF, ifindex.to_bytes(4, "little"))
+    body = head + _attribute(_RTA_DST, destination.network_address.packed)
+    body += _attribute(_RTA_OIF, ifindex.to_bytes(4, "little"))
+    if route.source is not None:
+        body += _attribute(_RTA_PREFSRC, route.source.packed)
+    return body + _attribute(_RTA_PRIORITY, route.metric.to_bytes(4, "little"))
+
+
+def _route_of(version: int, prefix_len: int, attributes: dict[int, bytes]) -> Route:
+    target = attributes.get(_RTA_DST, bytes(4 if version == 4 else 16))
+    source = attributes.get(_RTA_PREFSRC)
+    return Route(
+        ipaddress.ip_network((target, prefix_len)),
+        None if source is None else ipaddress.ip_address(source),
+        int.from_bytes(attributes.get(_RTA_PRIORITY, b""), "little"),
+    )

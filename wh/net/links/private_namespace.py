@@ -19,7 +19,8 @@ from wh.errors import Code, SystemSetupError
 from wh.net.links import namespace_helper
 from wh.net.links.namespace_helper import ANSWER, REQUEST, WANT_SOCKET, WANT_TUN
 from wh.net.links.namespaces import Links
-from wh.net.links.netlink_socket import NetlinkLinks, NetlinkSocket
+from wh.net.links.netlink import PrivateLinks
+from wh.net.links.netlink_socket import NetlinkSocket
 from wh.net.links.packet_interface import open_packet_interface
 from wh.net.links.tun import check_interface_name, open_tun
 from wh.system.python import python_file, spawn
@@ -75,10 +76,10 @@ class PrivateNamespace:
                 raise
         return [open_packet_interface(self.netlink, self.socket, name)]
 
-    def open_links(self) -> Links:
+    def open_links(self, name: str) -> Links:
         """The links of the namespace; local_addresses() are the host's all the same, where our UDP sockets
         are."""
-        return NetlinkLinks(self.netlink)
+        return PrivateLinks(self.netlink, name)
 
     def read_mtu(self, name: str, tun_fd: int) -> int:
         """From outside: this process may not go in."""

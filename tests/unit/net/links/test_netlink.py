@@ -1,6 +1,7 @@
 """Interfaces: all the addresses and routes that were asked for, or the state before."""
 
 import asyncio
+import contextlib
 import ctypes
 import errno
 import fcntl
@@ -9,7 +10,6 @@ import re
 import socket
 import struct
 import subprocess
-import sys
 import threading
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -20,15 +20,18 @@ from hypothesis import strategies as st
 
 from wh.errors import Code, SystemSetupError
 from wh.net.links import interface, tun
+from wh.net.links.host import of_host
 from wh.net.links.link_monitor import SETTLE_S, LinkMonitor, open_change_socket
-from wh.net.links.netlink import LinkManager
+from wh.net.links.netlink import HostLinks
+from wh.net.links.netlink_socket import open_netlink
 from wh.net.links.rtnetlink import (
+    METRIC,
     DumpInterrupted,
     InterfaceAddress,
     Link,
     LinkAddress,
+    Route,
     RtnetlinkError,
-    open_rtnetlink,
 )
 
 NAME = "wh-test"
@@ -38,6 +41,16 @@ V4_NEXT = InterfaceAddress(ip_address("10.0.42.3"), 24)
 ORCHID = InterfaceAddress(ip_address("2001:20::5"), 128)
 ORCHIDS = ip_network("2001:20::/28")
 OTHER_NET = ip_network("10.7.0.0/16")
+
+
+def route(to, source=None):
+    return Route(to, source, METRIC[to.version])
+
+
+def wanted(addresses=(), routes=(), mtu=1408):
+    """routes: networks, or Routes."""
+    made = (to if isinstance(to, Route) else route(to) for to in routes)
+    return interface.Wanted(mtu, frozenset(addresses), frozenset(made))
 
 
 # The order of steps, against a kernel made of sets
@@ -50,6 +63,7 @@ class FakeKernel:
     def __init__(self, addresses=(), routes=(), fail_at=None, refuse_ipv6=False):
         self.link_state = Link(2, NAME, False, 1500)
         self.have_addresses, self.have_routes = set(addresses), set(routes)
+        self.plain = set()
         self.fail_at, self.refuse_ipv6, self.requests = fail_at, refuse_ipv6, 0
 
     @property
@@ -66,15 +80,12 @@ class FakeKernel:
     def links(self):
         return [self.link_state, Link(3, "eth0", True, 1500)]
 
-    def link(self, name):
-        return self.link_state if name == NAME else None
-
     def set_link(self, ifindex, *, up, mtu):
         self._change()
         self.link_state = Link(ifindex, NAME, up, mtu)
 
     def addresses(self):
-        return [LinkAddress(2, address, True) for address in self.have_addresses]
+        return [LinkAddress(2, each, True, each not in self.plain) for each in self.have_addresses]
 
     def add_address(self, ifindex, address):
         self._change(address.ip.version)
@@ -83,62 +94,72 @@ class FakeKernel:
     def delete_address(self, ifindex, address):
         self._change()
         self.have_addresses.remove(address)
+        self.plain.discard(address)
         if not any(left.ip.version == 4 for left in self.have_addresses):
-            self.have_routes = {route for route in self.have_routes if route.version == 6}
+            self.have_routes = {route for route in self.have_routes if route.destination.version == 6}
+        self.have_routes = {route for route in self.have_routes if route.source != address.ip}
 
     def our_routes(self, ifindex):
         return list(self.have_routes)
 
-    def add_route(self, ifindex, destination):
-        self._change(destination.version)
-        self.have_routes.add(destination)
+    def add_route(self, ifindex, route):
+        self._change(route.destination.version)
+        assert route.source is None or route.source in {address.ip for address in self.have_addresses}
+        self.have_routes.add(route)
 
-    def delete_route(self, ifindex, destination):
+    def delete_route(self, ifindex, route):
         self._change()
-        self.have_routes.remove(destination)
+        self.have_routes.remove(route)
 
     def outgoing_link(self, destination):
         return 2
 
 
 ADDRESSES = st.frozensets(st.sampled_from([V4, V4_NEXT, ORCHID]))
-ROUTES = st.frozensets(st.sampled_from([ORCHIDS, OTHER_NET, ip_network("10.8.0.0/16")]))
+ROUTES = st.frozensets(st.sampled_from([route(ORCHIDS), route(OTHER_NET), route(ip_network("10.8.0.0/16"))]))
 
 
 @given(ADDRESSES, ROUTES, ADDRESSES, ROUTES)
 @settings(derandomize=True, deadline=None)
 def test_any_state_becomes_the_wanted_one_or_stays(addresses, routes, new_addresses, new_routes):
-    wanted = interface.Wanted(new_addresses, new_routes)
+    sourced = frozenset(each._replace(source=V4.ip) if V4 in new_addresses else each for each in new_routes)
+    target = wanted(new_addresses, sourced)
     smooth = FakeKernel(addresses, routes)
-    assert interface.bring_up(smooth, NAME, 1408, wanted) == ()
-    assert smooth.state == (Link(2, NAME, True, 1408), new_addresses, new_routes)
+    assert interface.bring_up(smooth, smooth.link_state, target) == ()
+    assert smooth.state == (Link(2, NAME, True, 1408), new_addresses, sourced)
     for fail_at in range(1, smooth.requests + 1):
         kernel = FakeKernel(addresses, routes, fail_at)
         before = kernel.state
         with pytest.raises(SystemSetupError) as caught:
-            interface.bring_up(kernel, NAME, 1408, wanted)
+            interface.bring_up(kernel, kernel.link_state, target)
         assert kernel.state == before
         assert caught.value.code == Code.NOT_PERMITTED
 
 
 def test_nothing_is_touched_where_nothing_changes():
-    kernel = FakeKernel({V4, ORCHID}, {ORCHIDS})
-    interface.update(kernel, NAME, interface.Wanted(frozenset({V4, ORCHID}), frozenset({ORCHIDS})))
+    kernel = FakeKernel({V4, ORCHID}, {route(ORCHIDS)})
+    interface.update(kernel, kernel.link_state, wanted({V4, ORCHID}, {ORCHIDS}))
     assert kernel.requests == 0
+
+
+def test_an_address_that_is_not_reserved_is_made_anew():
+    kernel = FakeKernel({V4, ORCHID})
+    kernel.plain = {ORCHID}
+    interface.update(kernel, kernel.link_state, wanted({V4, ORCHID}))
+    assert (kernel.have_addresses, kernel.plain, kernel.requests) == ({V4, ORCHID}, set(), 2)
 
 
 def test_a_system_without_ipv6_gets_the_rest_and_one_warning():
     kernel = FakeKernel(refuse_ipv6=True)
-    wanted = interface.Wanted(frozenset({V4, ORCHID}), frozenset({ORCHIDS, OTHER_NET}))
-    (warning,) = interface.bring_up(kernel, NAME, 1408, wanted)
+    (warning,) = interface.bring_up(kernel, kernel.link_state, wanted({V4, ORCHID}, {ORCHIDS, OTHER_NET}))
     assert warning.code == Code.NO_IPV6
     assert str(ORCHID) in str(warning)
-    assert kernel.state[1:] == ({V4}, {OTHER_NET})
+    assert kernel.state[1:] == ({V4}, {route(OTHER_NET)})
 
 
 def test_an_interface_that_is_not_there_is_an_error():
     with pytest.raises(SystemSetupError, match="no interface wh-none"):
-        interface.update(FakeKernel(), "wh-none", interface.Wanted(frozenset(), frozenset()))
+        interface.find_link(FakeKernel(), "wh-none")
 
 
 def test_only_addresses_that_others_can_use_are_local_addresses():
@@ -152,7 +173,7 @@ def test_only_addresses_that_others_can_use_are_local_addresses():
         LinkAddress(3, InterfaceAddress(ip_address("127.0.0.2"), 8), True),
         *(LinkAddress(3, InterfaceAddress(ip_address(ip), 24), True) for ip in eth0),
     ]
-    found = interface.local_addresses(kernel, exclude=NAME)
+    found = interface.local_addresses(kernel, exclude=2)
     assert [str(ip) for ip in found] == ["192.0.2.7", "2001:db8::7", "169.254.1.1"]
     assert V4.ip in interface.local_addresses(kernel, exclude=None)
 
@@ -311,11 +332,11 @@ needs_namespace = pytest.mark.skipif(PROBLEM is not None, reason=str(PROBLEM))
 
 
 def with_link(scenario, *, queues=1):
-    """Run scenario(manager, fds) in a namespace that has a TUN of ours."""
+    """Run scenario(links, fds) in a namespace that has a TUN of ours."""
 
     async def run():
         fds = tun.open_tun(NAME, queues=queues)
-        manager = LinkManager()
+        manager = HostLinks(NAME)
         try:
             await scenario(manager, fds)
         finally:
@@ -335,13 +356,13 @@ def test_a_tun_goes_with_its_fds():
     async def scenario(manager, fds):
         assert len(fds) == 2
         assert all(not os.get_blocking(fd) and not os.get_inheritable(fd) for fd in fds)
-        assert await manager.link_exists(NAME)
+        assert NAME in ip("link")
         with pytest.raises(SystemSetupError) as caught:
             tun.open_tun(NAME, queues=2)
         assert caught.value.code == Code.INTERFACE_TAKEN
         tun.close_all(fds)
         fds.clear()
-        assert not await manager.link_exists(NAME)
+        assert NAME not in ip("link")
 
     with_link(scenario, queues=2)
 
@@ -349,10 +370,7 @@ def test_a_tun_goes_with_its_fds():
 @needs_namespace
 def test_setup_makes_an_interface_usable_at_once():
     async def scenario(manager, fds):
-        warnings = await manager.setup_interface(
-            NAME, mtu=1408, addresses=[V4, ORCHID], routes=[ORCHIDS, OTHER_NET]
-        )
-        assert warnings == ()
+        assert await manager.setup(wanted([V4, ORCHID], [route(ORCHIDS, ORCHID.ip), OTHER_NET])) == ()
         shown = ip("address", "show", "dev", NAME)
         assert "mtu 1408" in shown
         assert "10.0.42.2/24" in shown
@@ -374,15 +392,16 @@ def test_setup_makes_an_interface_usable_at_once():
 @needs_namespace
 def test_reload_changes_what_differs_and_nothing_else():
     async def scenario(manager, fds):
-        await manager.setup_interface(NAME, mtu=1408, addresses=[V4, ORCHID], routes=[ORCHIDS, OTHER_NET])
+        await manager.setup(wanted([V4, ORCHID], [ORCHIDS, OTHER_NET]))
         ip("-6", "route", "add", "fd99::/64", "dev", NAME)  # by the user
-        assert await manager.update_interface(NAME, addresses=[V4_NEXT, ORCHID], routes=[ORCHIDS]) == ()
+        assert await manager.update(wanted([V4_NEXT, ORCHID], [ORCHIDS])) == ()
         assert "10.0.42.2" not in ip("address") + ip("route")
         assert "10.0.42.3/24" in ip("address")
         assert "10.7.0.0" not in ip("route")
         assert "fd99::/64" in ip("-6", "route")
-        assert await manager.local_addresses() == [V4_NEXT.ip, ORCHID.ip]
-        assert await manager.local_addresses(exclude=NAME) == []
+        assert await manager.local_addresses() == []
+        with contextlib.closing(HostLinks("wh-other")) as others:
+            assert await others.local_addresses() == [V4_NEXT.ip], "the ORCHID is deprecated"
 
     with_link(scenario)
 
@@ -394,27 +413,23 @@ def test_a_failed_setup_leaves_the_link_as_it_was():
         return link, ip("route"), ip("-6", "route", "show", "dev", NAME)
 
     async def scenario(manager, fds):
-        other = tun.open_tun("lan0")
-        ip("link", "set", "lan0", "up")
-        ip("route", "add", str(OTHER_NET), "dev", "lan0")
         before = state()
-        with pytest.raises(SystemSetupError, match="lan0 already has a route to 10.7.0.0/16") as caught:
-            await manager.setup_interface(NAME, mtu=1408, addresses=[V4], routes=[OTHER_NET])
-        assert caught.value.code == Code.ROUTE_TAKEN
+        with pytest.raises(SystemSetupError, match="cannot add the route to 10.7.0.0/16"):
+            await manager.setup(wanted([V4], [route(OTHER_NET, V4_NEXT.ip)]))  # an address that is not ours
         assert state() == before
-        tun.close_all(other)
 
     with_link(scenario)
 
 
 @needs_namespace
-def test_a_lan_with_the_same_subnet_is_a_warning():
+def test_a_route_that_another_link_has_stays_there_with_a_warning():
     async def scenario(manager, fds):
         other = tun.open_tun("lan0")
         ip("link", "set", "lan0", "up")
-        ip("address", "add", "10.0.42.77/24", "dev", "lan0")
-        (warning,) = await manager.setup_interface(NAME, mtu=1408, addresses=[V4], routes=[])
-        assert (warning.code, str(warning)) == (Code.ROUTE_TAKEN, "lan0 already has a route to 10.0.42.0/24")
+        ip("route", "add", str(OTHER_NET), "dev", "lan0")
+        (warning,) = await manager.setup(wanted([V4], [OTHER_NET]))
+        assert (warning.code, str(warning)) == (Code.ROUTE_TAKEN, "lan0 already has a route to 10.7.0.0/16")
+        assert f"{OTHER_NET} dev lan0" in ip("route")
         tun.close_all(other)
 
     with_link(scenario)
@@ -424,7 +439,7 @@ def test_a_lan_with_the_same_subnet_is_a_warning():
 def test_an_interface_without_ipv6_works_without_it():
     async def scenario(manager, fds):
         Path(f"/proc/sys/net/ipv6/conf/{NAME}/disable_ipv6").write_text("1")
-        (warning,) = await manager.setup_interface(NAME, mtu=1408, addresses=[V4, ORCHID], routes=[ORCHIDS])
+        (warning,) = await manager.setup(wanted([V4, ORCHID], [ORCHIDS]))
         assert warning.code == Code.NO_IPV6
         assert "10.0.42.2/24" in ip("address")
 
@@ -432,14 +447,31 @@ def test_an_interface_without_ipv6_works_without_it():
 
 
 @needs_namespace
-def test_deleting_a_link_twice_is_no_error():
+def test_no_packet_to_elsewhere_leaves_with_an_address_of_the_overlay():
+    """A router whose uplink has no global address of its own: its prefix is on the LAN's bridge."""
+
     async def scenario(manager, fds):
-        await manager.delete_link(NAME)
-        await manager.delete_link(NAME)
-        with pytest.raises(SystemSetupError, match="no interface"):
-            await manager.setup_interface(NAME, mtu=1408, addresses=[V4], routes=[])
+        uplink, lan = tun.open_tun("ppp0"), tun.open_tun("lan0")
+        for name in ("ppp0", "lan0"):
+            ip("link", "set", name, "up")
+        ip("address", "add", "2a02:db8::1/64", "dev", "lan0", "nodad")
+        ip("-6", "route", "add", "default", "dev", "ppp0")
+        subnet = InterfaceAddress(ip_address("2001:db8:42::2"), 64)
+        routes = [route(ORCHIDS, ORCHID.ip), route(subnet.subnet, subnet.ip)]
+        assert await manager.setup(wanted([ORCHID, subnet], routes)) == ()
+        for to in ("2001:4860::1", "2001:db8:77::1", "2400::1", "fd00::1"):
+            assert source_to(to) == "2a02:db8::1", to
+        assert source_to("2001:20::9") == str(ORCHID.ip)
+        assert source_to("2001:db8:42::9") == str(subnet.ip)
+        tun.close_all([*uplink, *lan])
 
     with_link(scenario)
+
+
+def source_to(destination):
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sender:
+        sender.connect((destination, 9))
+        return sender.getsockname()[0]
 
 
 @needs_namespace
@@ -459,7 +491,7 @@ def test_changes_of_the_real_kernel_wake_us():
 @needs_namespace
 def test_errors_of_the_kernel_are_ours():
     def body():
-        with open_rtnetlink() as kernel, pytest.raises(RtnetlinkError) as caught:
+        with contextlib.closing(open_netlink()) as kernel, pytest.raises(RtnetlinkError) as caught:
             kernel.add_address(9999, V4)
         assert caught.value.error_number == errno.ENODEV
         assert "10.0.42.2/24" in str(caught.value)
@@ -473,44 +505,11 @@ def test_errors_of_the_kernel_are_ours():
 def test_an_operation_is_repeated_when_its_dump_was_interrupted():
     attempts = []
 
-    async def run():
-        manager = LinkManager()
+    def operation(kernel):
+        attempts.append(kernel)
+        if len(attempts) < 3:
+            raise DumpInterrupted("changing")
+        return "done"
 
-        def operation(kernel):
-            attempts.append(threading.current_thread().name)
-            if len(attempts) < 3:
-                raise DumpInterrupted("changing")
-            return "done"
-
-        try:
-            return await manager._run(operation)
-        finally:
-            manager.close()
-
-    assert asyncio.run(run()) == "done"
+    assert of_host(operation) == "done"
     assert len(attempts) == 3
-    assert all(name.startswith("netlink") for name in attempts)
-
-
-def test_pyroute2_is_not_imported_before_it_is_needed():
-    code = (
-        "import sys, wh.net.links.netlink, wh.net.links.tun, wh.net.links.link_monitor; "
-        "sys.exit('pyroute2' in sys.modules)"
-    )
-    root = Path(__file__).parents[4]
-    assert subprocess.run([sys.executable, "-P", "-c", code], cwd=root, check=False).returncode == 0  # noqa: S603
-
-
-def test_uvloop_does_not_disturb_it():
-    uvloop = pytest.importorskip("uvloop")
-
-    async def run():
-        manager = LinkManager()
-        try:
-            return await manager.link_exists("lo"), await manager.local_addresses()
-        finally:
-            manager.close()
-
-    exists, addresses = uvloop.run(run())
-    assert exists
-    assert all(not address.is_loopback for address in addresses)

@@ -16,13 +16,15 @@ import pytest
 from labnet import wait_until
 from wh.errors import SystemSetupError
 from wh.net.links import private_namespace
-from wh.net.links.netlink_socket import NetlinkLinks, host_addresses
+from wh.net.links.interface import Wanted
+from wh.net.links.netlink import PrivateLinks
 from wh.net.links.private_namespace import PrivateNamespace
-from wh.net.links.rtnetlink import InterfaceAddress, RtnetlinkError
+from wh.net.links.rtnetlink import InterfaceAddress, Route, RtnetlinkError
 
-V4 = (ipaddress.ip_address("10.9.0.1"), 24)
-V6 = (ipaddress.ip_address("2001:20::1"), 128)
+V4 = InterfaceAddress(ipaddress.ip_address("10.9.0.1"), 24)
+V6 = InterfaceAddress(ipaddress.ip_address("2001:20::1"), 128)
 PEER = ipaddress.ip_network("2001:20::2/128")
+ROUTE = Route(PEER, V6.ip, 1024)
 PATIENCE_S = 10
 
 
@@ -75,16 +77,16 @@ def test_sockets_made_inside_see_only_the_inside(namespace: PrivateNamespace):
 def test_an_interface_is_configured_and_changed_from_outside(namespace: PrivateNamespace):
     fds = namespace.open_tun("wh0")
     try:
-        links = namespace.open_links()
-        assert isinstance(links, NetlinkLinks)
-        asyncio.run(links.setup_interface("wh0", mtu=1408, addresses=[V4, V6], routes=[PEER]))
+        links = namespace.open_links("wh0")
+        assert isinstance(links, PrivateLinks)
+        asyncio.run(links.setup(Wanted(1408, frozenset({V4, V6}), frozenset({ROUTE}))))
         link = namespace.netlink.link("wh0")
         assert link is not None and link.up and link.mtu == 1408
-        assert namespace.netlink.our_routes(link.ifindex) == [PEER]
-        assert {InterfaceAddress(*V4), InterfaceAddress(*V6)} <= addresses(namespace)
-        asyncio.run(links.update_interface("wh0", addresses=[V6], routes=[]))
+        assert namespace.netlink.our_routes(link.ifindex) == [ROUTE]
+        assert {V4, V6} <= addresses(namespace)
+        asyncio.run(links.update(Wanted(1408, frozenset({V6}), frozenset())))
         assert namespace.netlink.our_routes(link.ifindex) == []
-        assert InterfaceAddress(*V4) not in addresses(namespace)
+        assert V4 not in addresses(namespace)
     finally:
         for fd in fds:
             os.close(fd)
@@ -97,8 +99,8 @@ def addresses(namespace: PrivateNamespace) -> set[InterfaceAddress]:
 def test_what_is_sent_to_a_peer_comes_out_of_the_descriptor(namespace: PrivateNamespace):
     (fd,) = namespace.open_tun("wh0")
     try:
-        links = namespace.open_links()
-        asyncio.run(links.setup_interface("wh0", mtu=1408, addresses=[V6], routes=[PEER]))
+        links = namespace.open_links("wh0")
+        asyncio.run(links.setup(Wanted(1408, frozenset({V6}), frozenset({ROUTE}))))
         with namespace.socket(socket.AF_INET6, socket.SOCK_DGRAM) as udp:
             udp.sendto(b"through the tunnel", (str(PEER.network_address), 9))
         wait_until(lambda: b"through the tunnel" in frame(fd), PATIENCE_S, "the datagram is read")
@@ -204,13 +206,3 @@ def test_the_limit_of_namespaces_is_told(tmp_path: Path):
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     )
     assert "WH230 sysctl -w user.max_net_namespaces=" in answer.stdout, answer.stderr
-
-
-def test_the_hosts_addresses_are_those_that_the_library_finds():
-    from wh.net.links.netlink import LinkManager
-
-    links = LinkManager()
-    try:
-        assert host_addresses() == asyncio.run(links.local_addresses())
-    finally:
-        links.close()

@@ -1,0 +1,81 @@
+"""Two members with public addresses of both families, of which one has two uplinks, and two public nodes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from internet import Internet, Site, Subnet
+from labnet import Lab
+from nodes import Node, PublicNodes, in_parallel, members_file, wait_for_state
+from timed_ping import TimedPing, longest_gap_s
+
+DELAY_S = 0.02
+PING_S = 0.02
+DIRECT_S = 20.0
+SETTLED_S = 15.0
+"""An event is over when a ping was answered again; nobody waits longer."""
+
+
+@dataclass
+class TwoUplinks:
+    internet: Internet
+    publics: PublicNodes
+    a: Node
+    b: Node
+    site: Site
+    second: Subnet
+    lost: list[float] = field(default_factory=list)
+
+    @classmethod
+    def make(cls, lab: Lab, *, delay_s: float = DELAY_S, words: tuple[str, ...] = ()) -> TwoUplinks:
+        """words: of `wh up`."""
+        internet = Internet(lab, publics=2, delay_s=delay_s)
+        sites = [internet.site(name, "open", ipv6=True) for name in ("a", "b")]
+        a, b = (Node(site.host, site.name) for site in sites)
+        second = internet.second_uplink(a.host, "eth1")
+        world = cls(internet, PublicNodes(internet), a, b, sites[0], second)
+        world.publics.up()
+        in_parallel(lambda node: node.up(world.file(), *words), [a, b])
+        world.wait_until_direct()
+        return world
+
+    def file(self, *more_lines: str) -> str:
+        return members_file(self.publics, (self.a, self.b), *more_lines)
+
+    def wait_until_direct(self) -> None:
+        ping = TimedPing(self.a.host, "b")
+        for one, other in ((self.a, self.b), (self.b, self.a)):
+            wait_for_state(one, other, "direct", DIRECT_S)
+        ping.stop()
+
+    def gateway(self, version: int, uplink: int) -> str:
+        """uplink: 0 or 1."""
+        subnet = (self.site.subnets[0], self.second)[uplink]
+        return next(gateway for gateway in subnet.gateways() if (":" in gateway) == (version == 6))
+
+    def gap_s(self, event: Callable[[], object], *, after_s: float = 1.0) -> float:
+        """How long pings both ways were without an answer, the longer; looked at until after_s after the
+        event and the next answer."""
+        with self.pinging() as pings:
+            event()
+            time.sleep(after_s)
+            for ping in pings:
+                ping.wait_for_replies(3, SETTLED_S)
+        return max(longest_gap_s(ping.replies()) for ping in pings)
+
+    @contextmanager
+    def pinging(self) -> Iterator[list[TimedPing]]:
+        pings = [
+            TimedPing(one.host, other.name, interval_s=PING_S)
+            for one, other in ((self.a, self.b), (self.b, self.a))
+        ]
+        try:
+            for ping in pings:
+                ping.wait_for_replies(5)
+            yield pings
+        finally:
+            for ping in pings:
+                ping.stop()

@@ -71,8 +71,8 @@ $(VENV)/container-packages: Makefile sandbox/system_packages
 demo: build ## the tutorial, in network namespaces (root)
 	$(BIN)/python sandbox/demo.py
 
-# Two files at a time: tests of real daemons mostly wait. A file's tests stay together, in their order.
-PYTEST := $(BIN)/pytest --numprocesses 2 --dist loadfile
+# Three files at a time: tests of real daemons mostly wait. A file's tests stay together, in their order.
+PYTEST := $(BIN)/pytest --numprocesses 3 --dist loadfile
 
 # Quick enough for every change; 12 minutes on 2 cores at most.
 test: build ## what every change runs; root runs the labs too

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from labnet import Lab, missing_requirements
+from nodes import in_parallel
 from tutorial import Tutorial
 
 
@@ -50,6 +51,7 @@ def tutorial() -> Iterator[Tutorial]:
 @pytest.fixture
 def running(tutorial: Tutorial) -> Tutorial:
     """The tutorial after its last `wh up`."""
-    for host in tutorial.nodes:
-        tutorial.up(host)
+    bootstrap, *members = tutorial.nodes
+    tutorial.up(bootstrap)
+    in_parallel(tutorial.up, members)
     return tutorial

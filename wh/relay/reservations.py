@@ -25,7 +25,7 @@ FILL_AGAIN_SHORT_S = 2.0
 
 RENEW_S = RESERVATION_S / 2
 
-LOST_PAUSES_S = (1.0, 5.0, 15.0, 30.0)
+LOST_PAUSES_S = (1.0, 5.0, 10.0, 10.0, 10.0, 10.0, 10.0, 30.0)
 UNWILLING_PAUSES_S = (1.0, 10.0, 60.0, 300.0)
 """Until a relay that we lost, and one that gave no reservation, is asked again. Who answers a PING of anybody
 is not lost any more."""

@@ -90,7 +90,7 @@ SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-
 SANITIZED := env PYTHONPATH=$(VENV)/asan:tests/unit PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 \
 	UBSAN_OPTIONS=print_stacktrace=1 \
 	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)"
-CORE_TESTS := tests/unit/whcore tests/unit/net/test_uapi_server.py tests/unit/net/test_alias_proofs.py
+CORE_TESTS := tests/unit/whcore tests/unit/net/wireguard/test_uapi_server.py tests/unit/net/test_alias_proofs.py
 
 asan: $(VENV)/asan/installed ## the core's tests under sanitizers
 	$(SANITIZED) $(BIN)/pytest --capture=sys -p no:cacheprovider $(CORE_TESTS)

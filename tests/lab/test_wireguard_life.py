@@ -25,7 +25,7 @@ from wireguard_ends import (
 HAND_OVER = """
 import os, socket, sys
 from wh.net.links.tun import open_tun
-from wh.net.uapi_server import open_uapi_socket
+from wh.net.wireguard.uapi_server import open_uapi_socket
 variable, name, *command = sys.argv[1:]
 fd = open_tun(name)[0] if variable == "WG_TUN_FD" else open_uapi_socket(name).detach()
 os.set_inheritable(fd, True)

@@ -9,8 +9,8 @@ import threading
 
 from wh.net.links.tun import open_tun
 from wh.net.links.tun_watch import set_mtu
-from wh.net.uapi_server import open_uapi_socket
-from wh.net.wireguard_device import WireguardDevice
+from wh.net.wireguard.device import WireguardDevice
+from wh.net.wireguard.uapi_server import open_uapi_socket
 from whcore.keys import decode_key
 
 # PyDLL calls keep the lock, unlike CDLL's.

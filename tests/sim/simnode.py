@@ -14,31 +14,21 @@ from simnet import SimNetwork
 from simrelay import SimRelay
 from wh.config.model import Endpoint, Network, Peer, PeerKind
 from wh.engine.commands import (
-    AdmitChannel,
-    AdoptSocket,
-    CloseRelay,
-    CloseSocket,
+    BindAlias,
     Command,
-    ConnectTcp,
-    DisconnectTcp,
-    DismissChannel,
     Knock,
-    LimitRelay,
-    MoveRelay,
     Notify,
     OpenRelay,
-    OpenSocket,
     Reply,
-    ResetSession,
-    ResolveName,
     Route,
     Send,
-    SendBeacon,
     SetDataPaths,
 )
 from wh.engine.events import (
     TCP,
+    AliasBound,
     Event,
+    Instant,
     Key,
     KnockReceived,
     LocalAddresses,
@@ -49,15 +39,14 @@ from wh.engine.events import (
     ReplyToken,
     SendFailed,
     SessionOpened,
-    SocketAdopted,
-    SocketOpened,
     TcpConnected,
     TcpLost,
 )
+from wh.node.executor import RelayChange, carry_out
 from wh.node.node import Node
 from wh.wire.address import Address, ip_of, pack, port_of
 from wh.wire.codec import decode_untrusted, encode
-from wh.wire.messages import Find, Message, Ping, Response
+from wh.wire.messages import AuthStatus, Find, Message, Ping, Response
 
 SOCKET = 7
 FIRST_ADOPTED = 8
@@ -166,12 +155,12 @@ class SimNode:
         for address in self.sockets.values():
             self.network.detach(address, self.nat)
         for address in list(self.links):
-            self.disconnect(address)
+            self.disconnect_tcp(address)
 
     def listen_tcp(self, port: int) -> None:
         self.network.tcp_servers[self.address[:16] + port.to_bytes(2, "big")] = self
 
-    def _connect(self, address: Address, ports: tuple[int, ...]) -> None:
+    def connect_tcp(self, address: Address, ports: tuple[int, ...]) -> None:
         found = [self.network.tcp_servers.get(address[:16] + port.to_bytes(2, "big")) for port in ports]
         server = next((node for node in found if node is not None and node.running), None)
         if server is None:
@@ -187,7 +176,7 @@ class SimNode:
 
         self.network.call_later(6 * self.network.latency_s, connected)
 
-    def disconnect(self, address: Address) -> None:
+    def disconnect_tcp(self, address: Address) -> None:
         """As the engine asks for it, or because the network breaks the connection."""
         if address in self.links:
             other, name = self.links.pop(address)
@@ -211,22 +200,6 @@ class SimNode:
             self.network.detach(address, self.nat)
         return address
 
-    def _change_sockets(self, command: OpenSocket | CloseSocket | AdoptSocket) -> None:
-        match command:
-            case OpenSocket(request=request):
-                self.opened += 1
-                socket, port = FIRST_EXTRA + self.opened, EXTRA_PORT + self.opened
-                self._attach(socket, pack(ip_of(self.address), port))
-                self.network.call_later(0, lambda: self.handle(SocketOpened(request, socket, port)))
-            case CloseSocket(socket=socket):
-                self._close(socket)
-            case AdoptSocket(socket=socket):
-                address, adopted = self._close(socket), None
-                if address is not None:
-                    adopted = next(i for i in range(FIRST_ADOPTED, FIRST_EXTRA) if i not in self.sockets)
-                    self._attach(adopted, address)
-                self.network.call_later(0, lambda: self.handle(SocketAdopted(socket, adopted)))
-
     # Driving the node
 
     def handle(self, event: Event) -> None:
@@ -248,43 +221,72 @@ class SimNode:
 
     def _execute(self, commands: list[Command]) -> None:
         for command in commands:
-            match command:
-                case Send():
-                    self._send(command)
-                case Reply():
-                    self._reply(command)
-                case Knock(to=to, nonce=nonce):
-                    knock = Datagram("knock", payload=nonce, size=12)
-                    self.network.send(self.address, to, knock, nat=self.nat)
-                case ResetSession(peer=peer):
-                    for table in (self.sessions, self.current, self.next, self.handshakes):
-                        table.pop(peer, None)
-                case SetDataPaths(peer=peer, routes=routes):
-                    self.routes[peer] = routes
-                    path = routes[0].path if routes else None
-                    if path != self.data_paths.get(peer):
-                        self.path_changes.append((self.network.time, peer, path))
-                    self.data_paths[peer] = path
-                case ConnectTcp(address=address, ports=ports):
-                    self._connect(address, ports)
-                case DisconnectTcp(address=address):
-                    self.disconnect(address)
-                case SendBeacon():
-                    pass  # a simulated Internet is no LAN
-                case ResolveName(host=host, port=port):
-                    answer = NameResolved(host, port, self.names.get(host, ()))
-                    self.network.call_later(0.02, lambda answer=answer: self.handle(answer))
-                case OpenSocket() | CloseSocket() | AdoptSocket():
-                    self._change_sockets(command)
-                case OpenRelay() | MoveRelay() | LimitRelay() | CloseRelay():
-                    self.relay.execute(command)
-                case AdmitChannel(path=path):
-                    self.admitted.add(path)
-                case DismissChannel(path=path):
-                    self.admitted.discard(path)
-                case Notify():
-                    self.notifications.append(command)
+            for event in carry_out(command, self, self.network.now):
+                self.network.call_later(0, partial(self.handle, event))
         self._schedule()
+
+    # As wh.node.executor.Executor
+
+    def knock(self, command: Knock) -> None:
+        knock = Datagram("knock", payload=command.nonce, size=12)
+        self.network.send(self.address, command.to, knock, nat=self.nat)
+
+    def reset_session(self, peer: Key) -> None:
+        for table in (self.sessions, self.current, self.next, self.handshakes):
+            table.pop(peer, None)
+
+    def set_data_paths(self, command: SetDataPaths) -> None:
+        self.routes[command.peer] = command.routes
+        path = command.routes[0].path if command.routes else None
+        if path != self.data_paths.get(command.peer):
+            self.path_changes.append((self.network.time, command.peer, path))
+        self.data_paths[command.peer] = path
+
+    def clear_silence(self, peer: Key) -> None:
+        """There is no data plane."""
+
+    def admit_channel(self, path: Path) -> None:
+        self.admitted.add(path)
+
+    def dismiss_channel(self, path: Path) -> None:
+        self.admitted.discard(path)
+
+    def open_relay(self, command: OpenRelay) -> tuple[int, int]:
+        return self.relay.open(command)
+
+    def change_relay(self, command: RelayChange) -> None:
+        self.relay.change(command)
+
+    def open_socket(self, family: int) -> tuple[int, int]:
+        self.opened += 1
+        socket, port = FIRST_EXTRA + self.opened, EXTRA_PORT + self.opened
+        self._attach(socket, pack(ip_of(self.address), port))
+        return socket, port
+
+    def close_socket(self, socket: int) -> None:
+        self._close(socket)
+
+    def adopt_socket(self, socket: int) -> int | None:
+        address = self._close(socket)
+        if address is None:
+            return None
+        adopted = next(i for i in range(FIRST_ADOPTED, FIRST_EXTRA) if i not in self.sockets)
+        self._attach(adopted, address)
+        return adopted
+
+    def bind_alias(self, command: BindAlias) -> list[Event]:
+        """Nothing is written down in a simulation."""
+        return [AliasBound(command.alias, command.claimant, AuthStatus.FAILED)]
+
+    def send_beacon(self) -> None:
+        """A simulated Internet is no LAN."""
+
+    def resolve_name(self, host: str, port: int) -> None:
+        answer = NameResolved(host, port, self.names.get(host, ()))
+        self.network.call_later(0.02, partial(self.handle, answer))
+
+    def notify(self, command: Notify) -> None:
+        self.notifications.append(command)
 
     # Sessions
 
@@ -306,13 +308,16 @@ class SimNode:
             self.network.send(source, path.remote, sent, nat=self.nat, ttl=ttl or 64)
         return True
 
-    def _send(self, send: Send) -> None:
-        if send.path.socket == TCP and send.path.remote not in self.links:
-            self._fail(send)
-            return
-        if send.peer in self.current:
-            self._send_data(send)
-            return
+    def send(self, command: Send, now: Instant) -> tuple[Event, ...]:
+        if command.path.socket == TCP and command.path.remote not in self.links:
+            self._fail(command)
+        elif command.peer in self.current:
+            self._send_data(command)
+        else:
+            self._send_in_handshake(command)
+        return ()
+
+    def _send_in_handshake(self, send: Send) -> None:
         may_begin = isinstance(send.message, Ping | Find) and not getattr(send, "in_session", False)
         handshake = self.handshakes.get(send.peer)
         if handshake is not None and self.network.time - handshake.begun > 1.0:
@@ -354,6 +359,9 @@ class SimNode:
         datagram = Datagram("data", self.key, send.peer, session, payload, size)
         if not self._transmit(send.path, datagram, send.ttl):
             self._fail(send)
+
+    def reply(self, command: Reply, now: Instant) -> None:
+        self._reply(command)
 
     def _reply(self, reply: Reply) -> None:
         payload, token = encode(reply.message), reply.to

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from simnet import SimNetwork
-from wh.engine.commands import CloseRelay, LimitRelay, MoveRelay, OpenRelay
-from wh.engine.events import Event, Path, RelayEnded, RelayOpened
+from wh.engine.commands import CloseRelay, LimitRelay, MoveRelay, OpenRelay, SetRelayLimits
+from wh.engine.events import Event, Path, RelayEnded
+from wh.node.executor import RelayChange
 from wh.wire.address import Address
 
 SILENCE_S = 120.0
@@ -48,26 +49,26 @@ class SimRelay:
     def channels(self) -> list[Channel]:
         return list({id(channel): channel for channel in self._by_leg.values()}.values())
 
-    def execute(self, command: OpenRelay | MoveRelay | LimitRelay | CloseRelay) -> None:
+    def open(self, command: OpenRelay) -> tuple[int, int]:
+        legs = (Leg(self._new_id(), command.opener), Leg(self._new_id(), command.target))
+        channel = Channel(legs, self._network.time, command.trusted)
+        for leg in legs:
+            self._by_leg[leg.id] = channel
+        self._network.call_later(SILENCE_S, lambda: self._expire(channel))
+        return channel.ids
+
+    def change(self, command: RelayChange) -> None:
+        """Of rates there is nothing in a simulation."""
+        if isinstance(command, SetRelayLimits) or command.leg not in self._by_leg:
+            return
+        channel = self._by_leg[command.leg]
         match command:
-            case OpenRelay(request, opener, target, trusted=trusted):
-                legs = (Leg(self._new_id(), opener), Leg(self._new_id(), target))
-                channel = Channel(legs, self._network.time, trusted)
-                for leg in legs:
-                    self._by_leg[leg.id] = channel
-                opened = RelayOpened(request, channel.ids)
-                self._network.call_later(0, lambda: self._handle(opened))
-                self._network.call_later(SILENCE_S, lambda: self._expire(channel))
-            case MoveRelay(leg=moved, path=path):
-                for leg in self._by_leg[moved].legs if moved in self._by_leg else ():
-                    if leg.id == moved:
-                        leg.path = path
-            case LimitRelay(leg=limited, trusted=trusted):
-                if limited in self._by_leg:
-                    self._by_leg[limited].trusted = trusted
-            case CloseRelay(leg=closed):
-                if closed in self._by_leg:
-                    self._remove(self._by_leg[closed])
+            case MoveRelay(moved, path):
+                channel.legs[channel.ids.index(moved)].path = path
+            case LimitRelay(trusted=trusted):
+                channel.trusted = trusted
+            case CloseRelay():
+                self._remove(channel)
 
     def forward(self, leg_id: int, source: Address, datagram: object) -> Leg | None:
         """Where a datagram goes that came with this leg's id; None: it is dropped."""

@@ -131,7 +131,7 @@ def test_a_broken_connection_is_made_anew() -> None:
     world = World(5)
     world.member.start(world.config)
     world.network.run_until(world.over_tcp, 6)
-    world.boot.disconnect(next(iter(world.boot.links)))
+    world.boot.disconnect_tcp(next(iter(world.boot.links)))
     world.network.run_until(lambda: not world.over_tcp(), 1)
     world.network.run_until(world.over_tcp, 10)
 

@@ -21,8 +21,8 @@ from collections import deque
 from wh.net.links.tun import open_tun
 from wh.net.links.tun_watch import set_mtu
 from wh.net.sockets import open_udp_sockets
-from wh.net.uapi_server import open_uapi_socket
-from wh.net.wireguard_device import WireguardDevice
+from wh.net.wireguard.device import WireguardDevice
+from wh.net.wireguard.uapi_server import open_uapi_socket
 from wh.wire import address
 from whcore.keys import SecretKey, decode_key, encode_key
 

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
-from wh.net.uapi_server import FullControl
+from wh.net.wireguard.uapi_server import FullControl
 from whcore import uapi
 from whcore.datapath import Datapath
 

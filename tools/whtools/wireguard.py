@@ -20,8 +20,8 @@ from pathlib import Path
 from wh.errors import Code, SystemSetupError, UsageError, UserError
 from wh.net.links.tun import open_tun
 from wh.net.links.tun_watch import set_mtu, tun_name
-from wh.net.uapi_server import open_uapi_socket
-from wh.net.wireguard_device import MTU, WireguardDevice
+from wh.net.wireguard.device import MTU, WireguardDevice
+from wh.net.wireguard.uapi_server import open_uapi_socket
 from wh.system import standard_streams
 from wh.system.memory import protect_memory
 from wh.system.python import NOWHERE, python_module, spawn

@@ -19,13 +19,13 @@ import msgspec
 
 import wh
 from wh.config.model import Network
-from wh.daemon.state import make_state_directory, make_state_passable
+from wh.daemon.persistence.state import make_state_directory, make_state_passable
 from wh.helper.client import Helper, HelperProcess, OwnHands
 from wh.helper.process import changed_places
 from wh.helper.requests import Charge
 from wh.helper.verbs import Office
 from wh.ipc.schema import Privileges
-from wh.net.uapi_paths import UAPI_DIRECTORY
+from wh.net.wireguard.uapi_paths import UAPI_DIRECTORY
 from wh.privileges.capabilities import Capability, held, names_of
 from wh.privileges.drop import give_up, name_of_user
 from wh.privileges.sandbox import confine_daemon

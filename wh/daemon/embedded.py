@@ -9,7 +9,8 @@ from contextlib import aclosing
 from typing import Any, TypeVar
 
 from wh.config.model import Network
-from wh.daemon.running_node import Options, RunningNode
+from wh.daemon.parts import Options
+from wh.daemon.running_node import RunningNode
 from wh.engine.events import Event, Key
 from wh.errors import Code, IpcError
 from wh.ipc.schema import Ready, Status

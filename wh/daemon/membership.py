@@ -15,7 +15,7 @@ from wh.config import edits
 from wh.config.model import Network, PeerKind
 from wh.config.parser import parse
 from wh.config.writer import render
-from wh.daemon.claim_log import ClaimLog
+from wh.daemon.persistence.claim_log import ClaimLog
 from wh.engine.events import Key
 from wh.errors import Code, ConfigError
 from wh.helper.file_edits import change_of

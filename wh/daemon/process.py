@@ -35,7 +35,8 @@ from whcore.errors import WireHubError
 from whcore.keys import SecretKey
 
 if TYPE_CHECKING:  # imported while the helper starts beside
-    from wh.daemon.running_node import Options, RunningNode
+    from wh.daemon.parts import Options
+    from wh.daemon.running_node import RunningNode
     from wh.net.links.private_namespace import PrivateNamespace
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -153,7 +154,7 @@ async def _run(node: RunningNode, secret_key: SecretKey, options: argparse.Names
 def _node_options(
     options: argparse.Namespace, namespace: PrivateNamespace | None, authority: Authority
 ) -> Options:
-    from wh.daemon.running_node import Options
+    from wh.daemon.parts import Options
 
     return Options(
         config_path=options.config_path,

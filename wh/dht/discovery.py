@@ -18,10 +18,9 @@ from wh.engine.endpoints import FileEndpoints
 from wh.engine.events import Instant, Key, Path
 from wh.engine.randomness import jittered
 from wh.engine.requests import Answer, Requests
-from wh.engine.timers import Timer
+from wh.engine.timers import Alarm
 from wh.wire.address import is_v4
-from wh.wire.fields import NONCE_LEN
-from wh.wire.messages import Capability, Contact, Ping, PingWant, Pong
+from wh.wire.messages import Capability, Contact, Pong
 
 JOIN_RETRY_FIRST_S = 0.5
 JOIN_RETRY_MAX_S = 60.0
@@ -58,8 +57,8 @@ class Discovery:
         self._new_server = new_server
         self._bootstraps: tuple[Key, ...] = ()
         self._join_retry_s = JOIN_RETRY_FIRST_S
-        self._join_timer: Timer | None = None
-        self._check_timer: Timer | None = None
+        self._next_join = Alarm(engine.timers)
+        self._next_check = Alarm(engine.timers)
         self._looks = 0
         self._look_not_before = float("-inf")
         self._greetings: OrderedDict[tuple[Key, Path], int] = OrderedDict()  # -> capabilities
@@ -76,7 +75,7 @@ class Discovery:
         self._bootstraps = tuple(key for key in bootstraps if key != self._engine.key)
         self._kademlia.table.set_protected(self._bootstraps)
         self.join(now)
-        if self._check_timer is None:
+        if not self._next_check.pending:
             self._schedule_check(now)
 
     def join(self, now: Instant) -> None:
@@ -105,7 +104,7 @@ class Discovery:
 
     def ping(self, key: Key, paths: list[Path], now: Instant) -> None:
         """The PONG of a server puts it into the table."""
-        message = Ping(0, PingWant.ECHO, 0, self._engine.rng.randbytes(NONCE_LEN), self._capabilities())
+        message = self._engine.echo(self._capabilities())
         self._requests.start(key, paths, message, now)
 
     def left(self, key: Key) -> None:
@@ -117,16 +116,14 @@ class Discovery:
     # Joining
 
     def _ping_bootstraps(self, now: Instant) -> None:
-        if self._join_timer is not None:
-            self._join_timer.cancel()
-            self._join_timer = None
+        self._next_join.cancel()
         if self._kademlia.joined or not self._bootstraps:
             return
         for key in self._bootstraps:
             self._ping_bootstrap(key, now)
         wait_s = jittered(self._engine.rng, self._join_retry_s)
         self._join_retry_s = min(JOIN_RETRY_MAX_S, 2 * self._join_retry_s)
-        self._join_timer = self._engine.timers.call_at(now.monotonic + wait_s, self._ping_bootstraps)
+        self._next_join.set(now.monotonic + wait_s, self._ping_bootstraps)
 
     def _ping_bootstrap(self, key: Key, now: Instant) -> None:
         addresses = self._endpoints.addresses_of(key)
@@ -162,7 +159,7 @@ class Discovery:
 
     def _unanswered(self, key: Key, now: Instant) -> None:
         self._kademlia.table.on_failure(key)
-        if not self._kademlia.joined and self._join_timer is None:
+        if not self._kademlia.joined and not self._next_join.pending:
             self.join(now)
 
     # Staying
@@ -187,7 +184,7 @@ class Discovery:
 
     def _schedule_check(self, now: Instant) -> None:
         when = now.monotonic + jittered(self._engine.rng, CHECK_S)
-        self._check_timer = self._engine.timers.call_at(when, self._check)
+        self._next_check.set(when, self._check)
 
     def _check(self, now: Instant) -> None:
         self._schedule_check(now)

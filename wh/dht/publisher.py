@@ -14,7 +14,7 @@ from wh.engine.core import Engine
 from wh.engine.events import Instant, Key
 from wh.engine.randomness import jittered
 from wh.engine.requests import Answer, Requests
-from wh.engine.timers import Timer
+from wh.engine.timers import Alarm
 from wh.wire.address import Address
 from wh.wire.candidates import Candidate, NatProfile
 from wh.wire.messages import Put, PutAck, PutStatus
@@ -83,7 +83,7 @@ class Publisher:
         self._search: Search | None = None
         self._stale = False  # something changed while the search ran
         self._newcomers: set[Key] = set()  # servers met while the search ran
-        self._timer: Timer | None = None
+        self._next = Alarm(engine.timers)
 
     @property
     def published(self) -> bool:
@@ -102,8 +102,7 @@ class Publisher:
             return
         eager = self._publications < EAGER_PUBLICATIONS
         when = now.monotonic if eager else max(now.monotonic, self._published_at + CHANGE_INTERVAL_S)
-        if self._timer is None or not self._timer.pending or when < self._timer.when:
-            self._schedule(when)
+        self._next.set_by(when, self._publish)
 
     def server_found(self, key: Key, now: Instant) -> None:
         """Somebody new could hold our record, which matters while few can."""
@@ -116,11 +115,6 @@ class Publisher:
         """As changed(), unless the record says just that already."""
         if self._content() != self._signed_content:
             self.changed(now)
-
-    def _schedule(self, when: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._engine.timers.call_at(when, self._publish)
 
     def _publish(self, now: Instant) -> None:
         if not self._kademlia.joined:
@@ -224,7 +218,7 @@ class Publisher:
             self._failures += 1
         else:
             after = REPUBLISH_S if self._put_to >= FEW_SERVERS else FEW_SERVERS_REPUBLISH_S
-        self._schedule(now.monotonic + jittered(self._engine.rng, after))
+        self._next.set(now.monotonic + jittered(self._engine.rng, after), self._publish)
 
 
 def _expiry(content: Content, now: Instant) -> int:

@@ -11,11 +11,10 @@ from wh.dht.metric import bucket_index
 from wh.engine.core import Engine
 from wh.engine.events import Instant, Key, Path
 from wh.engine.requests import Answer, Request, Requests, Schedule
-from wh.engine.timers import Timer
+from wh.engine.timers import Alarm
 from wh.engine.unproved import Cause
 from wh.wire.errors import BadRecord
-from wh.wire.fields import NONCE_LEN
-from wh.wire.messages import MAX_CONTACTS, Contact, Find, FindWant, Nodes, Ping, PingWant
+from wh.wire.messages import MAX_CONTACTS, Contact, Find, FindWant, Nodes
 from wh.wire.records import Record, decode_header_untrusted
 
 ASK = Schedule((0.4, 0.9), 1.4)
@@ -67,7 +66,7 @@ class Search:
         self._over = False
         self._depths: dict[Key, int] = {}
         self._asked: dict[Key, Request] = {}
-        self._timer: Timer | None = None
+        self._next = Alarm(engine.timers)
 
     @property
     def target(self) -> Key:
@@ -97,12 +96,10 @@ class Search:
             for contact in queries:
                 self._ask(contact, now)
         deadline = self._lookup.next_deadline()
-        if self._timer is not None:
-            self._timer.cancel()
         if self._lookup.done or deadline is None:
-            self._timer = self._engine.timers.call_at(now.monotonic, self._finish)
+            self._next.set(now.monotonic, self._finish)
         else:
-            self._timer = self._engine.timers.call_at(deadline, self._advance)
+            self._next.set(deadline, self._advance)
 
     def _ask(self, contact: Contact, now: Instant) -> None:
         path = self._engine.addressing.path_to(contact.address)
@@ -124,7 +121,7 @@ class Search:
 
     def _ping(self, key: Key, path: Path, now: Instant) -> None:
         """A first contact. Where only others say that the key is there, silence is nothing to count."""
-        ping = Ping(0, PingWant.ECHO, 0, self._engine.rng.randbytes(NONCE_LEN), self._kademlia.capabilities())
+        ping = self._engine.echo(self._kademlia.capabilities())
         request = self._requests.start(
             key,
             [path],
@@ -210,8 +207,7 @@ class Search:
 
     def _stop(self) -> None:
         self._over = True
-        if self._timer is not None:
-            self._timer.cancel()
+        self._next.cancel()
         for request in self._asked.values():
             self._requests.cancel(request)
         self._ended(self)

@@ -9,7 +9,7 @@ from wh.engine.commands import ResolveName
 from wh.engine.core import Engine
 from wh.engine.events import Instant, Key, NameResolved
 from wh.engine.randomness import jittered
-from wh.engine.timers import Timer
+from wh.engine.timers import Alarm
 from wh.wire.address import Address
 
 RETRY_FIRST_S = 1.0
@@ -27,7 +27,7 @@ class FileEndpoints:
         self._of_peer: dict[Key, Endpoint] = {}
         self._tcp_ports: dict[Key, int] = {}
         self._resolved: dict[tuple[str, int], tuple[Address, ...]] = {}
-        self._timer: Timer | None = None
+        self._next = Alarm(engine.timers)
         self._retry_s = RETRY_FIRST_S
 
     def set_network(self, network: Network, now: Instant) -> None:
@@ -80,9 +80,8 @@ class FileEndpoints:
         return {name for name in self._names() if name not in self._resolved}
 
     def _schedule(self, now: Instant) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        self._next.cancel()
         if not self._names():
             return
         wait_s = jittered(self._engine.rng, self._retry_s if self._missing() else REFRESH_S)
-        self._timer = self._engine.timers.call_at(now.monotonic + wait_s, self._ask)
+        self._next.set(now.monotonic + wait_s, self._ask)

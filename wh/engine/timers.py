@@ -93,7 +93,31 @@ class Alarm:
         self.cancel()
         self._timer = self._timers.call_at(when, callback)
 
+    def set_by(self, when: float, callback: Callback) -> None:
+        """No later than `when`: what is set for an earlier time stays."""
+        if self._timer is None or not self._timer.pending or when < self._timer.when:
+            self.set(when, callback)
+
     def cancel(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+class Alarms:
+    """Any number of calls, which are cancelled together."""
+
+    __slots__ = ("_pending", "_timers")
+
+    def __init__(self, timers: Timers) -> None:
+        self._timers = timers
+        self._pending: list[Timer] = []
+
+    def add(self, when: float, callback: Callback) -> None:
+        """when: monotonic seconds."""
+        self._pending.append(self._timers.call_at(when, callback))
+
+    def cancel(self) -> None:
+        for timer in self._pending:
+            timer.cancel()
+        self._pending.clear()

@@ -22,7 +22,7 @@ from wh.errors import Code, ConfigError
 from wh.helper.frames import Gone, close_all, receive, send
 from wh.helper.requests import Charge, Refusal, Reply, Request
 from wh.helper.verbs import VERBS, Office, Result
-from wh.net.uapi_paths import UAPI_DIRECTORY
+from wh.net.wireguard.uapi_paths import UAPI_DIRECTORY
 from wh.privileges.capabilities import Capability
 from wh.privileges.drop import give_up
 from wh.privileges.sandbox import confine_helper

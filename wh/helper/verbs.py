@@ -35,7 +35,7 @@ from wh.ipc.paths import socket_path
 from wh.naming import hosts
 from wh.naming.table import NameEntry, NameTable
 from wh.net.mapping.igd_process import GatewayWorker
-from wh.net.uapi_paths import uapi_path
+from wh.net.wireguard.uapi_paths import uapi_path
 from wh.system import files
 
 

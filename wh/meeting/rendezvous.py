@@ -20,7 +20,7 @@ from wh.config.model import DEFAULT_NAMESPACE, DEFAULT_WORKBIT, Endpoint, Networ
 from wh.config.parser import parse
 from wh.config.writer import render
 from wh.daemon.embedded import EmbeddedNode
-from wh.daemon.running_node import Options
+from wh.daemon.parts import Options
 from wh.engine.events import Key
 from wh.errors import Code, InvitationError, IpcError, SystemSetupError, UsageError
 from wh.net.links.private_namespace import PrivateNamespace

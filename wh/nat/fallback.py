@@ -19,10 +19,9 @@ from wh.engine.events import TCP, Instant, Key, MessageReceived, Path, TcpConnec
 from wh.engine.limits import RecentlySeen
 from wh.engine.randomness import jittered
 from wh.engine.requests import Answer, Requests, Schedule
-from wh.engine.timers import Timer
+from wh.engine.timers import Alarm
 from wh.wire.address import Address, is_private, port_of
-from wh.wire.fields import NONCE_LEN
-from wh.wire.messages import Ping, PingWant, Pong
+from wh.wire.messages import Ping, Pong
 from wh.wire.records import Relay
 
 LINKS_MAX = 3
@@ -93,9 +92,9 @@ class Fallback:
         self._connected_at = float("-inf")
         self._draining: list[Address] = []
         self._failures = 0
-        self._timer: Timer | None = None  # doubts, the verdict, or the next attempts
-        self._drain_timer: Timer | None = None
-        self._udp_timer: Timer | None = None
+        self._next = Alarm(engine.timers)  # doubts, the verdict, or the next attempts
+        self._drained = Alarm(engine.timers)
+        self._next_try = Alarm(engine.timers)
         requests.answer_listeners.append(self._answered)
         requests.silence_listeners.append(self._unanswered)
 
@@ -129,7 +128,7 @@ class Fallback:
         self._links[event.address] = key
         self._engine.addressing.add_link(event.address)
         self._engine.addressing.udp_blocked = now.monotonic - self._heard_at > HEARD_S
-        if self._udp_timer is None:
+        if not self._next_try.pending:
             self._schedule_try(now)
         self._ask_over_links(now)
         self._moved(now)
@@ -205,18 +204,18 @@ class Fallback:
         self._engine.addressing.udp_blocked = False
         if self._transport is not Transport.BLOCKED:
             self._transport = Transport.UDP
-            self._cancel_timer()
+            self._next.cancel()
 
     def _unanswered(self, key: Key, now: Instant) -> None:
-        if self._transport is Transport.UDP and self._timer is None:
-            self._set_timer(max(now.monotonic, self._heard_at + QUIET_S), self._suspect)
+        if self._transport is Transport.UDP and not self._next.pending:
+            self._next.set(max(now.monotonic, self._heard_at + QUIET_S), self._suspect)
 
     def _suspect(self, now: Instant) -> None:
         """Ask some servers, and look in a moment whether any answered. Addresses come one after the other
         when a host starts: that puts nothing off."""
         if self._transport is not Transport.SUSPECT:
             self._transport = Transport.SUSPECT
-            self._set_timer(now.monotonic + VERDICT_S, self._judge)
+            self._next.set(now.monotonic + VERDICT_S, self._judge)
         if not self._kademlia.joined:
             return  # then the bootstraps are asked anyway
         alive = [(contact.key, contact.address) for contact in self._kademlia.table if not contact.dead]
@@ -229,7 +228,7 @@ class Fallback:
     def _judge(self, now: Instant) -> None:
         if not self._servers():
             self._transport = Transport.UDP  # nobody was asked
-            self._cancel_timer()
+            self._next.cancel()
             return
         self._transport = Transport.BLOCKED
         self._failures = 0
@@ -238,12 +237,10 @@ class Fallback:
 
     def _schedule_try(self, now: Instant) -> None:
         when = now.monotonic + jittered(self._engine.rng, TRY_UDP_S)
-        self._udp_timer = self._engine.timers.call_at(when, self._try_udp)
+        self._next_try.set(when, self._try_udp)
 
     def _try_udp(self, now: Instant) -> None:
         """The answer, if one comes, does the rest."""
-        if self._udp_timer is not None:
-            self._udp_timer.cancel()
         self._schedule_try(now)
         for key, address in self._servers()[:ASKED_MAX]:
             path = self._engine.addressing.udp_path_to(address)
@@ -254,10 +251,8 @@ class Fallback:
         """UDP works: paths lead there at once, and what is under way over TCP may end."""
         self._transport = Transport.UDP
         self._engine.addressing.udp_blocked = False
-        self._cancel_timer()
-        if self._udp_timer is not None:
-            self._udp_timer.cancel()
-            self._udp_timer = None
+        self._next.cancel()
+        self._next_try.cancel()
         for address in self._dialled:
             self._engine.emit(DisconnectTcp(address))
         self._dialled.clear()
@@ -268,13 +263,11 @@ class Fallback:
             self._engine.addressing.remove_link(address)
         self._draining += self._links
         self._links.clear()
-        self._drain_timer = self._engine.timers.call_at(now.monotonic + DRAIN_S, self._end_draining)
+        self._drained.set(now.monotonic + DRAIN_S, self._end_draining)
         self._moved(now)
 
     def _end_draining(self, now: Instant) -> None:
-        if self._drain_timer is not None:
-            self._drain_timer.cancel()
-            self._drain_timer = None
+        self._drained.cancel()
         for address in self._draining:
             self._engine.emit(DisconnectTcp(address))
         self._draining.clear()
@@ -332,11 +325,11 @@ class Fallback:
         )
 
     def _schedule_attempts(self, now: Instant) -> None:
-        if self._timer is not None and self._timer.pending:
+        if self._next.pending:
             return
         after = RETRY_AFTER_S[min(self._failures, len(RETRY_AFTER_S) - 1)]
         self._failures += 1
-        self._set_timer(now.monotonic + jittered(self._engine.rng, after), self._attempt)
+        self._next.set(now.monotonic + jittered(self._engine.rng, after), self._attempt)
 
     def _ask_over_links(self, now: Instant) -> None:
         """The servers learn where we are, and enter the table again."""
@@ -346,13 +339,4 @@ class Fallback:
                 self._requests.start(key, [path], self._ping(), now)
 
     def _ping(self) -> Ping:
-        return Ping(0, PingWant.ECHO, 0, self._engine.rng.randbytes(NONCE_LEN))
-
-    def _set_timer(self, when: float, callback: Callable[[Instant], None]) -> None:
-        self._cancel_timer()
-        self._timer = self._engine.timers.call_at(when, callback)
-
-    def _cancel_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        return self._engine.echo()

@@ -5,9 +5,8 @@ from __future__ import annotations
 from wh.engine.commands import Knock
 from wh.engine.core import Engine
 from wh.engine.events import Instant
-from wh.engine.timers import Timer
+from wh.engine.timers import Alarm
 from wh.wire.address import Address
-from wh.wire.fields import NONCE_LEN
 
 PATIENCE_S = 2.0
 
@@ -19,13 +18,12 @@ class Hairpin:
         self.works: bool | None = None
         self._engine = engine
         self._nonce: bytes | None = None
-        self._timer: Timer | None = None
+        self._timer = Alarm(engine.timers)
 
     def restart(self) -> None:
         """We are somewhere else, or there is no translation."""
         self.works = self._nonce = None
-        if self._timer is not None:
-            self._timer.cancel()
+        self._timer.cancel()
 
     def attempt(self, observed: Address, now: Instant) -> None:
         """Knock at our own door. observed: where others see us; an address of this host is no door."""
@@ -34,9 +32,9 @@ class Hairpin:
         path = self._engine.addressing.path_to(observed)
         if path is None or not self._engine.addressing.is_acceptable_as_own(observed):
             return
-        self._nonce = self._engine.rng.randbytes(NONCE_LEN)
+        self._nonce = self._engine.nonce()
         self._engine.emit(Knock(path.socket, observed, self._nonce))
-        self._timer = self._engine.timers.call_at(now.monotonic + PATIENCE_S, self._give_up)
+        self._timer.set(now.monotonic + PATIENCE_S, self._give_up)
 
     def knocked(self, nonce: bytes) -> bool:
         """Whether that KNOCK was ours."""

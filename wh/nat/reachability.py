@@ -13,7 +13,7 @@ from wh.engine.events import Instant, Key, KnockReceived, PortMapping
 from wh.engine.limits import Level, RateLimit, RecentlySeen, Shares
 from wh.engine.randomness import jittered
 from wh.engine.requests import Answer, Requests, Schedule
-from wh.engine.timers import Timer
+from wh.engine.timers import Alarm
 from wh.nat.behavior import (
     AGREEMENT,
     ANSWERS_WANTED,
@@ -33,7 +33,6 @@ from wh.nat.second_socket import SecondSocket
 from wh.nat.silence import UdpSilence
 from wh.wire.address import Address, is_private, is_v4, port_of
 from wh.wire.candidates import Candidate, Filtering, Mapping, NatProfile
-from wh.wire.fields import NONCE_LEN
 from wh.wire.messages import Capability, Ping, PingWant, Pong
 
 CHECK_S = 300.0
@@ -101,7 +100,7 @@ class OwnReachability:
         self._unknocked: dict[int, set[bytes]] = {4: set(), 6: set()}  # networks whose dial-back never came
         self._doubts = _new_doubts()
         self._compared = RateLimit(1, COMPARE_INTERVAL_S)  # by family
-        self._timer: Timer | None = None
+        self._next = Alarm(engine.timers)
         self._checked_at = float("-inf")
         requests.answer_listeners.append(self._answered)
         requests.silence_listeners.append(self._unanswered)
@@ -340,11 +339,7 @@ class OwnReachability:
     # Asking
 
     def _schedule(self, when: float) -> None:
-        if self._timer is not None and self._timer.pending and self._timer.when <= when:
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._engine.timers.call_at(when, self._check)
+        self._next.set_by(when, self._check)
 
     def _check(self, now: Instant) -> None:
         self._checked_at = now.monotonic
@@ -400,7 +395,7 @@ class OwnReachability:
         self._requests.start(
             key,
             [path],
-            Ping(0, PingWant.ECHO, 0, self._engine.rng.randbytes(NONCE_LEN), self.capabilities),
+            self._engine.echo(self.capabilities),
             now,
             on_answer=answered,
             schedule=ASK,
@@ -417,7 +412,7 @@ class OwnReachability:
         target = self._mapped.next_target(self._targets(observed), now.monotonic)
         if target is None:
             return
-        nonce = self._engine.rng.randbytes(NONCE_LEN)
+        nonce = self._engine.nonce()
         self._expected[nonce] = target
         if len(self._expected) > KNOCKS_EXPECTED_MAX:
             self._expected.popitem(last=False)

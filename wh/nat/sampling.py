@@ -9,10 +9,9 @@ from functools import partial
 from wh.engine.core import Engine
 from wh.engine.events import Instant, Key, Path
 from wh.engine.requests import Answer, Request, Requests, Schedule
-from wh.engine.timers import Timer
+from wh.engine.timers import Alarms
 from wh.wire.address import Address, is_v4
-from wh.wire.fields import NONCE_LEN
-from wh.wire.messages import Ping, PingWant, Pong
+from wh.wire.messages import Pong
 
 NEXT_SERVER_AFTER_S = 0.2
 """A server that is silent for so long may have gone; two round trips to most."""
@@ -59,7 +58,7 @@ class Sampling:
         self._socket: int | None = None
         self._observed: list[Address] = []
         self._running: list[Request] = []
-        self._timers: list[Timer] = []
+        self._alarms = Alarms(engine.timers)
         self._request = engine.sockets.open(family, self._opened)
 
     def cancel(self) -> None:
@@ -79,16 +78,13 @@ class Sampling:
             if not wait_s:
                 self._ask(key, address, now)
             elif wait_s < self._patience_s:
-                self._call_at(now.monotonic + wait_s, partial(self._ask, key, address))
-        self._call_at(now.monotonic + (self._patience_s if self._servers else 0.0), self._finish)
-
-    def _call_at(self, when: float, callback: Callable[[Instant], None]) -> None:
-        self._timers.append(self._engine.timers.call_at(when, callback))
+                self._alarms.add(now.monotonic + wait_s, partial(self._ask, key, address))
+        self._alarms.add(now.monotonic + (self._patience_s if self._servers else 0.0), self._finish)
 
     def _ask(self, key: Key, address: Address, now: Instant) -> None:
         if self._socket is None or self._engine.addressing.path_to(address) is None:
             return
-        ping = Ping(0, PingWant.ECHO, 0, self._engine.rng.randbytes(NONCE_LEN))
+        ping = self._engine.echo()
         schedule = Schedule((), self._patience_s)
         path = Path(self._socket, address)
         self._running.append(
@@ -121,5 +117,4 @@ class Sampling:
     def _stop(self) -> None:
         for request in self._running:
             self._requests.cancel(request)
-        for timer in self._timers:
-            timer.cancel()
+        self._alarms.cancel()

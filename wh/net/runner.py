@@ -11,37 +11,15 @@ import logging
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine
-from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
 from wh.engine.commands import (
-    AdmitChannel,
-    AdoptSocket,
     BindAlias,
-    ClearSilence,
-    CloseRelay,
-    CloseSocket,
     Command,
-    ConnectTcp,
-    DisconnectTcp,
-    DismissChannel,
-    Knock,
-    LimitRelay,
-    MoveRelay,
     Notify,
-    OpenRelay,
-    OpenSocket,
-    Reply,
-    ResetSession,
-    ResolveName,
-    Send,
-    SendBeacon,
-    SetDataPaths,
-    SetRelayLimits,
 )
 from wh.engine.events import (
     TCP,
-    AliasBound,
     DataOnNewPath,
     DataSession,
     DataTraffic,
@@ -53,20 +31,17 @@ from wh.engine.events import (
     PathSilent,
     PathWanted,
     RelayEnded,
-    RelayOpened,
     RequestCancelled,
     SessionOpened,
-    SocketAdopted,
-    SocketOpened,
 )
 from wh.errors import Code, IpcError
-from wh.net.control import KNOCK_HEADER, ControlChannel
+from wh.net.control import ControlChannel
+from wh.net.execution import Execution
 from wh.net.names import NameResolver
 from wh.net.punch_sockets import PunchSockets
 from wh.net.tcp.bridge import TcpBridge
-from wh.wire.messages import AuthStatus
+from wh.node.executor import Executor, carry_out
 from whcore import datapath as core
-from whcore.errors import SystemFailure
 
 log = logging.getLogger(__name__)
 
@@ -130,15 +105,14 @@ class Runner:
         allow_loopback: bool = False,
     ) -> None:
         self._node = node
-        self._on_bind = on_bind
-        self._send_beacon = send_beacon
-        self._direct_only = direct_only
         self._datapath = datapath
         self._channel = channel
-        self._punch_sockets = punch_sockets
         punch_sockets.receive = self._on_punch_datagram
         self._tcp = tcp
         tcp.tell = self.dispatch
+        self._execution: Executor = Execution(
+            datapath, channel, punch_sockets, tcp, self, on_bind, send_beacon, direct_only=direct_only
+        )
         self._on_tun_gone = on_tun_gone
         self._on_woke = on_woke
         self._names = NameResolver(allow_loopback=allow_loopback)
@@ -335,131 +309,17 @@ class Runner:
     def _execute(self, commands: list[Command] | None, now: Instant) -> list[Event]:
         events: list[Event] = []
         for command in commands or ():
-            events += self._guarded(self._execute_one, command, now) or ()
+            events += self._guarded(carry_out, command, self._execution, now) or ()
         return events
 
-    def _execute_one(self, command: Command, now: Instant) -> list[Event]:
-        match command:
-            case Send():
-                return self._channel.send(command, now)
-            case Reply():
-                self._channel.reply(command, now)
-            case Knock(socket, to, nonce):
-                self._datapath.send_control(socket, to, KNOCK_HEADER + nonce)
-            case ResetSession(peer):
-                self._channel.reset(peer)
-            case SetDataPaths():
-                self._set_data_paths(command)
-            case ClearSilence(peer):
-                if self._datapath.has_peer(peer):
-                    self._datapath.clear_silence(peer)
-            case AdmitChannel(path):
-                self._channel.admit_channel(path)
-            case DismissChannel(path):
-                self._channel.dismiss_channel(path)
-            case OpenRelay() | MoveRelay() | LimitRelay() | CloseRelay() | SetRelayLimits():
-                return self._relay(command)
-            case OpenSocket() | CloseSocket() | AdoptSocket():
-                return self._change_sockets(command)
-            case BindAlias():
-                return self._bind(command)
-            case ConnectTcp(address, ports):
-                self._tcp.connect(address, ports)
-            case DisconnectTcp(address):
-                self._tcp.disconnect(address)
-            case SendBeacon():
-                self._send_beacon()
-            case ResolveName(host, port):
-                self._spawn(self._resolve(host, port))
-            case Notify(request):
-                if request in self._requests:
-                    self._requests[request].put_nowait(command)
-        return []
+    # What commands are carried out with here (wh.net.execution.Driver)
 
-    def _bind(self, command: BindAlias) -> list[Event]:
-        """on_bind sees to it that AliasBound follows; without, no claim can be written down."""
-        if self._on_bind is None:
-            return [AliasBound(command.alias, command.claimant, AuthStatus.FAILED)]
-        self._on_bind(command)
-        return []
+    def resolve(self, host: str, port: int) -> None:
+        self._spawn(self._resolve(host, port))
 
-    def _set_data_paths(self, command: SetDataPaths) -> None:
-        if not self._datapath.has_peer(command.peer):  # the engine also keeps paths to peers without traffic
-            return
-        routes = [route for route in command.routes if not (self._direct_only and route.path.channel)]
-        self._datapath.set_paths(
-            command.peer,
-            [(*path, route.mtu) for route in routes if (path := self._tcp.to_data_plane(route.path))],
-            mode=command.mode,
-            silence_ns=int(command.silence_s * NS),
-        )
-        self._datapath.set_keepalive(command.peer, command.keepalive_s)
-
-    def _relay(
-        self, command: OpenRelay | MoveRelay | LimitRelay | CloseRelay | SetRelayLimits
-    ) -> list[Event]:
-        """A channel that is gone by now needs neither move nor limits nor close."""
-        match command:
-            case OpenRelay(request, opener, target, rate, burst, quota, trusted):
-                return [RelayOpened(request, self._open_relay(opener, target, rate, burst, quota, trusted))]
-            case MoveRelay(leg, path):
-                client = self._tcp.to_data_plane(path)
-                with suppress(KeyError, ValueError):
-                    if client is not None:
-                        self._datapath.relay_move(leg, (client.socket, client.remote))
-            case LimitRelay(leg, rate, burst, trusted):
-                with suppress(KeyError):
-                    self._datapath.relay_limit_channel(leg, rate=rate, burst=burst, trusted=trusted)
-            case CloseRelay(leg):
-                with suppress(KeyError):
-                    self._datapath.relay_close(leg)
-            case SetRelayLimits(rate, burst, day_quota):
-                self._datapath.relay_limit(rate=rate, burst=burst, day_quota=day_quota)
-        return []
-
-    def _open_relay(
-        self, opener: Path, target: Path, rate: int, burst: int, quota: int, trusted: bool
-    ) -> tuple[int, int] | None:
-        opener_at, target_at = map(self._tcp.to_data_plane, (opener, target))
-        if opener_at is None or target_at is None:
-            return None
-        try:
-            return self._datapath.relay_open(
-                (opener_at.socket, opener_at.remote),
-                (target_at.socket, target_at.remote),
-                rate=rate,
-                burst=burst,
-                quota=quota,
-                trusted=trusted,
-            )
-        except (SystemFailure, ValueError):  # every channel is taken; a socket has gone meanwhile
-            return None
-
-    def _change_sockets(self, command: OpenSocket | CloseSocket | AdoptSocket) -> list[Event]:
-        match command:
-            case OpenSocket(request, family):
-                opened = self._punch_sockets.open(family)
-                return [SocketOpened(request, *(opened or (None, 0)))]
-            case AdoptSocket(socket):
-                return [SocketAdopted(socket, self._adopt(socket))]
-            case CloseSocket(socket) if socket in self._punch_sockets:
-                self._punch_sockets.close(socket)
-            case CloseSocket(socket):
-                with suppress(ValueError):
-                    self._datapath.remove_socket(socket)
-        return []
-
-    def _adopt(self, socket: int) -> int | None:
-        udp = self._punch_sockets.take(socket)
-        if udp is None:
-            return None
-        try:
-            adopted = self._datapath.add_socket(udp.fileno())
-        except (SystemFailure, ValueError):  # the table is full
-            udp.close()
-            return None
-        udp.detach()
-        return adopted
+    def notify(self, notice: Notify) -> None:
+        if notice.request in self._requests:
+            self._requests[notice.request].put_nowait(notice)
 
     async def _resolve(self, host: str, port: int) -> None:
         self.dispatch(await self._names.resolve(host, port))

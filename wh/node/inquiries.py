@@ -13,8 +13,6 @@ from wh.engine.events import Instant, Key, Path
 from wh.engine.inquiry import Finish, Progress, error
 from wh.engine.requests import CANDIDATES, Answer, Request, Requests
 from wh.wire.address import to_text
-from wh.wire.fields import NONCE_LEN
-from wh.wire.messages import Ping, PingWant
 from wh.wire.records import Record
 
 # Codes of errors, as users see them.
@@ -101,7 +99,7 @@ class PingInquiry:
         self._request = self._requests.start(
             self._key,
             paths,
-            Ping(0, PingWant.ECHO, 0, self._engine.rng.randbytes(NONCE_LEN)),
+            self._engine.echo(),
             now,
             on_answer=self._answered,
             on_failure=on_failure,

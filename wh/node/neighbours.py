@@ -10,7 +10,7 @@ from wh.engine.core import Engine
 from wh.engine.events import BeaconHeard, Instant
 from wh.engine.limits import RateLimit
 from wh.engine.randomness import jittered
-from wh.engine.timers import Timer
+from wh.engine.timers import Alarm
 from wh.paths.states import HAVING_PATH
 from wh.paths.trusted_peers import TrustedPeers
 
@@ -36,7 +36,7 @@ class Neighbours:
         self._awaits_claims = awaits_claims
         self._answers = RateLimit(1, ANSWER_INTERVAL_S, entries_max=1)
         self._rounds = 0
-        self._timer: Timer | None = None
+        self._next = Alarm(engine.timers)
 
     def restart(self, now: Instant) -> None:
         """Our addresses or our peers are others than before."""
@@ -62,7 +62,5 @@ class Neighbours:
             self._engine.emit(SendBeacon())
         after = AGAIN_AFTER_S[self._rounds] if self._rounds < len(AGAIN_AFTER_S) else LATER_S
         self._rounds += 1
-        if self._timer is not None:
-            self._timer.cancel()
         when = now.monotonic + jittered(self._engine.rng, after)
-        self._timer = self._engine.timers.call_at(when, self._announce)
+        self._next.set(when, self._announce)

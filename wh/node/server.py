@@ -19,7 +19,6 @@ from wh.node.errands import Errands
 from wh.wire.address import Address, port_of, prefix
 from wh.wire.codec import encode
 from wh.wire.errors import BadRecord
-from wh.wire.fields import NONCE_LEN
 from wh.wire.messages import (
     MAX_CONTACTS,
     Challenge,
@@ -158,9 +157,7 @@ class Server:
         def answered(answer: Answer, then: Instant) -> None:
             self._engine.emit(Send(key, answer.path, message))
 
-        echo = Ping(
-            0, PingWant.ECHO, 0, self._engine.rng.randbytes(NONCE_LEN), self._reachability.capabilities
-        )
+        echo = self._engine.echo(self._reachability.capabilities)
         self._requests.start(key, [path], echo, now, on_answer=answered)
 
     def _knock_ourselves(self, target: Address, observed: Address, nonce: bytes, now: Instant) -> None:

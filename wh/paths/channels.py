@@ -9,10 +9,8 @@ from wh.engine.core import Engine
 from wh.engine.events import Instant, Key, Path
 from wh.engine.randomness import jittered
 from wh.engine.requests import Answer, Request, Requests, Schedule
-from wh.engine.timers import Timer
+from wh.engine.timers import Alarm, Timer
 from wh.relay.choosing import Channel
-from wh.wire.fields import NONCE_LEN
-from wh.wire.messages import Ping, PingWant
 from wh.wire.records import Relay
 
 CHANNELS_MAX = 4
@@ -69,7 +67,7 @@ class PeerChannels:
         self._channels: dict[Path, Channel] = {}
         self._pings: dict[Path, Request] = {}
         self._measuring: dict[Path, Timer] = {}
-        self._timer: Timer | None = None
+        self._next = Alarm(engine.timers)
 
     def __bool__(self) -> bool:
         return bool(self._channels)
@@ -96,9 +94,7 @@ class PeerChannels:
         for path in list(self._channels):
             self.remove(path)
             self._relays.close(path, now)
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._next.cancel()
 
     def opened_by_us(self, path: Path) -> bool:
         return path in self._channels and self._channels[path].opened_by_us
@@ -130,7 +126,7 @@ class PeerChannels:
         self._pings[path] = self._requests.start(
             self._key,
             [path],
-            Ping(0, PingWant.ECHO, 0, self._engine.rng.randbytes(NONCE_LEN)),
+            self._engine.echo(),
             now,
             on_answer=answered,
             on_failure=failed,
@@ -149,9 +145,9 @@ class PeerChannels:
             self._measuring[path] = self._engine.timers.call_at(when, measure)
 
     def _schedule(self, now: Instant) -> None:
-        if self._timer is None or not self._timer.pending:
+        if not self._next.pending:
             when = now.monotonic + jittered(self._engine.rng, KEEPALIVE_S)
-            self._timer = self._engine.timers.call_at(when, self._keep)
+            self._next.set(when, self._keep)
 
     def _keep(self, now: Instant) -> None:
         for path in self._spare(now):

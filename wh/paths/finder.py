@@ -9,11 +9,10 @@ from wh.engine.core import Engine
 from wh.engine.events import Instant, Key, Path
 from wh.engine.randomness import jittered
 from wh.engine.requests import CANDIDATES, Answer, Request, Requests
-from wh.engine.timers import Timer
+from wh.engine.timers import Alarm
 from wh.wire.address import Address
 from wh.wire.candidates import MAX_CANDIDATES
-from wh.wire.fields import NONCE_LEN
-from wh.wire.messages import Ping, PingWant, Probe
+from wh.wire.messages import Probe
 from wh.wire.records import Record, Relay
 
 RETRY_AFTER_S = (1.0, 2.0, 5.0, 15.0)
@@ -87,7 +86,7 @@ class PathFinder:
         self._search: Search | None = None
         self._attempt: Request | None = None  # PINGs to candidates
         self._probes: list[Request] = []  # PROBEs where it may have answered
-        self._timer: Timer | None = None  # the next round
+        self._next_round = Alarm(engine.timers)
 
     @property
     def candidates(self) -> tuple[Address, ...]:
@@ -149,9 +148,7 @@ class PathFinder:
         if self._search is not None:
             self._search.cancel()
             self._search = None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._next_round.cancel()
         self._rounds = 0
 
     def _round(self, now: Instant) -> None:
@@ -166,10 +163,9 @@ class PathFinder:
     def _schedule_round(self, now: Instant) -> None:
         after = RETRY_AFTER_S[self._rounds] if self._rounds < len(RETRY_AFTER_S) else RETRY_LATER_S
         self._rounds += 1
-        if self._timer is not None:
-            self._timer.cancel()
+        self._next_round.cancel()
         when = now.monotonic + jittered(self._engine.rng, after)
-        self._timer = self._engine.timers.call_at(when, self._round)
+        self._next_round.set(when, self._round)
 
     def _look_up(self, now: Instant) -> None:
         self._search = self._finder.find_record(
@@ -201,7 +197,7 @@ class PathFinder:
         self._attempt = self._requests.start(
             self._key,
             paths,
-            Ping(0, PingWant.ECHO, 0, self._engine.rng.randbytes(NONCE_LEN)),
+            self._engine.echo(),
             now,
             on_answer=self._candidate_answered,
             on_failure=self._attempt_failed,

@@ -13,7 +13,7 @@ from typing import Protocol
 from wh.engine.core import Engine
 from wh.engine.events import Instant, Key, Path
 from wh.engine.requests import Answer, Request, Requests, Schedule
-from wh.engine.timers import Timer
+from wh.engine.timers import Alarm
 from wh.wire.messages import Challenge, ChallengeWant
 
 ASKED_FOR_S = 3.0
@@ -48,7 +48,7 @@ class Migration:
         self._new: Path | None = None
         self._rtt = 0.0
         self._proof: Request | None = None  # whether anybody is at the new path
-        self._timer: Timer | None = None  # the end of the trial
+        self._end_of_trial = Alarm(engine.timers)
         self._former: dict[Path, Request] = {}  # whether the peer is there after all
         self._patience_until = float("-inf")
         self._pause_s = PAUSE_FIRST_S
@@ -101,20 +101,18 @@ class Migration:
             self._ask(old, now)
         self._mover.on_trial(self._new, now)
         when = max(now.monotonic, self._patience_until)
-        self._timer = self._engine.timers.call_at(when, self._decide)
+        self._end_of_trial.set(when, self._decide)
 
     def _decide(self, now: Instant) -> None:
         """The old path has not answered in time; it may still do so later."""
-        self._timer = None
         new, self._new = self._new, None
         if new is not None:
             self._mover.moved(new, self._rtt, now)
 
     def _end_trial(self) -> None:
         self._requests.cancel(self._proof)
-        if self._timer is not None:
-            self._timer.cancel()
-        self._proof = self._new = self._timer = None
+        self._end_of_trial.cancel()
+        self._proof = self._new = None
 
     # Former paths
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from wh.engine.core import Engine
 from wh.engine.events import Instant, Key, Path
 from wh.engine.requests import Answer, Request, Requests, Schedule
-from wh.engine.timers import Timer
+from wh.engine.timers import Alarm
 from wh.wire.address import is_v4
 from wh.wire.messages import Probe
 
@@ -45,8 +45,8 @@ class PathMtu:
         self._passed = 0
         self._known = 0
         self._known_at = float("-inf")
-        self._timer: Timer | None = None  # of the next check
-        self._provisional: Timer | None = None
+        self._next_check = Alarm(engine.timers)
+        self._provisional = Alarm(engine.timers)
 
     @property
     def path(self) -> Path | None:
@@ -70,10 +70,8 @@ class PathMtu:
             self._requests.cancel(request)
         self._waiting.clear()
         self._path = None
-        for timer in (self._timer, self._provisional):
-            if timer is not None:
-                timer.cancel()
-        self._timer = self._provisional = None
+        self._next_check.cancel()
+        self._provisional.cancel()
 
     def _try_all(self, now: Instant) -> None:
         self._passed = self._known = 0
@@ -81,7 +79,7 @@ class PathMtu:
             for total in IP_TOTALS:
                 self._try(self._path, total, now)
             when = now.monotonic + PROVISIONAL_S
-            self._provisional = self._engine.timers.call_at(when, self._tell_what_passed)
+            self._provisional.set(when, self._tell_what_passed)
 
     def _tell_what_passed(self, now: Instant) -> None:
         if self._path is not None and self._waiting and self._passed:
@@ -90,8 +88,7 @@ class PathMtu:
     def _check_again(self, now: Instant) -> None:
         """Only what passed before; where that does not any more, everything."""
         self._passed = 0
-        if self._timer is not None:
-            self._timer.cancel()
+        self._next_check.cancel()
         if self._path is not None:
             self._try(self._path, self._known or IP_TOTALS[0], now)
 
@@ -126,7 +123,7 @@ class PathMtu:
             return
         news, self._known = self._passed != self._known or not self._passed, self._passed
         self._known_at = now.monotonic
-        self._timer = self._engine.timers.call_at(now.monotonic + CHECK_S, self._check_again)
+        self._next_check.set(now.monotonic + CHECK_S, self._check_again)
         if news:
             self._found(self._path, self._passed, now)
 

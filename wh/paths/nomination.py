@@ -7,7 +7,7 @@ from collections.abc import Callable
 from wh.engine.commands import Send
 from wh.engine.core import Engine
 from wh.engine.events import Instant, Key, Path
-from wh.engine.timers import Timer
+from wh.engine.timers import Alarms
 from wh.wire.messages import Nominate
 
 SAID_AFTER_S = (0.0, 0.3, 1.0)
@@ -23,7 +23,7 @@ class Nomination:
         self._engine = engine
         self._first = first
         self._epoch = 0
-        self._timers: list[Timer] = []
+        self._alarms = Alarms(engine.timers)
 
     def say(self, path: Path, now: Instant) -> None:
         """This is the path now, if it is ours to say; as long as data takes it."""
@@ -38,7 +38,7 @@ class Nomination:
                 self._engine.emit(Send(self._key, path, message))
 
         for after in SAID_AFTER_S:
-            self._timers.append(self._engine.timers.call_at(now.monotonic + after, say))
+            self._alarms.add(now.monotonic + after, say)
 
     def heard(self, epoch: int) -> bool:
         """Whether the peer's word counts: it decides, and has said nothing newer."""
@@ -53,6 +53,4 @@ class Nomination:
             self._epoch = 0
 
     def stop(self) -> None:
-        for timer in self._timers:
-            timer.cancel()
-        self._timers.clear()
+        self._alarms.cancel()

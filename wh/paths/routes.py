@@ -8,7 +8,7 @@ from wh.engine.commands import ClearSilence, PathMode, Route, SetDataPaths
 from wh.engine.core import Engine
 from wh.engine.events import Instant, Key, Path
 from wh.engine.rtt import RttEstimator
-from wh.engine.timers import Timer
+from wh.engine.timers import Alarm
 
 SILENCE_MIN_S = 0.1
 SILENCE_MAX_S = 2.0
@@ -46,7 +46,7 @@ class Routes:
         self._round_trips: dict[Path, RttEstimator] = {}
         self._patience = 1
         self._split = False
-        self._overlap: Timer | None = None
+        self._overlap = Alarm(engine.timers)
         self._told = SetDataPaths(key)
 
     @property
@@ -157,7 +157,7 @@ class Routes:
         self._mtus.clear()
         self._direct = self._trial = None
         self._channels = []
-        self._stop_overlap()
+        self._overlap.cancel()
         self._tell()
 
     def add_round_trip(self, path: Path, rtt: float) -> None:
@@ -194,7 +194,7 @@ class Routes:
 
     @property
     def _mode(self) -> PathMode:
-        if self._trial is not None or (self._overlap is not None and len(self._ordered()) > 1):
+        if self._trial is not None or (self._overlap.pending and len(self._ordered()) > 1):
             return PathMode.DUPLICATE
         return PathMode.SPLIT if self._split and self._has_two_alike() else PathMode.PRIMARY
 
@@ -207,23 +207,17 @@ class Routes:
         """The first path is another. The peer may still be on the former one, and the new one may not carry
         everything yet: both get all data for max(2 round trips, 200 ms)."""
         self._patience = 1
-        self._stop_overlap()
+        self._overlap.cancel()
         if before is not None and before in self._ordered()[1:] and self.first != before:
             for_s = max(OVERLAP_MIN_S, 2 * (self.round_trip_s(before) or 0.0))
             when = now.monotonic + min(for_s, OVERLAP_MAX_S)
-            self._overlap = self._engine.timers.call_at(when, self._overlap_over)
+            self._overlap.set(when, self._overlap_over)
         self._tell()
         if before is not None and self.first is not None:
             self._engine.emit(ClearSilence(self._key))  # that of the former one says nothing of it
 
     def _overlap_over(self, now: Instant) -> None:
-        self._overlap = None
         self._tell()
-
-    def _stop_overlap(self) -> None:
-        if self._overlap is not None:
-            self._overlap.cancel()
-            self._overlap = None
 
     def _sample(self, path: Path, rtt: float) -> None:
         """To be too impatient costs some duplicates, so little variation is assumed before any was seen."""

@@ -16,7 +16,7 @@ from wh.engine.core import Engine
 from wh.engine.events import Instant, Key, MessageReceived, Path
 from wh.engine.requests import Answer as Answered
 from wh.engine.requests import Request, Requests, Schedule
-from wh.engine.timers import Timer
+from wh.engine.timers import Alarms
 from wh.nat.reachability import OwnReachability
 from wh.nat.sampling import Sample, Sampling
 from wh.punch import schedule as punch
@@ -26,8 +26,7 @@ from wh.punch.schedule import Tactic
 from wh.wire.address import Address, is_private, is_v4
 from wh.wire.candidates import Candidate, CandidateFlag, Mapping, NatProfile
 from wh.wire.codec import encode
-from wh.wire.fields import NONCE_LEN
-from wh.wire.messages import Answer, Go, Offer, Ping, PingWant
+from wh.wire.messages import Answer, Go, Offer, Ping
 
 OFFER = Schedule((0.5, 1.2), 2.5)
 """An ANSWER may have to wait until the peer has asked a server where its socket is seen."""
@@ -105,7 +104,7 @@ class Attempt:
         self._search: PortSearch | None = None
         self._many: ManySockets | None = None
         self._requests: list[Request] = []
-        self._timers: list[Timer] = []
+        self._alarms = Alarms(self._engine.timers)
 
     @property
     def sockets(self) -> tuple[int, ...]:
@@ -127,7 +126,7 @@ class Attempt:
         """As the offering side. A PING through the channel makes a session where none is, and tells the round
         trip in any case."""
         self._request(
-            Ping(0, PingWant.ECHO, 0, self._engine.rng.randbytes(NONCE_LEN)),
+            self._engine.echo(),
             FIRST_PING,
             self._ping_answered,
             self._ping_failed,
@@ -248,7 +247,7 @@ class Attempt:
             self._end("no address of ours is worth trying now", now)
             return
         patience_s = GO_PATIENCE_S if self._tactic is Tactic.ROUNDS else NEXT_OFFER_PATIENCE_S
-        self._call_at(now.monotonic + patience_s, self._go_missing)
+        self._alarms.add(now.monotonic + patience_s, self._go_missing)
 
     def _reply(self, event: MessageReceived, answer: Answer) -> None:
         """As many candidates as fit into an answer that is no longer than the peer may be sent here."""
@@ -290,7 +289,7 @@ class Attempt:
 
     def _start_at(self, when: float) -> None:
         self.phase = Phase.STARTING
-        self._call_at(when, self._start_round)
+        self._alarms.add(when, self._start_round)
 
     def _start_round(self, now: Instant) -> None:
         if self.phase not in (Phase.TELLING, Phase.STARTING):
@@ -301,11 +300,11 @@ class Attempt:
         self._prober.aim(predicted, told, self._around.observed(self.peer))
         self._prober.shoot(0, punch.ROUNDS[self.round].opener_ttl, now)
         for number, at_s in enumerate(punch.SHOTS_AT_S[1:], 1):
-            self._call_at(now.monotonic + at_s, partial(self._prober.shoot, number, 0))
+            self._alarms.add(now.monotonic + at_s, partial(self._prober.shoot, number, 0))
         if not self._start_search(now):
             several = self._tactic is Tactic.ROUNDS
             lasts_s = punch.ROUNDS[self.round].lasts_s if several else punch.SINGLE_ROUND_S
-            self._call_at(now.monotonic + lasts_s, self._round_over)
+            self._alarms.add(now.monotonic + lasts_s, self._round_over)
 
     def probed(self, event: MessageReceived, number: int, now: Instant) -> None:
         """A PROBE of the peer arrived, of this round or of one before: either way it opens a path."""
@@ -322,7 +321,7 @@ class Attempt:
         if self.phase is not Phase.FOUND:
             self.phase = Phase.FOUND
             self._stop_search()
-            self._call_at(now.monotonic + SETTLE_S, lambda then: self._end("", then))
+            self._alarms.add(now.monotonic + SETTLE_S, lambda then: self._end("", then))
         path, rtt_s = answered
         self._around.owner.path_found(self.peer, path, rtt_s, self._prober.was_told(path), now)
 
@@ -338,7 +337,7 @@ class Attempt:
         if self.round or self._tactic not in begin or not begin[self._tactic](now):
             return False
         self.searching = True
-        self._call_at(now.monotonic + punch.SEARCH_S, self._round_over)
+        self._alarms.add(now.monotonic + punch.SEARCH_S, self._round_over)
         return True
 
     def _open_sockets(self, now: Instant) -> bool:
@@ -391,7 +390,9 @@ class Attempt:
             self._prepare(now)
         else:
             at_round = self.round
-            self._call_at(now.monotonic + NEXT_OFFER_PATIENCE_S, lambda then: self._no_offer(at_round, then))
+            self._alarms.add(
+                now.monotonic + NEXT_OFFER_PATIENCE_S, lambda then: self._no_offer(at_round, then)
+            )
 
     def _no_offer(self, at_round: int, now: Instant) -> None:
         if self.phase is Phase.PROBING and self.round == at_round:
@@ -405,9 +406,7 @@ class Attempt:
         return "no port was hit" if self.searching else "a search for the port is due later"
 
     def _stop_round(self) -> None:
-        for timer in self._timers:
-            timer.cancel()
-        self._timers.clear()
+        self._alarms.cancel()
         if self._sampling is not None:
             self._sampling.cancel()
             self._sampling = None
@@ -448,9 +447,6 @@ class Attempt:
                 speculative=True,
             )
         )
-
-    def _call_at(self, when: float, callback: Callable[[Instant], None]) -> None:
-        self._timers.append(self._engine.timers.call_at(when, callback))
 
 
 def _fields(answer: Answer) -> tuple[int, int, int, NatProfile, tuple[Candidate, ...]]:

@@ -9,11 +9,9 @@ from typing import Protocol
 from wh.engine.core import Engine
 from wh.engine.events import Instant, Key, Path
 from wh.engine.requests import Answer, Requests, Schedule
-from wh.engine.timers import Timer
+from wh.engine.timers import Alarm, Alarms
 from wh.punch.schedule import SEARCH_INTERVAL_S, WAVES, Wave, search_addresses
 from wh.wire.address import Address
-from wh.wire.fields import NONCE_LEN
-from wh.wire.messages import Ping, PingWant
 
 CANARY_S = 2.0
 CANARY = Schedule((0.6,), 1.5)
@@ -34,17 +32,16 @@ class PortSearch:
         self._socket = socket
         self._probe = probe
         self._left = search_addresses(ips, engine.rng)
-        self._timer: Timer | None = None
+        self._next = Alarm(engine.timers)
 
     def start(self, now: Instant) -> None:
         if not self._left:
             return
-        self._timer = self._engine.timers.call_at(now.monotonic + SEARCH_INTERVAL_S, self.start)
+        self._next.set(now.monotonic + SEARCH_INTERVAL_S, self.start)
         self._probe(Path(self._socket, self._left.pop()), 0, now)
 
     def stop(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        self._next.cancel()
 
 
 class ManySockets:
@@ -68,7 +65,7 @@ class ManySockets:
         self._overloaded = overloaded
         self._sockets: list[int] = []
         self._opening: set[int] = set()
-        self._timers: list[Timer] = []
+        self._alarms = Alarms(engine.timers)
         self._unanswered = 0
 
     @property
@@ -78,17 +75,13 @@ class ManySockets:
 
     def start(self, now: Instant) -> None:
         for wave in WAVES:
-            self._call_at(now.monotonic + wave.at_s, partial(self._open, wave))
-        self._call_at(now.monotonic + CANARY_S, self._send_canary)
+            self._alarms.add(now.monotonic + wave.at_s, partial(self._open, wave))
+        self._alarms.add(now.monotonic + CANARY_S, self._send_canary)
 
     def stop(self) -> None:
-        for timer in self._timers:
-            timer.cancel()
+        self._alarms.cancel()
         for request in self._opening:
             self._engine.sockets.give_up(request)
-
-    def _call_at(self, when: float, callback: Callable[[Instant], None]) -> None:
-        self._timers.append(self._engine.timers.call_at(when, callback))
 
     def _open(self, wave: Wave, now: Instant) -> None:
         if wave.renew:
@@ -109,10 +102,10 @@ class ManySockets:
         self._opening.add(request)
 
     def _send_canary(self, now: Instant) -> None:
-        self._call_at(now.monotonic + CANARY_S, self._send_canary)
+        self._alarms.add(now.monotonic + CANARY_S, self._send_canary)
         for key, address in self._servers[:1]:
             path = self._engine.addressing.path_to(address)
-            ping = Ping(0, PingWant.ECHO, 0, self._engine.rng.randbytes(NONCE_LEN))
+            ping = self._engine.echo()
             self._requests.start(
                 key,
                 [path] if path is not None else [],

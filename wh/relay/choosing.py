@@ -1,13 +1,16 @@
-"""Which relays a client takes, and what it knows of a channel (docs/protocol.md section 8)."""
+"""Which relays a client takes, the ways to them, and what it knows of a channel (docs/protocol.md 8)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from wh.engine.events import Key, Path
+from wh.dht.kademlia import Kademlia
+from wh.engine.core import Engine
+from wh.engine.events import Instant, Key, Path
 from wh.engine.randomness import Randomness
 from wh.wire.address import Address, prefix
+from wh.wire.records import Relay
 
 RESERVATIONS_MAX = 3
 SAMPLE = 8
@@ -15,6 +18,9 @@ SAMPLE = 8
 
 UNKNOWN_RTT_S = 0.2
 """What a server that was not measured yet counts as."""
+
+LATELY_S = 60.0
+"""An address that a relay answered at this recently needs no proof."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +67,37 @@ def choose_relays(
             chosen.append(offer)
     rest = [offer for offer in ranked if offer not in chosen]
     return chosen + rest[: wanted - len(chosen)]
+
+
+class Ways:
+    """To the relays of peers, as far as this node knows them."""
+
+    def __init__(self, engine: Engine, kademlia: Kademlia) -> None:
+        self._engine = engine
+        self._kademlia = kademlia
+
+    def paths_to(self, relay: Relay, now: Instant) -> list[Path]:
+        """Where we talked with it lately; else where the peer reaches it and where we know it as a server:
+        the peer may have another address family than we."""
+        addressing = self._engine.addressing
+        contact, lately = self._kademlia.table.get(relay.key), self._lately_at(relay.key, now)
+        if lately is not None and (path := addressing.path_to(lately)) is not None:
+            return [path]
+        addresses = [relay.address] if addressing.is_acceptable(relay.address) else []
+        addresses += [contact.address] if contact is not None else []
+        return addressing.paths_to(addresses)
+
+    def rtt_s(self, relay: Relay) -> float:
+        """Of the whole way, through the relay to the peer."""
+        known = self._engine.peers.get(relay.key)
+        return way_rtt_s(known.round_trip.srtt if known is not None else None, relay.rtt_ms)
+
+    def _lately_at(self, relay: Key, now: Instant) -> Address | None:
+        known = self._engine.peers.get(relay)
+        path = known.last_direct_path if known is not None and known.session else None
+        if known is None or path is None or not known.is_validated(path, now, LATELY_S):
+            return None
+        return path.remote
 
 
 def way_rtt_s(to_relay_s: float | None, to_peer_ms: int) -> float:

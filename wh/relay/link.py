@@ -10,18 +10,15 @@ from wh.engine.core import Engine
 from wh.engine.events import Instant, Key, Path
 from wh.engine.randomness import jittered
 from wh.engine.requests import Answer, Request, Requests, Schedule
-from wh.engine.timers import Timer
+from wh.engine.timers import Alarm
 from wh.relay.choosing import Channel
 from wh.wire.address import Address
-from wh.wire.fields import NONCE_LEN
 from wh.wire.messages import (
     Capability,
     Close,
     CloseReason,
     Open,
     Opened,
-    Ping,
-    PingWant,
     Pong,
     RelayStatus,
     Reserve,
@@ -81,7 +78,7 @@ class RelayLink:
         self._reserving: Request | None = None
         self._opening: dict[Key, Request] = {}
         self._probe: Request | None = None
-        self._timer: Timer | None = None
+        self._next = Alarm(engine.timers)
 
     @property
     def reserved(self) -> bool:
@@ -222,7 +219,7 @@ class RelayLink:
         self._probe = self._requests.start(
             self.key,
             [self.path, *self._untried],
-            Ping(0, PingWant.ECHO, 0, self._engine.rng.randbytes(NONCE_LEN)),
+            self._engine.echo(),
             now,
             on_answer=self._probe_answered,
             on_failure=self._probe_failed,
@@ -253,11 +250,9 @@ class RelayLink:
 
     def watch(self, now: Instant) -> None:
         """PING it whenever its last PONG is old enough, from now on."""
-        if self._timer is not None:
-            self._timer.cancel()
         silence_s = PROBE_IN_USE_S if self._in_use else jittered(self._engine.rng, PROBE_S)
         when = max(now.monotonic, self._heard_at + silence_s)
-        self._timer = self._engine.timers.call_at(when, lambda then: self._due(silence_s, then))
+        self._next.set(when, lambda then: self._due(silence_s, then))
 
     def _due(self, silence_s: float, now: Instant) -> None:
         if now.monotonic >= self._heard_at + silence_s - CLOCK_SLACK_S:
@@ -299,6 +294,4 @@ class RelayLink:
             self._requests.cancel(request)
         self._reserving = self._probe = None
         self._opening.clear()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._next.cancel()

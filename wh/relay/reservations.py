@@ -9,7 +9,7 @@ from wh.dht.kademlia import Kademlia
 from wh.engine.core import Engine
 from wh.engine.events import TCP, Instant, Key, Path
 from wh.engine.randomness import jittered
-from wh.engine.timers import Timer
+from wh.engine.timers import Alarm
 from wh.relay.backoff import Backoff
 from wh.relay.choosing import RESERVATIONS_MAX, Offer, choose_relays
 from wh.relay.link import RESERVATION_S, RelayLink
@@ -79,8 +79,8 @@ class Reservations:
         self._lost = Backoff(LOST_PAUSES_S)  # relays, as the next
         self._unwilling = Backoff(UNWILLING_PAUSES_S)
         self._settled_at = float("inf")
-        self._fill_timer: Timer | None = None
-        self._renew_timer: Timer | None = None
+        self._next_fill = Alarm(engine.timers)
+        self._next_renewal = Alarm(engine.timers)
 
     @property
     def relays(self) -> tuple[Relay, ...]:
@@ -148,11 +148,7 @@ class Reservations:
         return hidden or now.monotonic >= self._settled_at
 
     def _fill_at(self, when: float) -> None:
-        if self._fill_timer is not None:
-            if self._fill_timer.pending and self._fill_timer.when <= when:
-                return
-            self._fill_timer.cancel()
-        self._fill_timer = self._engine.timers.call_at(when, self._fill)
+        self._next_fill.set_by(when, self._fill)
 
     def _fill(self, now: Instant) -> None:
         """Ask for reservations until there are three."""
@@ -191,10 +187,9 @@ class Reservations:
     def _schedule_renewal(self) -> None:
         """All at once, at half of the life of the oldest: our record changes with each."""
         until = min((link.reserved_until for link in self._reserved() if link.reserved_until), default=None)
-        if self._renew_timer is not None:
-            self._renew_timer.cancel()
+        self._next_renewal.cancel()
         if until is not None:
-            self._renew_timer = self._engine.timers.call_at(until - RENEW_S, self._renew)
+            self._next_renewal.set(until - RENEW_S, self._renew)
 
     def _renew(self, now: Instant) -> None:
         for link in list(self._reserved()):

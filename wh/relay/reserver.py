@@ -12,7 +12,7 @@ from wh.engine.core import Engine
 from wh.engine.events import Instant, Key, MessageReceived, Path
 from wh.engine.limits import RateLimit, RecentlySeen
 from wh.engine.requests import Answer, Requests
-from wh.relay.choosing import Channel, way_rtt_s
+from wh.relay.choosing import Channel, Ways
 from wh.relay.link import RelayLink
 from wh.relay.reservations import Reachability, Reservations
 from wh.wire.address import Address
@@ -22,9 +22,6 @@ from wh.wire.records import Relay
 OPEN_AGAIN_S = 5.0
 BARRED_S = 600.0
 """Where a channel to a peer was refused, or not wanted by the peer, no other is asked for."""
-
-LATELY_S = 60.0
-"""An address that a relay answered at this recently needs no proof."""
 
 LEFT_S = 60.0
 """So long a path to a relay that we gave up is remembered."""
@@ -64,7 +61,7 @@ class RelayClient:
     ) -> None:
         self._engine = engine
         self._requests = requests
-        self._kademlia = kademlia
+        self._ways = Ways(engine, kademlia)
         self._opened = opened
         self._closed = closed
         self._failed = failed
@@ -107,10 +104,10 @@ class RelayClient:
         """Open one more channel to a peer, at the nearest of the relays of its record where there is none and
         none is being opened; where that refuses, at the next. opened or failed follows, later."""
         for relay in relays:
-            if relay.key != self._engine.key and not self._paths_to(relay, now):
+            if relay.key != self._engine.key and not self._ways.paths_to(relay, now):
                 self._out_of_reach(relay, now)
         usable = [relay for relay in relays if self._may_open(peer, relay, now)]
-        self._open_at(peer, sorted(usable, key=self._way_rtt_s), now)
+        self._open_at(peer, sorted(usable, key=self._ways.rtt_s), now)
 
     def close(self, path: Path, now: Instant, reason: CloseReason = CloseReason.DONE) -> None:
         """We want that channel no more. closed is not called."""
@@ -264,30 +261,7 @@ class RelayClient:
         name, monotonic = (peer, relay.key), now.monotonic
         if self._refused.seen(name, monotonic) or self._barred.seen(name, monotonic):
             return False
-        return link is not None or bool(self._paths_to(relay, now))
-
-    def _paths_to(self, relay: Relay, now: Instant) -> list[Path]:
-        """Where we talked with it lately; else where the peer reaches it and where we know it as a server:
-        the peer may have another address family than we."""
-        addressing = self._engine.addressing
-        contact, lately = self._kademlia.table.get(relay.key), self._lately_at(relay.key, now)
-        if lately is not None and (path := addressing.path_to(lately)) is not None:
-            return [path]
-        addresses = [relay.address] if addressing.is_acceptable(relay.address) else []
-        addresses += [contact.address] if contact is not None else []
-        paths = map(addressing.path_to, dict.fromkeys(addresses))
-        return [path for path in paths if path is not None]
-
-    def _lately_at(self, relay: Key, now: Instant) -> Address | None:
-        known = self._engine.peers.get(relay)
-        path = known.last_direct_path if known is not None and known.session else None
-        if known is None or path is None or not known.is_validated(path, now, LATELY_S):
-            return None
-        return path.remote
-
-    def _way_rtt_s(self, relay: Relay) -> float:
-        known = self._engine.peers.get(relay.key)
-        return way_rtt_s(known.round_trip.srtt if known is not None else None, relay.rtt_ms)
+        return link is not None or bool(self._ways.paths_to(relay, now))
 
     def _open_at(self, peer: Key, relays: list[Relay], now: Instant) -> None:
         """At the first of these relays; from a timer where there is none, so that open() never calls back."""
@@ -302,7 +276,7 @@ class RelayClient:
         self._engine.timers.call_at(now.monotonic, lambda then: self._failed(peer, then))
 
     def _link_to(self, relay: Relay, now: Instant) -> RelayLink | None:
-        known, paths = self._links.get(relay.key), self._paths_to(relay, now)
+        known, paths = self._links.get(relay.key), self._ways.paths_to(relay, now)
         return known or (self.add_link(relay.key, paths, now) if paths else None)
 
     def channel_answered(self, link: RelayLink, peer: Key, opened: Opened | None, now: Instant) -> None:

@@ -9,18 +9,15 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from wh.config.model import Network, PeerKind, RelayPolicy
-from wh.engine.commands import CloseRelay, LimitRelay, MoveRelay, OpenRelay, Reply, Send, SetRelayLimits
+from wh.engine.commands import CloseRelay, LimitRelay, OpenRelay, Reply, Send, SetRelayLimits
 from wh.engine.core import Engine
-from wh.engine.events import TCP, Instant, Key, MessageReceived, Path, RelayEnded, RelayOpened
-from wh.engine.limits import RateLimit
-from wh.engine.requests import Requests, Schedule
-from wh.engine.timers import Timer
+from wh.engine.events import Instant, Key, MessageReceived, RelayEnded, RelayOpened
+from wh.engine.requests import Requests
+from wh.engine.timers import Alarm
+from wh.relay.admission import Admission
+from wh.relay.following import Following
 from wh.relay.tables import TTL_MAX_S, RelayedChannel, RelayTables, Verdict
-from wh.wire.address import prefix
-from wh.wire.fields import NONCE_LEN
 from wh.wire.messages import (
-    Challenge,
-    ChallengeWant,
     Close,
     CloseReason,
     Open,
@@ -30,25 +27,6 @@ from wh.wire.messages import (
     Reserved,
 )
 
-REQUESTS_BURST = 16
-REQUESTS_INTERVAL_S = 0.5
-"""RESERVE and OPEN of one stranger; a client needs a handful an hour."""
-
-NETWORK_BURST = 64
-NETWORK_INTERVAL_S = 0.0625
-"""The same of all strangers of a network (IPv4 /24, IPv6 /48): keys cost nothing."""
-
-CHALLENGE_ONCE = Schedule((), 1.0)
-"""Who waits for an answer asks again; more than came from an address must not go there."""
-
-STILL_THERE = Schedule((0.3, 0.9), 2.0)
-"""For where a client was before: it was proved, and its answer may get lost."""
-
-FIXED_S = 60.0
-"""So long a client whose datagrams somebody forwards is moved only once it is silent where it was."""
-
-ANSWER_LEN_MAX = 80
-WAITING_MAX = 256
 OPENINGS_MAX = 1024
 AGAIN_S = (0.3, 1.0)
 """What clients are told unasked nobody acknowledges: again, while it is true."""
@@ -78,14 +56,11 @@ class RelayService:
         self._is_server = is_server
         self._tables = RelayTables()
         self._policy: RelayPolicy | None = None
-        self._rates = RateLimit(REQUESTS_BURST, REQUESTS_INTERVAL_S)
-        self._network_rates = RateLimit(NETWORK_BURST, NETWORK_INTERVAL_S)
-        self._waiting: OrderedDict[Key, MessageReceived] = OrderedDict()  # for its path to be validated
+        self._admission = Admission(engine, requests, self._tables, self._answer)
+        self._following = Following(engine, requests, self._tables)
         self._openings: OrderedDict[int, Opening] = OrderedDict()
         self._last_opening = 0
-        self._moved: dict[Key, Path] = {}  # where clients say that they are, who may still be elsewhere
-        self._expiry: Timer | None = None
-        requests.validation_listeners.append(self._validated)
+        self._expiry = Alarm(engine.timers)
 
     def set_network(self, network: Network, now: Instant) -> None:
         """What follows from the file counts at once, also for what is there."""
@@ -118,29 +93,8 @@ class RelayService:
     # What clients ask
 
     def handle(self, event: MessageReceived, now: Instant) -> None:
-        """A RESERVE or an OPEN of a session. From an address that is not proved it waits until that is."""
-        path = event.path
-        if path.channel or not self._engine.addressing.is_main_socket(path.socket):
-            return
-        if not (self._tables.is_member(event.peer) or self._agrees(event) or self._allows(event, now)):
-            return
-        proved = self._engine.peers.obtain(event.peer).is_validated(event.path, now)
-        if proved and event.capacity >= ANSWER_LEN_MAX:
-            self._answer(event, now)
-        else:
-            self._prove(event, now)
-
-    def _allows(self, event: MessageReceived, now: Instant) -> bool:
-        network = prefix(event.path.remote, 24, 48)
-        within = self._rates.allow(event.peer, now.monotonic)
-        return within and self._network_rates.allow(network, now.monotonic)
-
-    def _agrees(self, event: MessageReceived) -> bool:
-        """Once for each channel, however many others have opened."""
-        if not isinstance(event.message, Open):
-            return False
-        channel = self._tables.between(event.peer, event.message.peer)
-        return channel is not None and channel.target == event.peer and not channel.agreed
+        """A RESERVE or an OPEN of a session."""
+        self._admission.handle(event, now)
 
     def closed_by(self, event: MessageReceived, close: Close, now: Instant) -> bool:
         """A client wants a channel no more. False where it is none that we relay for it."""
@@ -156,23 +110,8 @@ class RelayService:
 
     def left(self, key: Key) -> None:
         """It said LEAVING."""
-        self._waiting.pop(key, None)
+        self._admission.left(key)
         self._end_client(key, told=False)
-
-    def _prove(self, event: MessageReceived, now: Instant) -> None:
-        self._waiting[event.peer] = event
-        self._waiting.move_to_end(event.peer)
-        if len(self._waiting) > WAITING_MAX:
-            self._waiting.popitem(last=False)
-        if not self._requests.waits_for(event.peer, Challenge, event.path):
-            nonce = self._engine.rng.randbytes(NONCE_LEN)
-            self._requests.start(event.peer, [event.path], Challenge(0, nonce), now, schedule=CHALLENGE_ONCE)
-
-    def _validated(self, key: Key, path: Path, now: Instant) -> None:
-        waiting = self._waiting.get(key)
-        if waiting is not None and waiting.path == path:
-            del self._waiting[key]
-            self._answer(waiting, now)
 
     def _answer(self, event: MessageReceived, now: Instant) -> None:
         match event.message:
@@ -195,7 +134,7 @@ class RelayService:
             return
         if verdict.client is not None:
             self._crowd_out(verdict.client, now)
-        self._follow(event.peer, event.path, now)
+        self._following.follow(event.peer, event.path, now)
         self._tables.reserve(event.peer, event.path, ttl, now.monotonic)
         self._schedule_expiry()
         rate = 0 if self._tables.is_member(event.peer) else self._limits.rate
@@ -225,10 +164,9 @@ class RelayService:
 
     def _schedule_expiry(self) -> None:
         when = self._tables.next_expiry()
-        if self._expiry is not None:
-            self._expiry.cancel()
+        self._expiry.cancel()
         if when is not None:
-            self._expiry = self._engine.timers.call_at(when, self._expire)
+            self._expiry.set(when, self._expire)
 
     def _expire(self, now: Instant) -> None:
         for key in self._tables.expired(now.monotonic):
@@ -241,7 +179,7 @@ class RelayService:
         """Who asks for a channel that is there gets that one: its OPENED may have been lost, or it agrees."""
         channel = self._tables.between(event.peer, open_.peer)
         if channel is not None:
-            self._follow(event.peer, event.path, now)
+            self._following.follow(event.peer, event.path, now)
             self._join(event, open_.request_id, channel, now)
             return
         status = self._may_open(event, open_.peer, now).status
@@ -293,7 +231,7 @@ class RelayService:
 
     def _add(self, opening: Opening, legs: tuple[int, int], now: Instant) -> None:
         event = opening.event
-        self._follow(event.peer, event.path, now)
+        self._following.follow(event.peer, event.path, now)
         channel = self._tables.add(event.peer, event.path, opening.target, legs, now.monotonic)
         self._reply_opened(event, opening.request_id, channel)
         self._repeat(lambda: self._news_of(channel, agreed=False), now)
@@ -339,46 +277,7 @@ class RelayService:
             return None
         return Send(client, path, opened)
 
-    # Ends and moves
-
-    def _follow(self, key: Key, path: Path, now: Instant) -> None:
-        """A client has said that it is at `path`. It may still be where it was before: whoever copies its
-        datagrams, and is faster than they are, could move it so (RFC 9000 9.3.3). Then it goes back, and is
-        not moved so easily for a while. From TCP it goes for good: that is the last resort of a client."""
-        before = self._tables.path_of(key)
-        if before is None or before == path:
-            return
-        if not self._tables.is_fixed(key, now.monotonic):
-            self._move(key, path)
-        if before.socket == TCP:
-            return
-        asking = key in self._moved
-        self._moved[key] = path
-        if asking:
-            return
-
-        def answered(then: Instant) -> None:
-            del self._moved[key]
-            self._move(key, before)
-            self._tables.fix(key, then.monotonic + FIXED_S)
-
-        def silent(then: Instant) -> None:
-            self._move(key, self._moved.pop(key))
-
-        self._requests.start(
-            key,
-            [before],
-            Challenge(0, self._engine.rng.randbytes(NONCE_LEN), ChallengeWant.RELAY),
-            now,
-            on_answer=lambda answer, then: answered(then),
-            on_failure=silent,
-            schedule=STILL_THERE,
-            speculative=True,
-        )
-
-    def _move(self, key: Key, path: Path) -> None:
-        for leg in self._tables.move(key, path):
-            self._engine.emit(MoveRelay(leg, path))
+    # Ends
 
     def _end_client(self, key: Key, reason: CloseReason = CloseReason.GONE, *, told: bool = True) -> None:
         """Its reservation and all of its channels end."""

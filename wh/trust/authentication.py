@@ -12,13 +12,13 @@ from wh.engine.core import Engine
 from wh.engine.events import AliasBound, Instant, Key, MessageReceived, Path
 from wh.engine.inquiry import Finish, error
 from wh.engine.requests import Answer, Request, Requests, Schedule
-from wh.engine.timers import Timer
+from wh.engine.timers import Alarm
 from wh.trust.alias import Aliases, CheckClaim, HandshakeHashes, Verdict
 from wh.trust.exchange import Claim, Exchanges, Offer
 from wh.wire.address import to_text
 from wh.wire.codec import encode
-from wh.wire.fields import CLAIM_NONCE_LEN, NONCE_LEN
-from wh.wire.messages import Auth, Authed, AuthStatus, Ping, PingWant, Reveal, Subnet
+from wh.wire.fields import CLAIM_NONCE_LEN
+from wh.wire.messages import Auth, Authed, AuthStatus, Reveal, Subnet
 
 CLAIM = Schedule((0.5, 1.5, 3.0), 5.0)
 """The first answer may take a while: it is on the server's disk before it is sent."""
@@ -194,7 +194,7 @@ class ClaimInquiry:
         self._give_up_at = float("inf")
         self._visit: Visit | None = None
         self._request: Request | None = None
-        self._timer: Timer | None = None
+        self._next = Alarm(engine.timers)
 
     def start(self, now: Instant) -> None:
         self._give_up_at = now.monotonic + GIVE_UP_AFTER_S
@@ -203,10 +203,9 @@ class ClaimInquiry:
 
     def cancel(self) -> None:
         self._requests.cancel(self._request)
-        if self._timer is not None:
-            self._timer.cancel()
+        self._next.cancel()
         if self._visit is not None:
-            self._timer = self._engine.timers.call_at(0.0, self._visit.end)  # as soon as there is a now
+            self._next.set(0.0, self._visit.end)  # as soon as there is a now
 
     def _claim(self, now: Instant) -> None:
         """Once there is a path, and with it a session: an AUTH goes nowhere else."""
@@ -215,7 +214,7 @@ class ClaimInquiry:
             self._request = self._requests.start(
                 self._server,
                 [path],
-                Ping(0, PingWant.ECHO, 0, self._engine.rng.randbytes(NONCE_LEN)),
+                self._engine.echo(),
                 now,
                 on_answer=lambda _, then: self._claim(then),
                 on_failure=self._unanswered,
@@ -231,7 +230,7 @@ class ClaimInquiry:
                 schedule=CLAIM,
             )
         elif now.monotonic < self._give_up_at:
-            self._timer = self._engine.timers.call_at(now.monotonic + LOOK_AGAIN_S, self._claim)
+            self._next.set(now.monotonic + LOOK_AGAIN_S, self._claim)
         else:
             hint = "is its daemon running? Behind a NAT it must know a public node that the invitation names"
             self._end(error("WH321", "the node that invited cannot be reached", hint), now)
@@ -254,7 +253,7 @@ class ClaimInquiry:
 
     def _unanswered(self, now: Instant) -> None:
         if now.monotonic < self._give_up_at:
-            self._timer = self._engine.timers.call_at(now.monotonic + LOOK_AGAIN_S, self._claim)
+            self._next.set(now.monotonic + LOOK_AGAIN_S, self._claim)
         else:
             hint = "it may be overloaded, or older than invitations are: try again"
             self._end(error("WH321", "the node that invited does not answer the claim", hint), now)
@@ -264,7 +263,7 @@ class ClaimInquiry:
         if self._visit is not None and "error" in result:
             self._visit.end(now)
         elif self._visit is not None:
-            self._timer = self._engine.timers.call_at(now.monotonic + LINGER_S, self._visit.end)
+            self._next.set(now.monotonic + LINGER_S, self._visit.end)
         self._finish(result)
 
     def _answered(self, answer: Answer, now: Instant) -> None:

@@ -9,12 +9,13 @@ import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import private_namespaces
 import pytest
 
 from labnet import wait_until
 from wh.config.model import Endpoint, Network, Peer, PeerKind
 from wh.daemon.embedded import EmbeddedNode
-from wh.daemon.running_node import Options
+from wh.daemon.parts import Options
 from wh.engine.events import PingRequested
 from wh.errors import IpcError, SystemSetupError
 from wh.net.links.host import host_addresses
@@ -27,14 +28,7 @@ TRANSFER = 30 << 20
 
 
 def refusal() -> str | None:
-    made = PrivateNamespace()
-    try:
-        made.wait_until_ready()
-    except SystemSetupError as error:
-        return str(error)
-    finally:
-        made.close()
-    return None if host_addresses() else "this host has no address"
+    return private_namespaces.refusal() or (None if host_addresses() else "this host has no address")
 
 
 pytestmark = pytest.mark.skipif(bool(refusal()), reason=refusal() or "")

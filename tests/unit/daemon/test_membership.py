@@ -17,8 +17,8 @@ from wh.config.model import Network
 from wh.config.network_file import NetworkFile
 from wh.config.parser import load, parse
 from wh.config.writer import render
-from wh.daemon.claim_log import ClaimLog
 from wh.daemon.membership import Membership
+from wh.daemon.persistence.claim_log import ClaimLog
 from wh.engine.events import Instant
 from wh.engine.events import Path as NetworkPath
 from wh.errors import Code, ConfigError, InvitationError, SystemSetupError

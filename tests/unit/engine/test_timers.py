@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wh.engine.events import Instant
-from wh.engine.timers import Timers
+from wh.engine.timers import Alarm, Alarms, Timers
 
 
 @settings(derandomize=True, deadline=None)
@@ -51,3 +51,30 @@ def test_cancelled_timers_take_no_room_for_long() -> None:
     for number in range(10_000):
         timers.call_at(1000.0 + number, lambda now: None).cancel()
     assert len(timers._heap) < 200
+
+
+def test_an_alarm_holds_the_call_that_was_set_last() -> None:
+    timers, called = Timers(), []
+    alarm = Alarm(timers)
+    alarm.set(1.0, lambda now: called.append(1))
+    alarm.set(2.0, lambda now: called.append(2))
+    alarm.set_by(3.0, lambda now: called.append(3))
+    assert alarm.pending
+    timers.run_due(Instant(5.0, 0.0))
+    assert called == [2]
+    assert not alarm.pending
+    alarm.set_by(7.0, lambda now: called.append(7))
+    alarm.set_by(6.0, lambda now: called.append(6))
+    timers.run_due(Instant(9.0, 0.0))
+    assert called == [2, 6]
+
+
+def test_alarms_are_cancelled_together_and_may_be_added_after_that() -> None:
+    timers, called = Timers(), []
+    alarms = Alarms(timers)
+    for number in range(3):
+        alarms.add(float(number), lambda now: called.append("too late"))
+    alarms.cancel()
+    alarms.add(1.0, lambda now: called.append("in time"))
+    timers.run_due(Instant(9.0, 0.0))
+    assert called == ["in time"]

@@ -1,7 +1,7 @@
 """A claim's proof counts in one session, from one key, at one node."""
 
 import pytest
-from test_alias import connect
+from control_sessions import connect
 
 from wh.net.alias_proofs import AliasProofs
 from whcore.alias import derive_alias

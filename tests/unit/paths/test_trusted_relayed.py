@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from engine_parts import OTHER_ADDRESS, OTHER_PATH, PATH, PEER_ADDRESS, PEER_KEY
-from test_trusted import (
+from trusted_scene import (
     PATIENCE_S,
     Scene,
     acknowledge,

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from test_datapath import Node
+from loopback_planes import Node
 
 from whcore.keys import SecretKey
 from whcore.sansio import Tunnel

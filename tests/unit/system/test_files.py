@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from wh.errors import SystemSetupError
-from wh.net.uapi_server import open_uapi_socket
+from wh.net.wireguard.uapi_server import open_uapi_socket
 from wh.system import files
 from wh.system.files import UnsafePlace, locked, new_file, open_place, open_readable, read_file, replace_file
 

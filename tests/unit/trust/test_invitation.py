@@ -4,7 +4,6 @@ import base64
 import hashlib
 import hmac
 import json
-import os
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from secret_bytes import secret_bytes
 
 from wh.errors import Code, InvitationError
 from wh.trust.degrees import WORKBIT_MAX
@@ -342,13 +342,3 @@ def test_an_alias_is_hkdf_of_the_seed_with_the_first_counter_that_works(bits: in
         if workbit(public, b"family") >= wanted:
             break
     assert alias.public_key == public
-
-
-def secret_bytes(key: SecretKey) -> bytes:
-    read_end, write_end = os.pipe()
-    try:
-        key.write_fd(write_end)
-        return base64.b64decode(os.read(read_end, 100))
-    finally:
-        os.close(read_end)
-        os.close(write_end)

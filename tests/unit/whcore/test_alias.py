@@ -1,12 +1,12 @@
 """Aliases in the core: derived from a seed (test_invitation has the values), proved in a session."""
 
-import base64
 import hashlib
 import hmac
-import os
 
 import pytest
+from control_sessions import connect
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from secret_bytes import secret_bytes
 
 from whcore import alias
 from whcore.envelope import ControlSessions
@@ -14,22 +14,11 @@ from whcore.errors import InvalidKey, SystemFailure
 from whcore.keys import SecretKey, workbit
 
 SEED = bytes(range(16))
-SOURCE = bytes(10) + b"\xff\xff\xc0\x00\x02\x01\x12\x34"
 S = 10**9
 
 
-def raw(key: SecretKey) -> bytes:
-    read_end, write_end = os.pipe()
-    try:
-        key.write_fd(write_end)
-        return base64.b64decode(os.read(read_end, 100))
-    finally:
-        os.close(read_end)
-        os.close(write_end)
-
-
 def oracle(secret: SecretKey, public: bytes, transcript: bytes) -> bytes:
-    shared = X25519PrivateKey.from_private_bytes(raw(secret)).exchange(
+    shared = X25519PrivateKey.from_private_bytes(secret_bytes(secret)).exchange(
         X25519PublicKey.from_public_bytes(public)
     )
     extracted = hmac.digest(b"", shared, hashlib.blake2s)
@@ -92,15 +81,6 @@ def test_a_closed_secret_proves_nothing():
 
 
 # The handshake hash that proofs are over
-
-
-def connect(a: ControlSessions, b: ControlSessions, a_key: bytes, b_key: bytes, now: int) -> None:
-    """One handshake, begun by a and confirmed."""
-    init = a.initiate(b_key, b"hi", pad_to=64, now_ns=now, wall_ns=now)
-    _, _, pending, _ = b.open(init, SOURCE, now_ns=now, wall_ns=now)
-    resp = b.respond(pending, b"", now_ns=now)
-    a.open(resp, SOURCE, now_ns=now, wall_ns=now)
-    b.open(a.seal(b_key, b"", now_ns=now), SOURCE, now_ns=now, wall_ns=now)
 
 
 def test_both_ends_of_a_session_have_its_hash_and_for_a_while_the_one_before():

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 from ip_packets import DONT_FRAGMENT, MORE_FRAGMENTS, UDP, Packet, complement
-from test_datapath import DEADLINE_S, Node, bound, ipv4, wire
+from loopback_planes import DEADLINE_S, Node, bound, ipv4, wire
 
 OFFSET = 0x1FFF
 PATH_MTU = 1280

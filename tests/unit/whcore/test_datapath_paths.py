@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from functools import partial
 
 import pytest
-from test_datapath import DEADLINE_S, Node, bound, ipv4, wire
+from loopback_planes import DEADLINE_S, Node, bound, ipv4, wire
 
 from whcore import datapath as core
 from whcore.channels import encode_channel

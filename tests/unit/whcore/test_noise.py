@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from noise.connection import Keypair, NoiseConnection
+from noise.connection import NoiseConnection
+from noise_oracle import noise_connection
 
 from whcore.errors import BadPacket, InvalidKey
 from whcore.keys import SecretKey
@@ -50,18 +51,7 @@ def oracle(
     pattern: Pattern, secret: bytes, psk: bytes, remote_static: bytes | None = None
 ) -> NoiseConnection:
     """noiseprotocol's side; the initiator where remote_static is given."""
-    connection = NoiseConnection.from_name(pattern.name)
-    connection.set_prologue(pattern.prologue)
-    connection.set_keypair_from_private_bytes(Keypair.STATIC, secret)
-    if pattern.psk_position >= 0:
-        connection.set_psks(psk=psk)
-    if remote_static is None:
-        connection.set_as_responder()
-    else:
-        connection.set_as_initiator()
-        connection.set_keypair_from_public_bytes(Keypair.REMOTE_STATIC, remote_static)
-    connection.start_handshake()
-    return connection
+    return noise_connection(pattern.name, pattern.prologue, secret, psk_of(pattern, psk), remote_static)
 
 
 @each_pattern

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from command_line import NETWORK, Wh
 from fake_daemon import HEALTH, OWN_KEY, PEER_KEY, FakeDaemon
 from msgspec import structs
 
@@ -24,13 +25,6 @@ from whtools.application import COMMANDS, RESERVED
 from whtools.outcome import exit_code_of
 
 VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "wirehub_keys.json").read_text())
-NETWORK = f"""\
-name tutorial
-workbit 2
-subnet 10.0.42.0/24
-trust node_a {OWN_KEY}
-trust node_b {PEER_KEY}
-"""
 HYPHEN_KEY = next(
     key
     for number in itertools.count()
@@ -46,33 +40,6 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "net").write_text(NETWORK)
     return tmp_path
-
-
-class Wh:
-    """Runs command lines in this process and keeps what they printed."""
-
-    def __init__(self, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-        self._capfd = capfd
-        self._monkeypatch = monkeypatch
-        self.out = self.err = ""
-
-    def __call__(self, *arguments: str, stdin: str = "") -> int:
-        read_end, write_end = os.pipe()
-        os.write(write_end, stdin.encode())
-        os.close(write_end)
-        kept = os.dup(0)
-        os.dup2(read_end, 0)
-        os.close(read_end)
-        try:
-            with open(0, closefd=False) as stream:  # noqa: PTH123 - a descriptor has no path
-                self._monkeypatch.setattr(sys, "stdin", stream)
-                code = cli.run(list(arguments))
-        finally:
-            os.dup2(kept, 0)
-            os.close(kept)
-        self.out, self.err = self._capfd.readouterr()
-        assert "Traceback" not in self.out + self.err
-        return code
 
 
 @pytest.fixture

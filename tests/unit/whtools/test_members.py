@@ -14,8 +14,8 @@ from typing import Any
 import click
 import msgspec
 import pytest
+from command_line import NETWORK, Wh
 from fake_daemon import INVITATION, OWN_KEY, PEER_KEY, PLACE, FakeDaemon
-from test_cli import NETWORK, Wh
 
 from wh.config.model import Network, PeerKind
 from wh.config.parser import load, parse

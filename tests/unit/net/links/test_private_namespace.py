@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from private_namespaces import refusal
 
 from labnet import wait_until
 from wh.errors import SystemSetupError
@@ -26,17 +27,6 @@ V6 = InterfaceAddress(ipaddress.ip_address("2001:20::1"), 128)
 PEER = ipaddress.ip_network("2001:20::2/128")
 ROUTE = Route(PEER, V6.ip, 1024)
 PATIENCE_S = 10
-
-
-def refusal() -> str | None:
-    made = PrivateNamespace()
-    try:
-        made.wait_until_ready()
-    except SystemSetupError as error:
-        return str(error)
-    finally:
-        made.close()
-    return None
 
 
 pytestmark = pytest.mark.skipif(bool(refusal()), reason=refusal() or "")

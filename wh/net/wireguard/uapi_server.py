@@ -17,7 +17,7 @@ from pathlib import Path
 from wh.config.model import IPNetwork
 from wh.engine.events import Key
 from wh.errors import Code, SystemSetupError
-from wh.net.uapi_paths import UAPI_DIRECTORY, uapi_path
+from wh.net.wireguard.uapi_paths import UAPI_DIRECTORY, uapi_path
 from wh.system.files import PUBLIC_DIRECTORY, open_place
 from whcore import uapi
 from whcore.datapath import Datapath

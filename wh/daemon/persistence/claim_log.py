@@ -12,7 +12,7 @@ from typing import Annotated
 
 import msgspec
 
-from wh.daemon.state import write_own_file
+from wh.daemon.persistence.state import write_own_file
 from wh.engine.events import Key
 from wh.errors import Code, SystemSetupError
 from wh.system.files import read_own_file

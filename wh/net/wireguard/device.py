@@ -13,7 +13,7 @@ from wh.net.device_sockets import DeviceSockets
 from wh.net.links.link_monitor import open_change_socket
 from wh.net.links.tun_watch import LOOK_S, MtuFollower
 from wh.net.sockets import IP_MTU_DISCOVER, IPV6_MTU_DISCOVER
-from wh.net.uapi_server import FullControl, UapiServer
+from wh.net.wireguard.uapi_server import FullControl, UapiServer
 from whcore.datapath import EVENT_TUN_GONE, Datapath
 
 MTU = 1420  # 1,500 less IPv6, UDP and WireGuard headers, as wg-quick assumes

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from wh.daemon.claim_log import CLAIMS_MAX, ClaimLog
+from wh.daemon.persistence.claim_log import CLAIMS_MAX, ClaimLog
 from wh.errors import SystemSetupError
 
 WORDS = ("acid", "barn", "cactus")

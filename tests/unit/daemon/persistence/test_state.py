@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wh.daemon.state import CEILING_AHEAD_NS, NS, SEED_LEN, StateFile, state_path
+from wh.daemon.persistence.state import CEILING_AHEAD_NS, NS, SEED_LEN, StateFile, state_path
 
 START = 1_800_000_000 * NS
 

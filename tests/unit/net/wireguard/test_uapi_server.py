@@ -14,8 +14,8 @@ import pytest
 from uapi_connection import PATIENCE_S, FakeDevice, UapiClient
 
 from wh.errors import SystemSetupError
-from wh.net import uapi_server
-from wh.net.uapi_server import FullControl, OverlayControl, UapiServer, open_uapi_socket
+from wh.net.wireguard import uapi_server
+from wh.net.wireguard.uapi_server import FullControl, OverlayControl, UapiServer, open_uapi_socket
 from whcore.datapath import Datapath
 from whcore.keys import SecretKey
 

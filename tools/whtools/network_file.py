@@ -6,9 +6,12 @@ import os
 import stat
 from pathlib import Path
 
-from wh.config.model import Network
+from wh.config.model import RESOLVED_HOSTNAME, Network
 from wh.config.parser import MAX_FILE_SIZE, decode, unreadable
 from wh.system.files import open_input, read_input, write_all
+from whtools.outcome import print_warning
+
+NAMES_TOLD = 3
 
 
 def load(file: str) -> Network:
@@ -34,6 +37,21 @@ def open_network(file: str) -> tuple[str | None, int, Network]:
         raise unreadable(file, error) from None
     network = decode(data, path=file)
     return None, in_memory(data), network
+
+
+def doubtful_names(network: Network) -> list[str]:
+    """Of members, that not every resolver looks up."""
+    names = [peer.hostname for peer in network.peers if peer.trusted and peer.hostname]
+    return [name for name in names if RESOLVED_HOSTNAME.fullmatch(name) is None]
+
+
+def warn_of_names(names: list[str]) -> None:
+    if names:
+        print_warning(
+            f"systemd-resolved refuses, and other resolvers may: {', '.join(names[:NAMES_TOLD])}"
+            f"{' and others' if len(names) > NAMES_TOLD else ''}",
+            hint="host names have letters, digits and, between them, hyphens",
+        )
 
 
 def in_memory(data: bytes) -> int:

@@ -98,6 +98,13 @@ def test_who_invites_hears_what_nobody_will_take(wh: Wh) -> None:
     assert "the name router" in wh.err
 
 
+def test_who_invites_hears_of_a_name_that_resolvers_refuse(wh: Wh, daemon: FakeDaemon) -> None:
+    assert wh("invite", "node_c") == EXIT_OK
+    assert "systemd-resolved refuses" in wh.err and "node_c" in wh.err
+    assert wh("invite", "node-c") == EXIT_OK
+    assert "refuses" not in wh.err
+
+
 @pytest.mark.parametrize(("text", "seconds"), [("7", 7), ("90s", 90), ("1h", 3600), ("2d", 172800)])
 def test_times_have_units(wh: Wh, daemon: FakeDaemon, text: str, seconds: int) -> None:
     assert wh("invite", "guest", "--expires", text, "--json") == EXIT_OK

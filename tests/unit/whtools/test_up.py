@@ -18,7 +18,7 @@ from fake_daemon import OWN_KEY, PEER_KEY, FakeDaemon
 from whcore import keys
 from whtools import cli, launcher
 
-NETWORK = f"name tutorial\nworkbit 3\nsubnet 10.0.42.0/24\ntrust node_a {OWN_KEY}\ntrust node_b {PEER_KEY}\n"
+NETWORK = f"name tutorial\nworkbit 3\nsubnet 10.0.42.0/24\ntrust node-a {OWN_KEY}\ntrust node-b {PEER_KEY}\n"
 
 STAND_IN = """
 import json, os, signal, sys, time
@@ -243,6 +243,18 @@ def test_a_key_file_that_holds_no_key_is_one_clear_error(
     assert err.startswith(f"wh: error {code}: ")
     assert str(path) in err
     assert not (stand_in / "report").exists()
+
+
+def test_names_that_resolvers_refuse_are_warned_of(
+    stand_in: Path, network: Path, key_file: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    network.write_text(NETWORK.replace("node-a", "node_a"))
+    words = ["private-key", str(key_file), "interface", "wh0"]
+    assert cli.run(["up", str(network), *words, "no-hosts"]) == 0
+    assert "refuse" not in capfd.readouterr().err
+    assert cli.run(["up", str(network), *words]) == 0
+    err = capfd.readouterr().err
+    assert "node_a" in err and "hyphens" in err and "node-b" not in err
 
 
 def test_a_key_file_open_to_others_is_warned_of_with_the_remedy(

@@ -9,12 +9,13 @@ from collections.abc import Iterator
 import click
 import msgspec
 
-from wh.config.model import IPNetwork
+from wh.config.model import RESOLVED_HOSTNAME, IPNetwork
 from wh.ipc import client, schema
 from wh.trust.degrees import HostFacts, Source, why_no_name, why_no_subnet
 from wh.trust.invitation import decode_untrusted
 from whtools.application import command
 from whtools.interfaces import the_only_one
+from whtools.network_file import warn_of_names
 from whtools.outcome import print_warning
 from whtools.parameters import Duration, Interface
 from whtools.terminal import printable
@@ -39,6 +40,7 @@ def invite(name: str, interface: str | None, expires: int | None, qr: bool, as_j
     else:
         click.echo(printable(invited.invitation))
         print(f"wh: {describe(invited)}", file=sys.stderr)
+    warn_of_names([] if RESOLVED_HOSTNAME.fullmatch(name) else [name])
     for warning, hint in doubts(name, decode_untrusted(invited.invitation).subnet):
         print_warning(warning, hint=hint)
     if qr:

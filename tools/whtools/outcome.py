@@ -29,7 +29,7 @@ EXIT_BROKEN_PIPE = 141
 
 _CONFIGURATION_CODES = range(110, 130)
 """The network file's, in wh/errors.py."""
-_INVITATION_CODES = range(140, 150)
+_INVITATION_CODES = range(140, 151)
 _EXIT_BY_CODE = {
     "WH130": EXIT_USAGE,
     "WH210": EXIT_NO_PERMISSION,

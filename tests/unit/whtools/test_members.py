@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 import msgspec
+import programs
 import pytest
 from fake_daemon import INVITATION, OWN_KEY, PEER_KEY, PLACE, FakeDaemon
 from test_cli import NETWORK, Wh
@@ -96,6 +97,14 @@ def test_who_invites_hears_what_nobody_will_take(wh: Wh) -> None:
     assert wh.out == f"{far}\n"
     assert "subnet 203.0.113.0/24" in wh.err
     assert "the name router" in wh.err
+
+
+def test_an_invitation_that_could_not_be_printed_is_taken_back(daemon: FakeDaemon) -> None:
+    for words in (["invite", "guest"], ["invite", "guest", "json"]):
+        ran = programs.run("wh", *words, full=(1,))
+        assert (ran.returncode, b"WH131" in ran.stderr) == (1, True)
+    calls = [call for call in daemon.calls if call[0] == "revoke"]
+    assert calls == [("revoke", {"peer": PEER_KEY})] * 2
 
 
 def test_who_invites_hears_of_a_name_that_resolvers_refuse(wh: Wh, daemon: FakeDaemon) -> None:

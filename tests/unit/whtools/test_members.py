@@ -22,7 +22,7 @@ from wh.config.model import Network, PeerKind
 from wh.config.parser import load, parse
 from wh.config.writer import render
 from wh.daemon import host_facts
-from wh.errors import Code, InvitationError, IpcError
+from wh.errors import Code, InvitationError, IpcError, SystemSetupError
 from wh.ipc import schema
 from wh.ipc.schema import Ready
 from wh.trust.degrees import Held, Holding, HostFacts
@@ -66,6 +66,7 @@ def wh(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.Mo
     monkeypatch.chdir(tmp_path)
     (tmp_path / "net").write_text(NETWORK)
     monkeypatch.setattr(host_facts, "collect", lambda names=(): HostFacts())
+    monkeypatch.setattr(host_facts, "rehearse_interface", lambda name: None)
     return Wh(capfd, monkeypatch)
 
 
@@ -334,6 +335,42 @@ def test_a_claim_that_had_no_answer_keeps_the_key_for_another(
     again = launch()
     assert wh("join", encode(INVITED), "config", "made", "interface", "wh5") == EXIT_OK
     assert again.keys[0] == launches.keys[0]
+
+
+def test_what_failed_after_the_claim_is_finished_by_the_same_join_without_another(
+    wh: Wh, launch: Callable[..., Launches], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = launch()
+    answers = iter([first.run])
+    taken = SystemSetupError("eth0 has a route", code=Code.ROUTE_TAKEN)
+
+    def fail_second(launched: Launch, log: Path) -> Ready:
+        for run in answers:
+            return run(launched, log)
+        raise taken
+
+    monkeypatch.setattr(launcher, "run_in_background", fail_second)
+    words = ("join", encode(INVITED), "config", "made", "interface", "wh5")
+    assert wh(*words) == EXIT_FAILED
+    assert "WH221" in wh.err and "wh up " in wh.err and "made.sk" in wh.err
+    again = launch(IpcError("used", code=Code.INVITATION_USED))  # nobody claims
+    assert wh(*words) == EXIT_OK
+    assert [network.subnet for network in again.networks] == [ip_network("10.0.42.0/24")]
+    assert again.keys == first.keys
+
+
+def test_who_may_make_no_interface_claims_nothing(
+    wh: Wh, launch: Callable[..., Launches], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(name: str) -> None:
+        raise SystemSetupError(f"no permission to make {name}", code=Code.NOT_PERMITTED)
+
+    monkeypatch.setattr(host_facts, "rehearse_interface", refuse)
+    launches = launch()
+    assert wh("join", encode(INVITED), "config", "made", "interface", "wh5") == 4
+    assert launches.networks == []
+    assert not Path("made").exists()
+    assert not Path("made.sk").exists()
 
 
 def test_a_key_that_was_there_before_is_never_removed(wh: Wh, launch: Callable[..., Launches]) -> None:

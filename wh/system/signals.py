@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
-from types import FrameType
-from typing import NoReturn
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+    from typing import NoReturn
 
 PYTHONS_OWN = (signal.SIGPIPE, signal.SIGXFSZ)
 """Python ignores these for itself. A program that is not Python shall die of them."""

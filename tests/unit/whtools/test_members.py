@@ -23,6 +23,14 @@ from wh.config.parser import load, parse
 from wh.config.writer import render
 from wh.daemon import host_facts
 from wh.errors import Code, InvitationError, IpcError, SystemSetupError
+from wh.exit_codes import (
+    EXIT_BAD_CONFIG,
+    EXIT_BAD_INVITATION,
+    EXIT_FAILED,
+    EXIT_NO_DAEMON,
+    EXIT_OK,
+    EXIT_USAGE,
+)
 from wh.ipc import schema
 from wh.ipc.schema import Ready
 from wh.trust.degrees import Held, Holding, HostFacts
@@ -32,14 +40,6 @@ from whcore.keys import SecretKey, decode_key, encode_key_wg, workbit
 from whtools import launcher
 from whtools.commands.join import join, network_of, waiting_room
 from whtools.launcher import Launch
-from whtools.outcome import (
-    EXIT_BAD_CONFIG,
-    EXIT_BAD_INVITATION,
-    EXIT_FAILED,
-    EXIT_NO_DAEMON,
-    EXIT_OK,
-    EXIT_USAGE,
-)
 
 SERVER, OWN = decode_key(PEER_KEY), decode_key(OWN_KEY)
 BOOT, STRANGER = bytes([9]) + bytes(31), bytes([9, 9]) + bytes(30)

@@ -16,6 +16,7 @@ from nodes import inspect
 from timed_ping import TimedPing, lost
 from tutorial import Tutorial
 
+PEER = "node-b"
 PINGS = 10
 DIRECT_S = 20.0
 
@@ -61,7 +62,7 @@ def run_tutorial(tutorial: Tutorial, narrator: Narrator) -> None:
     tutorial.make_keys()
     tutorial.write_files()
     narrator(tutorial.node_a, "cat ./config")
-    narrator.say("== A public node, then node_a and node_b, each behind a NAT\n")
+    narrator.say("== A public node, then node-a and node-b, each behind a NAT\n")
     for host in tutorial.nodes:
         tutorial.up(host)
     narrator.say("== Data goes through the public node at once, and then directly\n")
@@ -74,32 +75,32 @@ def run_tutorial(tutorial: Tutorial, narrator: Narrator) -> None:
 
 
 def watch_path(tutorial: Tutorial, narrator: Narrator) -> None:
-    """What becomes of node_a's path to node_b under a ping. Raises LabError where it stays relayed."""
+    """What becomes of node-a's path to node-b under a ping. Raises LabError where it stays relayed."""
     host = tutorial.node_a
-    ping = TimedPing(host, "node_b", interval_s=0.05)
+    ping = TimedPing(host, PEER, interval_s=0.05)
     started = time.monotonic()
     seen: list[str] = []
 
     def is_direct() -> bool:
-        peer = next(each for each in inspect(host)["peers"] if each["hostname"] == "node_b")
+        peer = next(each for each in inspect(host)["peers"] if each["hostname"] == PEER)
         where = f"by the relay {peer['relay']}" if peer["relay"] else peer["endpoint"] or ""
         line = f"{peer['state']} {where}".rstrip()
         if not seen or seen[-1] != line:
             seen.append(line)
-            narrator.note(host, "path to node_b", f"{time.monotonic() - started:5.2f} s  {line}")
+            narrator.note(host, f"path to {PEER}", f"{time.monotonic() - started:5.2f} s  {line}")
         return peer["state"] == "direct" and bool(ping.replies())
 
     try:
-        wait_until(is_direct, DIRECT_S, "the path to node_b is direct")
+        wait_until(is_direct, DIRECT_S, f"the path to {PEER} is direct")
     except TimeoutError as error:
         raise LabError(str(error)) from None
     finally:
         replies = ping.stop()
-    narrator.note(host, "path to node_b", f"{len(replies)} pings answered, {lost(replies)} lost\n")
+    narrator.note(host, f"path to {PEER}", f"{len(replies)} pings answered, {lost(replies)} lost\n")
 
 
 def ping_both_ways(tutorial: Tutorial, narrator: Narrator) -> None:
-    for host, peer in ((tutorial.node_a, "node_b"), (tutorial.node_b, "node_a")):
+    for host, peer in ((tutorial.node_a, PEER), (tutorial.node_b, "node-a")):
         for family in ("-4", "-6"):
             answer = narrator(host, f"ping {family} -c {PINGS} -i 0.2 -W 2 {peer}")
             if " 0% packet loss" not in answer.stdout:
@@ -113,17 +114,17 @@ def take_down(tutorial: Tutorial, narrator: Narrator) -> None:
 
 
 def keep_open(tutorial: Tutorial) -> None:
-    """A shell on node_a; the other hosts are one `ip netns exec` away."""
+    """A shell on node-a; the other hosts are one `ip netns exec` away."""
     for host in tutorial.nodes:
         print(f"{host.name}: ip netns exec {host.namespace} env WH_RUNDIR={host.directory}/run bash")
-    print("You are on node_a now. `exit` removes everything.", flush=True)
+    print("You are on node-a now. `exit` removes everything.", flush=True)
     node_a = tutorial.node_a
     subprocess.run(node_a.argv(["bash", "-i"]), env=node_a.environment(), cwd=node_a.directory)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--keep", action="store_true", help="open a shell on node_a before the end")
+    parser.add_argument("--keep", action="store_true", help="open a shell on node-a before the end")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the steps")
     options = parser.parse_args()
     if reason := missing_requirements():
@@ -133,7 +134,7 @@ def main() -> int:
     failure = ""
     with Lab("demo") as lab:
         try:
-            tutorial = Tutorial(lab, narrator, nat_a="port-restricted")
+            tutorial = Tutorial(lab, narrator, nat_a="port-restricted", joint="-")
             run_tutorial(tutorial, narrator)
             if options.keep:
                 keep_open(tutorial)

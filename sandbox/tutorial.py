@@ -38,14 +38,20 @@ class Tutorial:
     """The machines, and each step of the tutorial as a method. Every command goes through `shell`."""
 
     def __init__(
-        self, lab: Lab, shell: Shell = plain_shell, nat: str = "port-restricted", nat_a: str | None = None
+        self,
+        lab: Lab,
+        shell: Shell = plain_shell,
+        nat: str = "port-restricted",
+        nat_a: str | None = None,
+        joint: str = "_",
     ) -> None:
-        """nat: node_b's. nat_a: node_a's, if it is to be behind one too."""
+        """nat: node_b's. nat_a: node_a's, if it is to be behind one too. joint: in the nodes' names; the
+        README has a hyphen, the tutorial of 2018 had an underscore, which must go on to work."""
         self.lab = lab
         self.shell = shell
         self.bootstrap = lab.host("bootstrap")
-        self.node_a = lab.host("node_a")
-        self.node_b = lab.host("node_b")
+        self.node_a = lab.host(f"node{joint}a")
+        self.node_b = lab.host(f"node{joint}b")
         self.isp = lab.router("isp")
         self.nat = lab.router("nat", nat)
         self.nat_a = lab.router("nat_a", nat_a) if nat_a else None
@@ -87,6 +93,7 @@ class Tutorial:
 
     def network_file(self, *more_lines: str) -> str:
         """The README's file, with these keys."""
+        a, b = self.node_a.name, self.node_b.name
         lines = [
             "name tutorial           # name of network",
             f"subnet {SUBNET}     # private subnetwork",
@@ -94,9 +101,9 @@ class Tutorial:
             "# one DHT bootstrap node",
             f"boot {self.keys['bootstrap']} {BOOTSTRAP_ADDRESS}",
             "",
-            "# two nodes, node_a & node_b",
-            f"trust node_a {self.keys['node_a']}",
-            f"trust node_b {self.keys['node_b']}",
+            f"# two nodes, {a} & {b}",
+            f"trust {a} {self.keys[a]}",
+            f"trust {b} {self.keys[b]}",
             *more_lines,
         ]
         return "\n".join(lines) + "\n"

@@ -65,6 +65,7 @@ class Code(StrEnum):
     )
     INVITATION_EXCESSIVE = "WH149", "an invitation asks for what others may not ask of this host"
     NO_CHECK_WORDS = "WH150", "a claim was accepted without what check words come from"
+    NAME_TAKEN = "WH151", "the name of an invitation is that of a member, or of another open invitation"
 
     BAD_PACKET = "WH201", "bytes from the network do not verify"
     NOT_PERMITTED = "WH210", "no permission to configure the network"

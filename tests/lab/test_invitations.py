@@ -249,3 +249,34 @@ def test_a_thousand_wrong_claims_a_second_keep_nobody_out(running: Tutorial) -> 
 def processor_seconds(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_what_can_be_checked_is_checked_before_the_claim_and_a_join_can_be_finished(
+    running: Tutorial,
+) -> None:
+    """The interface's name is another program's; then, after a claim, so is its place in the file system."""
+    guest = make_guest(running)
+    invitation = invite(running.node_a, "guest")
+    config = running.node_a.directory / "config"
+    guest.ip("link", "add", INTERFACE, "type", "veth", "peer", "name", "other")
+    refused = join(guest, invitation, check=False)
+    assert "WH211" in refused.stderr
+    assert "alias guest" in config.read_text()
+    assert not (guest.directory / "own.sk").exists()
+    guest.ip("link", "delete", INTERFACE)
+    join(guest, invitation)
+    guest.run(["wh", "down", INTERFACE])
+    finished = join(guest, invitation)  # as after a failure behind the claim
+    assert "its network file is there already" in finished.stdout
+    assert answers_within(guest, "node_a", 5)
+
+
+def test_a_join_that_is_ended_leaves_no_daemon(running: Tutorial) -> None:
+    guest = make_guest(running)
+    invitation = invite(running.node_a, "guest")
+    running.down(running.node_a)
+    process = guest.popen(["wh", "join", invitation, "config", "./config", "interface", INTERFACE])
+    wait_until(lambda: guest.run(["wh", "show", "interfaces"]).stdout, 20, "the daemon waits")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == -signal.SIGTERM
+    wait_until(lambda: not guest.pids(), 10, "no process stays")

@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 import click
 
+from wh.exit_codes import EXIT_FAILED, EXIT_OK, EXIT_USAGE
 from whcore.errors import WireHubError
 from whtools import grammar
-from whtools.outcome import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, print_error, report
+from whtools.outcome import EXIT_INTERRUPTED, print_error, report
 
 USAGE_CODE = "WH130"
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import sys
 
-from wh.system import standard_streams
-from whtools.outcome import EXIT_BROKEN_PIPE, EXIT_FAILED, EXIT_INTERNAL, EXIT_INTERRUPTED, print_error
+from wh.exit_codes import EXIT_FAILED
+from wh.system import signals, standard_streams
+from whtools.outcome import EXIT_BROKEN_PIPE, EXIT_INTERNAL, EXIT_INTERRUPTED, print_error
 
 FILTERS = frozenset(("pubkey", "workbit", "bid"))
 COMPLETE = "_complete"
@@ -16,7 +17,11 @@ COMPLETE = "_complete"
 def main() -> None:
     """Run the command of sys.argv and exit with its code."""
     standard_streams.prepare()
-    sys.exit(run(sys.argv[1:]))
+    signals.clean_up_when_terminated()
+    try:
+        sys.exit(run(sys.argv[1:]))
+    except signals.Terminated as terminated:
+        terminated.die()
 
 
 def run(arguments: list[str]) -> int:

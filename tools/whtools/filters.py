@@ -6,11 +6,12 @@ imported (and, where a network file is named, its reader).
 
 from __future__ import annotations
 
+from wh.exit_codes import EXIT_OK, EXIT_USAGE
 from wh.system import standard_streams
 from whcore import keys
 from whcore.errors import WireHubError
 from whtools.grammar import GrammarError, Parsed, Words, parse
-from whtools.outcome import EXIT_OK, EXIT_USAGE, print_error, report
+from whtools.outcome import print_error, report
 
 DEFAULT_NAMESPACE = "public"
 STDIN_LEN_MAX = 4096

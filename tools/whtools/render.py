@@ -147,6 +147,11 @@ class Renderer:
                 f"others cannot use it behind a NAT: forward UDP port {status.listen_port} to it, and add to "
                 "wh up: mode direct"
             )
+        if status.has_interface and status.address is None:
+            return (
+                "this node is no member: its key is on no trust line of the network file. Start it with the "
+                "right one (private-key FILE), or have this one added to the file on all machines"
+            )
         if status.has_interface and not status.peers:
             return f"no peer is listed: add trust lines to the network file, then run: wh reload {interface}"
         if status.peers and not status.dht.servers and all(peer.state == "idle" for peer in status.peers):

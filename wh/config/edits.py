@@ -6,6 +6,8 @@ like that, and for what is wrong with the file itself.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from wh.config.fields import is_key, read_hostname, read_ip
 from wh.config.lines import Word, split
 from wh.config.model import IPAddress, Peer, PeerKind
@@ -26,12 +28,61 @@ def claim_alias(text: str, alias: bytes, claimant: bytes) -> str:
     return _checked(_edit_line(text, peer.line, " ".join(str(word) for word in words if word is not None)))
 
 
-def add_alias(text: str, hostname: str, alias: bytes, *, expires: int | None = None) -> str:
-    """A line for a member yet to come, at the end of the file: earlier members keep their addresses."""
-    line = render_peer(Peer(PeerKind.ALIAS, alias, read_name(hostname), expires=expires))
+def add_alias(
+    text: str, hostname: str, alias: bytes, *, expires: int | None = None, now_unix: float = 0.0
+) -> str:
+    """A line for a member yet to come, at the end of the file: earlier members keep their addresses. An alias
+    that has expired gives its line where it has the same name, or the subnet is full without it."""
+    peer = Peer(PeerKind.ALIAS, alias, read_name(hostname), expires=expires)
+    expired = [each for each in parse(text).peers if each.expires is not None and each.expires <= now_unix]
+    namesake = _namesake(text, hostname)
+    if namesake is not None and namesake not in expired:
+        raise _taken(namesake)
+    if namesake is not None:
+        return _in_place_of(namesake, text, peer)
     end = "\r\n" if "\r\n" in text else "\n"
     separator = "" if not text or text.endswith("\n") else end
-    return _checked(f"{text}{separator}{line}{end}")
+    try:
+        return _checked(f"{text}{separator}{render_peer(peer)}{end}")
+    except ConfigError as error:
+        if error.code != Code.SUBNET_FULL:
+            raise
+    if not expired:
+        raise _full(text)
+    return _in_place_of(expired[0], text, peer)
+
+
+def _namesake(text: str, hostname: str) -> Peer | None:
+    peers = parse(text).peers
+    return next((peer for peer in peers if (peer.hostname or "").lower() == hostname.lower()), None)
+
+
+def _in_place_of(old: Peer, text: str, peer: Peer) -> str:
+    """With the address of the old line, whether that stands there or follows from the order."""
+    line = render_peer(replace(peer, ip=old.ip if old.static_ip else None, static_ip=old.static_ip))
+    return _checked(_edit_line(text, old.line, line))
+
+
+def _taken(peer: Peer) -> ConfigError:
+    name = peer.hostname
+    if not peer.is_alias:
+        return ConfigError(
+            f"{name} is the name of a member", code=Code.NAME_TAKEN, hint="invite by another name"
+        )
+    return ConfigError(
+        f"{name} is invited already",
+        code=Code.NAME_TAKEN,
+        hint=f"if that invitation is lost, take it back and invite again: wh revoke {name}",
+    )
+
+
+def _full(text: str) -> ConfigError:
+    network = parse(text)
+    open_ones = [peer.hostname for peer in network.peers if peer.is_alias and peer.hostname]
+    hint = "choose a larger subnet, on all machines"
+    if open_ones:
+        hint = f"take back an invitation that nobody used: wh revoke {open_ones[0]}; or {hint}"
+    return ConfigError(f"{network.subnet} has no address left", code=Code.SUBNET_FULL, hint=hint)
 
 
 def remove_member(text: str, key: bytes) -> str:

@@ -16,6 +16,9 @@ MAX_WORKBIT = 64
 # A whole word. With a hyphen in front, `ping` and the like would take it for an option.
 HOSTNAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}")
 
+RESOLVED_HOSTNAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
+"""What all resolvers look up (RFC 1123, 2.1): systemd-resolved, for one, refuses an underscore."""
+
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 

@@ -15,6 +15,7 @@ from wh.config.model import HOSTNAME, IPAddress
 from wh.net.links.host import of_host
 from wh.net.links.netlink_socket import NetlinkSocket
 from wh.net.links.routing import read_routing
+from wh.net.links.tun import close_all, open_tun
 from wh.trust.degrees import Held, Holding, HostFacts
 
 RESOLVER_FILES = (
@@ -35,6 +36,12 @@ def collect(names: Iterable[str] = ()) -> HostFacts:
     """names: in question, which are looked up as programs of this host would. Blocks. Raises
     SystemSetupError."""
     return HostFacts(tuple(_held()), _own_names(), _known_names(set(names)))
+
+
+def rehearse_interface(name: str) -> None:
+    """Make it, and let it go: whether this user may, and nothing else has the name. Raises
+    SystemSetupError."""
+    close_all(open_tun(name))
 
 
 def _held() -> list[Held]:

@@ -24,6 +24,7 @@ from wh.config.model import Network
 from wh.daemon.authority import Authority
 from wh.daemon.orphans import FIRST_PROCESS, reap_orphans
 from wh.errors import Code, SystemSetupError
+from wh.exit_codes import exit_code_of
 from wh.helper.requests import Charge
 from wh.ipc import schema
 from wh.ipc.paths import run_dir
@@ -46,7 +47,7 @@ log = logging.getLogger("wh.daemon.process")  # not __main__
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit code: 0 after a clean stop, 1 where the start failed."""
+    """The exit code: 0 after a clean stop, else that of the error (wh.exit_codes)."""
     if arguments is None:
         standard_streams.prepare()
     options = _parse(arguments)
@@ -58,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             network, secret_key = _read_inputs(options)
         except WireHubError as error:
             _report_failure(options.ready_fd, error)
-            return 1
+            return exit_code_of(error.code)
         import uvloop
 
         return uvloop.run(_serve(network, secret_key, options, authority))
@@ -137,7 +138,7 @@ async def _run(node: RunningNode, secret_key: SecretKey, options: argparse.Names
     except WireHubError as error:
         await node.close()
         _report_failure(options.ready_fd, error)
-        return 1
+        return exit_code_of(error.code)
     except Exception:
         log.exception("internal error")
         await node.close()

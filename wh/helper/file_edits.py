@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from wh.config import edits
 from wh.config.network_file import Edit
 from wh.helper.requests import AddAlias, ClaimAlias, FileEdit
@@ -15,6 +17,8 @@ def change_of(request: FileEdit) -> Edit:
         return lambda text: edits.claim_alias(text, alias, claimant)
     if isinstance(request, AddAlias):
         name, invited = edits.read_name(request.name), decode_key(request.alias)
-        return lambda text: edits.add_alias(text, name, invited, expires=request.expires)
+        return lambda text: edits.add_alias(
+            text, name, invited, expires=request.expires, now_unix=time.time()
+        )
     key = decode_key(request.key)
     return lambda text: edits.remove_member(text, key)

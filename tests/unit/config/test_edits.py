@@ -73,6 +73,34 @@ def test_a_new_alias_needs_a_free_and_proper_name(name: str):
         add_alias(FILE, name, CLAIMANT)
 
 
+def test_a_name_that_is_taken_says_by_whom_and_what_to_do():
+    for name, said in (("GUEST", "wh revoke guest"), ("b", "another name")):
+        with pytest.raises(ConfigError) as caught:
+            add_alias(FILE, name, CLAIMANT)
+        assert caught.value.code == Code.NAME_TAKEN
+        assert said in caught.value.hint
+
+
+def test_an_alias_that_has_expired_is_replaced_by_its_namesake_and_nobody_moves():
+    changed = add_alias(FILE, "guest", CLAIMANT, expires=2_000_000_000, now_unix=1_900_000_000)
+    old, new = FILE.splitlines(), changed.splitlines()
+    assert new[4] == f"  alias guest {encode_key(CLAIMANT)} expires 2000000000   # for Zoe"
+    assert [*new[:4], *new[5:]] == [*old[:4], *old[5:]]
+    assert addresses(changed)[CLAIMANT] == addresses(FILE)[ALIAS]
+
+
+def test_a_full_subnet_takes_the_place_of_an_alias_that_has_expired():
+    full = FILE.replace("/24", "/29") + f"trust d {encode_key(key(8))}\n"
+    before = addresses(full)
+    changed = add_alias(full, "late", CLAIMANT, now_unix=1_900_000_000)
+    assert addresses(changed)[CLAIMANT] == before.pop(ALIAS)
+    assert addresses(changed).items() >= before.items()
+    with pytest.raises(ConfigError) as caught:
+        add_alias(full, "late", CLAIMANT, now_unix=1)
+    assert caught.value.code == Code.SUBNET_FULL
+    assert "wh revoke guest" in caught.value.hint
+
+
 def test_a_full_subnet_takes_no_alias():
     with pytest.raises(ConfigError) as caught:
         add_alias(

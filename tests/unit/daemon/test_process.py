@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from wh.exit_codes import exit_code_of
 from wh.ipc import client, schema
 from whcore.keys import SecretKey, encode_key, encode_key_wg
 
@@ -72,7 +73,7 @@ class Daemons:
         """The error of a start that fails; the process ends by itself and leaves nothing."""
         process, readiness = self.start(*options)
         assert readiness.error is not None
-        assert process.wait(PATIENCE_S) == 1
+        assert process.wait(PATIENCE_S) == exit_code_of(readiness.error.code)
         assert "Traceback" not in end_of_log(process)
         return readiness.error
 

@@ -17,12 +17,12 @@ from fake_daemon import HEALTH, OWN_KEY, PEER_KEY, FakeDaemon
 from msgspec import structs
 
 from wh.errors import Code
+from wh.exit_codes import exit_code_of
 from wh.ipc import client, schema
 from wh.ipc.server import Progress
 from whcore import keys
 from whtools import cli, completion
 from whtools.application import COMMANDS, RESERVED
-from whtools.outcome import exit_code_of
 
 VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "wirehub_keys.json").read_text())
 HYPHEN_KEY = next(

@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 import msgspec
+import programs
 import pytest
 from command_line import NETWORK, Wh
 from fake_daemon import INVITATION, OWN_KEY, PEER_KEY, PLACE, FakeDaemon
@@ -21,7 +22,15 @@ from wh.config.model import Network, PeerKind
 from wh.config.parser import load, parse
 from wh.config.writer import render
 from wh.daemon import host_facts
-from wh.errors import Code, InvitationError, IpcError
+from wh.errors import Code, InvitationError, IpcError, SystemSetupError
+from wh.exit_codes import (
+    EXIT_BAD_CONFIG,
+    EXIT_BAD_INVITATION,
+    EXIT_FAILED,
+    EXIT_NO_DAEMON,
+    EXIT_OK,
+    EXIT_USAGE,
+)
 from wh.ipc import schema
 from wh.ipc.schema import Ready
 from wh.trust.degrees import Held, Holding, HostFacts
@@ -31,14 +40,6 @@ from whcore.keys import SecretKey, decode_key, encode_key_wg, workbit
 from whtools import launcher
 from whtools.commands.join import join, network_of, waiting_room
 from whtools.launcher import Launch
-from whtools.outcome import (
-    EXIT_BAD_CONFIG,
-    EXIT_BAD_INVITATION,
-    EXIT_FAILED,
-    EXIT_NO_DAEMON,
-    EXIT_OK,
-    EXIT_USAGE,
-)
 
 SERVER, OWN = decode_key(PEER_KEY), decode_key(OWN_KEY)
 BOOT, STRANGER = bytes([9]) + bytes(31), bytes([9, 9]) + bytes(30)
@@ -65,6 +66,7 @@ def wh(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.Mo
     monkeypatch.chdir(tmp_path)
     (tmp_path / "net").write_text(NETWORK)
     monkeypatch.setattr(host_facts, "collect", lambda names=(): HostFacts())
+    monkeypatch.setattr(host_facts, "rehearse_interface", lambda name: None)
     return Wh(capfd, monkeypatch)
 
 
@@ -96,6 +98,21 @@ def test_who_invites_hears_what_nobody_will_take(wh: Wh) -> None:
     assert wh.out == f"{far}\n"
     assert "subnet 203.0.113.0/24" in wh.err
     assert "the name router" in wh.err
+
+
+def test_an_invitation_that_could_not_be_printed_is_taken_back(daemon: FakeDaemon) -> None:
+    for words in (["invite", "guest"], ["invite", "guest", "json"]):
+        ran = programs.run("wh", *words, full=(1,))
+        assert (ran.returncode, b"WH131" in ran.stderr) == (1, True)
+    calls = [call for call in daemon.calls if call[0] == "revoke"]
+    assert calls == [("revoke", {"peer": PEER_KEY})] * 2
+
+
+def test_who_invites_hears_of_a_name_that_resolvers_refuse(wh: Wh, daemon: FakeDaemon) -> None:
+    assert wh("invite", "node_c") == EXIT_OK
+    assert "systemd-resolved refuses" in wh.err and "node_c" in wh.err
+    assert wh("invite", "node-c") == EXIT_OK
+    assert "refuses" not in wh.err
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("7", 7), ("90s", 90), ("1h", 3600), ("2d", 172800)])
@@ -318,6 +335,42 @@ def test_a_claim_that_had_no_answer_keeps_the_key_for_another(
     again = launch()
     assert wh("join", encode(INVITED), "config", "made", "interface", "wh5") == EXIT_OK
     assert again.keys[0] == launches.keys[0]
+
+
+def test_what_failed_after_the_claim_is_finished_by_the_same_join_without_another(
+    wh: Wh, launch: Callable[..., Launches], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = launch()
+    answers = iter([first.run])
+    taken = SystemSetupError("eth0 has a route", code=Code.ROUTE_TAKEN)
+
+    def fail_second(launched: Launch, log: Path) -> Ready:
+        for run in answers:
+            return run(launched, log)
+        raise taken
+
+    monkeypatch.setattr(launcher, "run_in_background", fail_second)
+    words = ("join", encode(INVITED), "config", "made", "interface", "wh5")
+    assert wh(*words) == EXIT_FAILED
+    assert "WH221" in wh.err and "wh up " in wh.err and "made.sk" in wh.err
+    again = launch(IpcError("used", code=Code.INVITATION_USED))  # nobody claims
+    assert wh(*words) == EXIT_OK
+    assert [network.subnet for network in again.networks] == [ip_network("10.0.42.0/24")]
+    assert again.keys == first.keys
+
+
+def test_who_may_make_no_interface_claims_nothing(
+    wh: Wh, launch: Callable[..., Launches], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(name: str) -> None:
+        raise SystemSetupError(f"no permission to make {name}", code=Code.NOT_PERMITTED)
+
+    monkeypatch.setattr(host_facts, "rehearse_interface", refuse)
+    launches = launch()
+    assert wh("join", encode(INVITED), "config", "made", "interface", "wh5") == 4
+    assert launches.networks == []
+    assert not Path("made").exists()
+    assert not Path("made.sk").exists()
 
 
 def test_a_key_that_was_there_before_is_never_removed(wh: Wh, launch: Callable[..., Launches]) -> None:

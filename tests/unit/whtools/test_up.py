@@ -18,7 +18,7 @@ from fake_daemon import OWN_KEY, PEER_KEY, FakeDaemon
 from whcore import keys
 from whtools import cli, launcher
 
-NETWORK = f"name tutorial\nworkbit 3\nsubnet 10.0.42.0/24\ntrust node_a {OWN_KEY}\ntrust node_b {PEER_KEY}\n"
+NETWORK = f"name tutorial\nworkbit 3\nsubnet 10.0.42.0/24\ntrust node-a {OWN_KEY}\ntrust node-b {PEER_KEY}\n"
 
 STAND_IN = """
 import json, os, signal, sys, time
@@ -85,18 +85,20 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def network(tmp_path: Path) -> Path:
-    path = tmp_path / "net"
-    path.write_text(NETWORK)
-    return path
-
-
-@pytest.fixture
 def key_file(tmp_path: Path) -> Path:
     path = tmp_path / "a.sk"
     descriptor = os.open(path, os.O_CREAT | os.O_WRONLY, 0o600)
     keys.SecretKey.search(3, b"public", threads=1).write_fd(descriptor)
     os.close(descriptor)
+    return path
+
+
+@pytest.fixture
+def network(tmp_path: Path, key_file: Path) -> Path:
+    """In which the key of key_file is a member's."""
+    own = keys.SecretKey.from_text(key_file.read_text().strip()).public_key
+    path = tmp_path / "net"
+    path.write_text(f"{NETWORK}trust node-c {keys.encode_key(own)}\n")
     return path
 
 
@@ -124,7 +126,7 @@ def test_the_daemon_gets_file_and_key_as_descriptors_and_nothing_else(
     assert err == "wh: warning: no IPv6 here\n"
     report = reported(stand_in)
     options = report["options"]
-    assert report["config"] == NETWORK
+    assert report["config"] == network.read_text()
     assert report["key"] == key_file.read_text()
     assert isinstance(options, dict) and isinstance(report["links"], dict)
     assert options["config-path"] == str(network)
@@ -243,6 +245,32 @@ def test_a_key_file_that_holds_no_key_is_one_clear_error(
     assert err.startswith(f"wh: error {code}: ")
     assert str(path) in err
     assert not (stand_in / "report").exists()
+
+
+def test_a_node_on_nobodys_list_hears_it_first(
+    stand_in: Path, network: Path, key_file: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = ["up", str(network), "interface", "wh0"]
+    assert cli.run([*words, "private-key", str(key_file)]) == 0
+    assert "no member" not in capfd.readouterr().err
+    assert cli.run(words) == 0
+    assert "a key that was made for this run" in capfd.readouterr().err
+    network.write_text(NETWORK)
+    assert cli.run([*words, "private-key", str(key_file)]) == 0
+    err = capfd.readouterr().err
+    assert "this node is no member: its key" in err and str(key_file) in err
+
+
+def test_names_that_resolvers_refuse_are_warned_of(
+    stand_in: Path, network: Path, key_file: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    network.write_text(NETWORK.replace("node-a", "node_a"))
+    words = ["private-key", str(key_file), "interface", "wh0"]
+    assert cli.run(["up", str(network), *words, "no-hosts"]) == 0
+    assert "refuse" not in capfd.readouterr().err
+    assert cli.run(["up", str(network), *words]) == 0
+    err = capfd.readouterr().err
+    assert "node_a" in err and "hyphens" in err and "node-b" not in err
 
 
 def test_a_key_file_open_to_others_is_warned_of_with_the_remedy(

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 import click
 import msgspec
 
+from wh.exit_codes import EXIT_FAILED, EXIT_OK
 from wh.ipc import client, schema
 from whcore.errors import WireHubError
 from whtools.application import command
 from whtools.interfaces import named_or_all
-from whtools.outcome import EXIT_FAILED, EXIT_OK, report
+from whtools.outcome import report
 from whtools.parameters import ALL, Interface
 from whtools.terminal import counted, printable
 

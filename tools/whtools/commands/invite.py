@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Iterator
@@ -9,12 +10,14 @@ from collections.abc import Iterator
 import click
 import msgspec
 
-from wh.config.model import IPNetwork
+from wh.config.model import RESOLVED_HOSTNAME, IPNetwork
+from wh.errors import IpcError
 from wh.ipc import client, schema
 from wh.trust.degrees import HostFacts, Source, why_no_name, why_no_subnet
 from wh.trust.invitation import decode_untrusted
 from whtools.application import command
 from whtools.interfaces import the_only_one
+from whtools.network_file import warn_of_names
 from whtools.outcome import print_warning
 from whtools.parameters import Duration, Interface
 from whtools.terminal import printable
@@ -33,18 +36,30 @@ def invite(name: str, interface: str | None, expires: int | None, qr: bool, as_j
     what it is for goes to standard error. wh revoke NAME takes it back.
     """
     arguments = schema.InviteArguments(name, expires)
-    invited = client.call(the_only_one(interface), schema.INVITE, arguments)
-    if as_json:
-        click.echo(msgspec.json.encode(invited).decode())
-    else:
-        click.echo(printable(invited.invitation))
+    inviter = the_only_one(interface)
+    invited = client.call(inviter, schema.INVITE, arguments)
+    with taken_back_where_lost(inviter, invited):
+        click.echo(msgspec.json.encode(invited).decode() if as_json else printable(invited.invitation))
+    if not as_json:
         print(f"wh: {describe(invited)}", file=sys.stderr)
+    warn_of_names([] if RESOLVED_HOSTNAME.fullmatch(name) else [name])
     for warning, hint in doubts(name, decode_untrusted(invited.invitation).subnet):
         print_warning(warning, hint=hint)
     if qr:
         from whtools.qr import as_text
 
         click.echo(as_text(invited.invitation), err=as_json)
+
+
+@contextlib.contextmanager
+def taken_back_where_lost(interface: str, invited: schema.Invited) -> Iterator[None]:
+    """Nobody has an invitation that was not printed, and its name shall not be kept for it."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(IpcError):
+            client.call(interface, schema.REVOKE, schema.PeerArguments(invited.alias))
+        raise
 
 
 def doubts(name: str, subnet: IPNetwork | None) -> Iterator[tuple[str, str]]:

@@ -6,9 +6,10 @@ import contextlib
 import functools
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 import msgspec
@@ -19,7 +20,7 @@ from wh.config.writer import render
 from wh.daemon import host_facts
 from wh.errors import Code, ConfigError, InvitationError, IpcError, SystemSetupError
 from wh.ipc import client, schema
-from wh.system.files import PUBLIC_DIRECTORY, UnsafePlace, new_file, open_place
+from wh.system.files import PUBLIC_DIRECTORY, UnsafePlace, new_file, open_place, write_all
 from wh.trust.degrees import Source, boot_lines, reachable
 from wh.trust.invitation import Contact, Flag, Invitation
 from wh.wire.address import Address, ip_of, port_of
@@ -30,6 +31,7 @@ from whtools.commands.down import stop
 from whtools.commands.up import check_interface, default_interface, describe, prepare_log
 from whtools.key_search import search
 from whtools.membership import read_invitation
+from whtools.network_file import load
 from whtools.outcome import print_warning
 from whtools.parameters import InvitedSubnet, OneOf, WholeNumber
 from whtools.place import (
@@ -98,29 +100,30 @@ def join(
     say(describe_invitation(invited))
     newcomer = prepare(invited, private_key, config, interface)
     launch = newcomer.launch(listen_port, mode, hosts=not no_hosts, port_mapping=not no_port_mapping)
-    place, warnings = take_place(newcomer, launch, text, invited, subnet)
-    say("\n".join(describe_claims(place)))
-    network = network_of(invited, place, newcomer.secret.public_key)
-    write_file(newcomer.config_path, render(network), 0o600)
-    ready = start(launch, newcomer.secret, network)
+    joined = take_place(newcomer, launch, text, invited, subnet)
+    with place_if_needed(launch, newcomer.key_path):
+        say("\n".join(joined.claims()))
+        ready = start(launch, newcomer.secret, joined.network)
     newcomer.secret.close()
-    for warning in (*warnings, *ready.warnings):
+    for warning in (*joined.warnings, *ready.warnings):
         print_warning(warning)
     if as_json:
-        click.echo(msgspec.json.encode({"ready": ready, "place": place}).decode())
+        click.echo(msgspec.json.encode({"ready": ready, "place": joined.place}).decode())
     else:
-        click.echo("\n".join([describe(ready, network), *describe_place(place)]))
+        click.echo("\n".join([describe(ready, joined.network), *joined.words()]))
 
 
 @dataclass(frozen=True, slots=True)
 class Newcomer:
-    """Who joins, as what interface. new: the key was made for this."""
+    """Who joins, as what interface. new: the key was made for this. begun: what an earlier join with the
+    key has got, and written, before something else failed."""
 
     secret: SecretKey
     new: bool
     interface: str
     config_path: Path
     key_path: Path
+    begun: Network | None
 
     def launch(
         self, listen_port: int | None, mode: str | None, *, hosts: bool, port_mapping: bool
@@ -150,10 +153,27 @@ def prepare(
     name = check_interface(interface or default_interface(secret))
     config_path = Path(config) if config else DIRECTORY / name
     key_path = known or beside(config_path)
-    check_place(config_path, key_path, new=new)
+    begun = None if new else place_of(config_path, secret, invited)
+    if begun is None:
+        check_place(config_path, key_path, new=new)
+    host_facts.rehearse_interface(name)
     if new:
         write_key(key_path, secret)
-    return Newcomer(secret, new, name, config_path, key_path)
+    return Newcomer(secret, new, name, config_path, key_path, begun)
+
+
+class Joined(NamedTuple):
+    """place: None where an earlier join got it."""
+
+    network: Network
+    place: schema.Authenticated | None = None
+    warnings: Sequence[str] = ()
+
+    def claims(self) -> Iterable[str]:
+        return describe_claims(self.place) if self.place else ["its network file is there already"]
+
+    def words(self) -> Iterable[str]:
+        return describe_place(self.place) if self.place else ()
 
 
 def take_place(
@@ -162,12 +182,17 @@ def take_place(
     text: str,
     invited: Invitation,
     subnet: IPNetwork | None,
-) -> tuple[schema.Authenticated, list[str]]:
-    """The place that the server gave, as far as this host may have it, and warnings."""
+) -> Joined:
+    """What the server gave, as far as this host may have it: its network file is written."""
+    if newcomer.begun is not None:
+        return Joined(newcomer.begun)
     with key_if_needed(newcomer.key_path, new=newcomer.new):
         place = claim(launch, newcomer.secret, text, invited)
         check_exchange(place, new=newcomer.new)
-        return judge_place(invited, place, host_facts.collect(names_of(place)), subnet)
+        place, warnings = judge_place(invited, place, host_facts.collect(names_of(place)), subnet)
+        network = network_of(invited, place, newcomer.secret.public_key)
+        write_file(newcomer.config_path, render(network), 0o600)
+    return Joined(network, place, warnings)
 
 
 def check(invited: Invitation, subnet: IPNetwork | None) -> None:
@@ -213,6 +238,17 @@ def find_key(path: Path | None, invited: Invitation) -> tuple[SecretKey, bool]:
     return search(invited.workbit, invited.namespace), True
 
 
+def place_of(config_path: Path, secret: SecretKey, invited: Invitation) -> Network | None:
+    """What an earlier join with this key has got, and written, before something else failed: it is to be
+    finished. None: there is none."""
+    try:
+        network = load(str(config_path))
+    except ConfigError:
+        return None
+    own, server = network.peer(secret.public_key), network.peer(invited.server_key)
+    return network if own is not None and own.trusted and server is not None else None
+
+
 def check_place(config_path: Path, key_path: Path, *, new: bool) -> None:
     """Nothing is overwritten, and all can be written: the invitation is good for one use. Raises
     SystemSetupError."""
@@ -244,8 +280,8 @@ def key_if_needed(path: Path, *, new: bool) -> Iterator[None]:
     the next one no second use."""
     try:
         yield
-    except (IpcError, InvitationError) as error:
-        refused = error.code in REFUSALS
+    except BaseException as error:
+        refused = getattr(error, "code", None) in REFUSALS
         if new and refused:
             path.unlink(missing_ok=True)
         if new and not refused:
@@ -253,9 +289,29 @@ def key_if_needed(path: Path, *, new: bool) -> Iterator[None]:
         raise
 
 
+@contextlib.contextmanager
+def place_if_needed(launch: launcher.Launch, key_path: Path) -> Iterator[None]:
+    """The place is taken: whoever mends what fails from here on needs no other invitation."""
+    try:
+        yield
+    except BaseException:
+        print_warning(
+            f"the place in the network is this machine's: {launch.config_path} has it",
+            hint="once it is mended: "
+            f"wh up {launch.config_path} private-key {key_path} interface {launch.interface}",
+        )
+        raise
+
+
 def write_file(path: Path, text: str, mode: int) -> None:
-    with _new_file(path, mode) as descriptor, os.fdopen(descriptor, "w", closefd=False) as file:
-        file.write(text)
+    """Whole, or not at all."""
+    with _new_file(path, mode) as descriptor:
+        try:
+            write_all(descriptor, text.encode())
+            os.fsync(descriptor)
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
 
 
 @contextlib.contextmanager

@@ -7,9 +7,9 @@ import sys
 import click
 import msgspec
 
+from wh.exit_codes import EXIT_FAILED, EXIT_OK
 from wh.ipc import client, schema
 from whtools.application import command
-from whtools.outcome import EXIT_FAILED, EXIT_OK
 from whtools.parameters import Interface, Peer
 from whtools.terminal import counted, is_terminal, printable
 

@@ -7,12 +7,13 @@ import sys
 import click
 import msgspec
 
+from wh.exit_codes import EXIT_NO_DAEMON, EXIT_OK
 from wh.ipc import client, schema
 from whcore.errors import WireHubError
 from whtools.application import command
 from whtools.interfaces import NOTHING_UP, named_or_all
 from whtools.network_report import NetworkReport
-from whtools.outcome import EXIT_NO_DAEMON, EXIT_OK, report
+from whtools.outcome import report
 from whtools.parameters import ALL, Interface
 from whtools.terminal import has_colour
 

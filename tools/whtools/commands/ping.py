@@ -8,9 +8,10 @@ import click
 import msgspec
 
 from wh.errors import Code
+from wh.exit_codes import EXIT_OK
 from wh.ipc import client, schema
 from whtools.application import command
-from whtools.outcome import EXIT_OK, report
+from whtools.outcome import report
 from whtools.parameters import Interface, Peer, WholeNumber
 from whtools.terminal import printable
 

@@ -8,11 +8,12 @@ import time
 import click
 import msgspec
 
+from wh.exit_codes import EXIT_NO_DAEMON, EXIT_OK
 from wh.ipc import client, schema
 from whcore.errors import WireHubError
 from whtools.application import command
 from whtools.interfaces import NOTHING_UP, named_or_all
-from whtools.outcome import EXIT_NO_DAEMON, EXIT_OK, report
+from whtools.outcome import report
 from whtools.parameters import ALL, Interface, OneOf
 from whtools.render import Renderer
 from whtools.terminal import has_colour

@@ -15,7 +15,7 @@ from wh.system.interface_name import RULE, is_interface_name
 from whcore.keys import SecretKey, encode_key
 from whtools import launcher
 from whtools.application import command
-from whtools.network_file import open_network
+from whtools.network_file import doubtful_names, open_network, warn_of_names, warn_of_stranger
 from whtools.outcome import print_warning
 from whtools.parameters import NETWORK_FILE, OneOf, WholeNumber
 from whtools.private_key import ephemeral_key, read_key_file, to_descriptor, warn_of_missing_work
@@ -69,6 +69,9 @@ def up(
     """
     config_path, config_fd, network = open_network(file)
     secret = find_key(private_key, network)
+    warn_of_stranger(secret.public_key, network, private_key)
+    if not no_hosts:
+        warn_of_names(doubtful_names(network))
     name = check_interface(interface or default_interface(secret))
     launch = launcher.Launch(
         config_path=config_path,

@@ -26,10 +26,12 @@ from wh.daemon.claim_log import ClaimLog
 from wh.daemon.health import check_health
 from wh.daemon.host import Host
 from wh.daemon.inspection import Facts, Snapshot, describe
+from wh.daemon.keeper import Keeper
 from wh.daemon.key_lock import KeyLock
 from wh.daemon.membership import Membership
 from wh.daemon.netcheck import check_network
 from wh.daemon.state import SavedState, StateFile, state_path
+from wh.daemon.surroundings import Surroundings
 from wh.daemon.verbs import Verbs
 from wh.engine import events
 from wh.engine.commands import BindAlias, Notify
@@ -52,13 +54,13 @@ from wh.helper.requests import Charge, FileEdit
 from wh.ipc.paths import run_dir, socket_path
 from wh.ipc.schema import Health, NetCheck, Privileges, Ready, Reloaded, Status
 from wh.ipc.server import Handler, IpcServer, Progress
+from wh.naming.hosts_block import HostsBlock
 from wh.naming.table import NameTable
 from wh.net.alias_proofs import AliasProofs
 from wh.net.beacons import Beacons
 from wh.net.control import ControlChannel, Transmit
 from wh.net.device_sockets import DeviceSockets
 from wh.net.links.host import host_gateways
-from wh.net.links.link_monitor import LinkMonitor, open_change_socket
 from wh.net.links.namespaces import HostNamespace, Links, Namespace
 from wh.net.links.tun import check_interface_name
 from wh.net.links.tun_watch import LOOK_S, MtuFollower, is_up
@@ -113,6 +115,7 @@ class Parts:
     """What a started node is made of."""
 
     host: Host
+    keeper: Keeper
     links: Links
     datapath: Datapath
     sessions: ControlSessions
@@ -177,7 +180,11 @@ class RunningNode:
         self.dispatch(AliasesClaimed(await asyncio.to_thread(self._membership.former_claims)))
         self._tell_local_addresses(await local)
         self._load_network()
-        self._watch_addresses()
+        surroundings = Surroundings(
+            parts.links, parts.runner, parts.mapper, parts.keeper, self._tell_local_addresses
+        )
+        self._undo.callback(surroundings.close)
+        surroundings.start()
         if self._options.port_mapping and self._options.mode != "direct":  # then others reach it already
             parts.mapper.start()
         self._started.set()
@@ -232,11 +239,13 @@ class RunningNode:
         wg_socket = self._open_wg_socket()
         self._confine()
         state.remember_port(self._listen_port)
+        hosts_path = self._options.hosts_path if self._has_interface else None
         host = Host(
             datapath,
             links,
             has_interface=self._has_interface,
-            names=self._helper if self._has_interface and self._options.hosts_path is not None else None,
+            names=self._helper if hosts_path is not None else None,
+            block=HostsBlock(hosts_path, self._interface) if hosts_path is not None else None,
             network_secret=_secret_of(self._network),
         )
         self._undo.push_async_callback(host.remove_names)
@@ -286,7 +295,8 @@ class RunningNode:
         mapper = self._make_mapper(state.mapping_seed(), runner)
         if wg_socket is not None:
             self._serve_wg(wg_socket, datapath, sockets, host)
-        return Parts(host, links, datapath, sessions, node, runner, mapper, proofs, sockets.numbers())
+        keeper = Keeper(host.restore, self._helper.find_managers)
+        return Parts(host, keeper, links, datapath, sessions, node, runner, mapper, proofs, sockets.numbers())
 
     def _make_mapper(self, seed: bytes, runner: Runner) -> PortMapper:
         tcp_port = self._network.listen_tcp
@@ -432,31 +442,6 @@ class RunningNode:
         self.dispatch(Woke())
         self.parts.mapper.restart()
 
-    def _watch_addresses(self) -> None:
-        changed = asyncio.Event()
-        try:
-            notices = open_change_socket()
-        except OSError as error:
-            log.warning("changes of this host's addresses will not be noticed: %s", error)
-            return
-        monitor = LinkMonitor(asyncio.get_running_loop(), notices, changed.set)
-        self._undo.callback(monitor.close)
-        task = asyncio.ensure_future(self._follow_addresses(changed))
-        self._undo.callback(task.cancel)
-
-    async def _follow_addresses(self, changed: asyncio.Event) -> None:
-        while True:
-            await changed.wait()
-            changed.clear()
-            self.parts.mapper.network_changed()
-            try:
-                addresses = await self.parts.links.local_addresses()
-            except SystemSetupError as error:
-                log.warning("cannot read the addresses of this host: %s", error)
-            else:
-                self.parts.runner.forget_sources()
-                self._tell_local_addresses(addresses)
-
     def _tell_local_addresses(self, addresses: Sequence[IPAddress]) -> None:
         """An engine that hears of addresses measures its NAT again, so only of new ones."""
         packed = tuple(sorted(pack(address, self._listen_port) for address in addresses))
@@ -478,6 +463,7 @@ class RunningNode:
         facts = Facts(
             interface=self._interface,
             has_interface=self._has_interface,
+            device=parts.links.name,
             listen_port=self._listen_port,
             version=_version(),
             pid=os.getpid(),
@@ -493,6 +479,7 @@ class RunningNode:
             data=parts.datapath.counters(),
             control=parts.runner.counters(),
             check_words=self._membership.check_words,
+            warnings=parts.keeper.warnings(),
         )
         return describe(facts, snapshot)
 
@@ -515,7 +502,7 @@ class RunningNode:
             self._network,
             self.parts.node.snapshot(),
             isolated=self._namespace.pid is not None,
-            interface_up=self._has_interface and is_up(self._interface, self._namespace),
+            interface_up=self._has_interface and is_up(self.parts.links.name, self._namespace),
         )
 
     async def reload(self) -> Reloaded:

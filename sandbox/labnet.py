@@ -168,6 +168,7 @@ class Host(_Namespace):
         super().__init__(lab, name)
         self.directory = lab.directory / name
         self.etc = NETNS_ETC / self.namespace
+        self.variables: dict[str, str] = {}  # of the environment of its programs
         self._processes: list[subprocess.Popen[str]] = []
         self._make_files()
 
@@ -196,7 +197,14 @@ class Host(_Namespace):
         path = (
             f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # where `wh` is, in a virtual environment
         )
-        return {**os.environ, **own, "PATH": path, TOKEN_VARIABLE: self.lab.token, **(extra or {})}
+        return {
+            **os.environ,
+            **own,
+            **self.variables,
+            "PATH": path,
+            TOKEN_VARIABLE: self.lab.token,
+            **(extra or {}),
+        }
 
     def attach(self, network: Network, *addresses: str, device: str = "eth0", mtu: int = 1500) -> None:
         """Plug a new device into a network and give it addresses such as 192.0.2.7/24 or 2001:db8::7/64."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from internet import Internet, Site, Subnet
 from labnet import Lab
@@ -27,18 +27,24 @@ class TwoUplinks:
     b: Node
     site: Site
     second: Subnet
-    lost: list[float] = field(default_factory=list)
 
     @classmethod
-    def make(cls, lab: Lab, *, delay_s: float = DELAY_S, words: tuple[str, ...] = ()) -> TwoUplinks:
-        """words: of `wh up`."""
+    def make(
+        cls,
+        lab: Lab,
+        *,
+        delay_s: float = DELAY_S,
+        before_up: Callable[[TwoUplinks], None] = lambda world: None,
+    ) -> TwoUplinks:
+        """before_up: what is to be there before the members' daemons."""
         internet = Internet(lab, publics=2, delay_s=delay_s)
         sites = [internet.site(name, "open", ipv6=True) for name in ("a", "b")]
         a, b = (Node(site.host, site.name) for site in sites)
         second = internet.second_uplink(a.host, "eth1")
         world = cls(internet, PublicNodes(internet), a, b, sites[0], second)
         world.publics.up()
-        in_parallel(lambda node: node.up(world.file(), *words), [a, b])
+        before_up(world)
+        in_parallel(lambda node: node.up(world.file()), [a, b])
         world.wait_until_direct()
         return world
 

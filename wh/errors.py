@@ -86,6 +86,7 @@ class Code(StrEnum):
     RESTART_NEEDED = "WH225", "the new network file changes what only a new start can change"
     PRIVILEGES = "WH226", "privileges that are not needed could not be given up"
     HELPER_GONE = "WH227", "the daemon's helper process has ended, or did not answer"
+    OVERLAY_CHANGED = "WH228", "others change what the overlay needs of this host"
 
     NO_NAMESPACE = "WH230", "this system lets us make no private network namespace"
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from shutil import which
 
 import pytest
 
-from labnet import Host, Lab
+from bus import start_bus
+from labnet import Host, Lab, wait_until
+from nodes import INTERFACE
 from two_uplinks import TwoUplinks
 
 UNRELATED = ("2001:4860:4860::8888", "2400:cb00::1", "2620:fe::fe", "2001:db8:ffff::1")
@@ -16,7 +19,13 @@ UNRELATED = ("2001:4860:4860::8888", "2400:cb00::1", "2620:fe::fe", "2001:db8:ff
 def world() -> Iterator[TwoUplinks]:
     """Each test leaves it as it was."""
     with Lab("host", log=print) as lab:
-        yield TwoUplinks.make(lab)
+        yield TwoUplinks.make(lab, before_up=_has_network_manager)
+
+
+def _has_network_manager(world: TwoUplinks) -> None:
+    """As far as a can tell: a bus of its own, on which somebody has that name."""
+    if which("dbus-daemon") is not None:
+        start_bus(world.a.host, "org.freedesktop.NetworkManager")
 
 
 @pytest.fixture
@@ -54,3 +63,88 @@ def test_a_host_without_a_global_address_on_its_uplink_keeps_its_ipv6(
 def _link_local(host: Host, device: str) -> str:
     shown = host.ip("-6", "-o", "address", "show", "dev", device, "scope", "link")
     return shown.split()[3].split("/")[0]
+
+
+GAP_S = 1.0
+"""Loose, the machine may be busy: docs/faults.md has what is measured, and what it should be."""
+
+
+def complete(world: TwoUplinks, device: str = INTERFACE) -> bool:
+    """a's interface has what its daemon gave it, by the word of iproute2."""
+    host, own, peer = world.a.host, world.a.inspect(), world.a.peer(world.b)
+    shown = host.ip("address", "show", "dev", device)
+    routes = host.ip("route", "show", "dev", device) + host.ip("-6", "route", "show", "dev", device)
+    addresses = (f"inet {own['address']}/24" in shown, f"inet6 {own['orchid']}/128" in shown)
+    ways = (f"{to} proto" in routes for to in (peer["address"], peer["orchid"], "10.42.0.0/24"))
+    return all((*addresses, *ways, "mtu 1408" in shown, ",UP" in shown))
+
+
+TAKEN = {
+    "addresses": ("address", "flush", "dev", INTERFACE),
+    "routes": ("route", "flush", "dev", INTERFACE),
+    "IPv6 routes": ("-6", "route", "flush", "dev", INTERFACE),
+    "MTU": ("link", "set", INTERFACE, "mtu", "1000"),
+    "link": ("link", "set", INTERFACE, "down"),
+}
+
+
+@pytest.mark.parametrize("what", TAKEN)
+def test_what_others_take_is_put_back(world: TwoUplinks, what: str) -> None:
+    """All of it stayed away, for ever."""
+    gap_s = world.gap_s(lambda: world.a.host.ip(*TAKEN[what]), after_s=0.3)
+    print(f"{what}: {gap_s:.3f} s")
+    wait_until(lambda: complete(world), 5, "all of it is there")
+    assert gap_s < GAP_S
+    (warning,) = world.a.inspect()["warnings"]
+    assert (warning["code"], INTERFACE in warning["message"]) == ("WH228", True)
+
+
+def test_a_renamed_interface_is_followed(world: TwoUplinks) -> None:
+    host = world.a.host
+    for name in ("overlay0", INTERFACE):
+        now = INTERFACE if name != INTERFACE else "overlay0"
+        host.ip("link", "set", now, "down")
+        host.ip("link", "set", now, "name", name)
+        wait_until(lambda name=name: complete(world, name), 5, f"all of it is at {name}")
+        assert world.a.inspect()["device"] == name
+        assert host.run(["ping", "-c1", "-W5", "b"]).returncode == 0
+    host.ip("link", "set", INTERFACE, "name", "overlay0")
+    host.ip("address", "flush", "dev", "overlay0")
+    wait_until(lambda: complete(world, "overlay0"), 5, "all of it is there")
+    host.ip("link", "set", "overlay0", "name", INTERFACE)
+
+
+def test_names_that_others_remove_come_back(world: TwoUplinks) -> None:
+    """At the next change of anything, or within a minute."""
+    host = world.a.host
+    before = host.hosts_file.read_text()
+    host.hosts_file.write_text("".join(line for line in before.splitlines(True) if "wirehub" not in line))
+    assert "\tb\t" not in host.hosts_file.read_text()
+    host.ip("link", "add", "noise0", "type", "bridge")
+    wait_until(lambda: host.hosts_file.read_text() == before, 5, "the names are there")
+    host.ip("link", "del", "noise0")
+
+
+def test_offloads_come_back(world: TwoUplinks) -> None:
+    host = world.a.host
+    before = host.run(["ethtool", "-k", INTERFACE]).stdout
+    host.run(["ethtool", "-K", INTERFACE, "tx", "off", "tso", "off", "gso", "off"])
+    wait_until(lambda: host.run(["ethtool", "-k", INTERFACE]).stdout == before, 5, "the offloads are on")
+
+
+def test_what_others_add_stays(world: TwoUplinks) -> None:
+    host = world.a.host
+    host.ip("address", "add", "10.99.0.1/24", "dev", INTERFACE)
+    host.ip("address", "del", f"{world.a.inspect()['address']}/24", "dev", INTERFACE)
+    wait_until(lambda: complete(world), 5, "all of it is there")
+    assert "10.99.0.1/24" in host.ip("address", "show", "dev", INTERFACE)
+    host.ip("address", "del", "10.99.0.1/24", "dev", INTERFACE)
+
+
+def test_wh_shows_what_is_wrong(world: TwoUplinks) -> None:
+    shown = world.a.host.run(["wh", "show", INTERFACE]).stdout
+    assert "warning: others took from wh0 what it needs: " in shown
+    if which("dbus-daemon") is not None:
+        assert "most likely NetworkManager, which runs here" in shown
+        assert "nmcli device set wh0 managed no" in shown
+    assert world.a.host.logs().count("others took from wh0") == 1

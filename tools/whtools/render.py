@@ -52,6 +52,7 @@ class Renderer:
             yield f"  helps others to find each other: {_holdings(status.dht, 'other public node')}"
         if self._everything:
             yield from self._details(status)
+        yield from self._warnings(status)
         yield from self._peers(status)
         if self._everything and status.dht.contacts:
             yield ""
@@ -92,6 +93,15 @@ class Renderer:
         if status.privileges is not None:
             yield f"  runs as {_privileges(status.privileges)}"
         yield f"  up for {duration(self._now_unix - status.started_unix)}, pid {status.pid}, {status.version}"
+
+    def _warnings(self, status: Status) -> Iterator[str]:
+        if status.has_interface and status.device not in ("", status.interface):
+            yield f"  renamed to {printable(status.device)}"
+        for warning in status.warnings:
+            label = paint("warning", YELLOW, self._colour)
+            yield f"  {label}: {printable(warning.message)} [{printable(warning.code)}]"
+            if warning.hint:
+                yield f"    {printable(warning.hint)}"
 
     def _peers(self, status: Status) -> Iterator[str]:
         peers = [peer for peer in status.peers if self._everything or is_member(peer)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 from collections.abc import Iterable
@@ -11,7 +12,9 @@ from wh.config.model import IPNetwork
 from wh.daemon.overlay import OverlayPlan
 from wh.engine.events import Key
 from wh.errors import UserError
+from wh.naming.hosts_block import HostsBlock
 from wh.naming.table import NameEntry
+from wh.net.links.interface import Restored
 from wh.net.links.namespaces import Links
 from whcore.datapath import Datapath
 
@@ -29,7 +32,7 @@ class Names(Protocol):
 
 class Host:
     """has_interface: False where the node only serves the DHT. names: None to leave the hosts file alone.
-    network_secret: 32 bytes, of the network whose members the plans name."""
+    block: where the names are. network_secret: 32 bytes, of the network whose members the plans name."""
 
     def __init__(
         self,
@@ -38,13 +41,17 @@ class Host:
         *,
         has_interface: bool,
         names: Names | None,
+        block: HostsBlock | None = None,
         network_secret: bytes | None = None,
     ) -> None:
         self._datapath = datapath
         self._links = links
         self._has_interface = has_interface
         self._names = names
+        self._block = block
         self._network_secret = network_secret
+        self._plan: OverlayPlan | None = None
+        self._changing = asyncio.Lock()
         self._allowed_ips: dict[Key, frozenset[IPNetwork]] = {}
         self.peers_lock = threading.Lock()  # held by whoever changes peers of the data plane
 
@@ -56,18 +63,38 @@ class Host:
         """Bring the interface up. Returns warnings; raises SystemSetupError, with nothing but peers left
         behind."""
         warnings: list[str] = []
-        if self._has_interface:
-            self._set_peers(plan)
-            warnings = [str(each) for each in await self._links.setup(plan.link)]
-        return warnings + await self._write_names(plan)
+        async with self._changing:
+            if self._has_interface:
+                self._set_peers(plan)
+                warnings = [str(each) for each in await self._links.setup(plan.link)]
+            self._plan = plan
+            return warnings + await self._write_names(plan)
 
     async def change(self, plan: OverlayPlan) -> list[str]:
         """Go over to another plan: all of it, or (SystemSetupError) nothing. Returns warnings."""
         warnings: list[str] = []
-        if self._has_interface:
-            warnings = [str(each) for each in await self._links.update(plan.link)]
-            self._set_peers(plan)
-        return warnings + await self._write_names(plan)
+        async with self._changing:
+            if self._has_interface:
+                warnings = [str(each) for each in await self._links.update(plan.link)]
+                self._set_peers(plan)
+            self._plan = plan
+            return warnings + await self._write_names(plan)
+
+    async def restore(self) -> Restored:
+        """What others took of the plan, put back. Raises SystemSetupError."""
+        async with self._changing:
+            if self._plan is None or not self._has_interface:
+                return Restored(self._links.name)
+            restored = await self._links.restore(self._plan.link)
+            if restored is None:  # in another namespace it is the business of whoever put it there
+                return Restored(self._links.name)
+            if await self._names_are_gone(self._plan) and not await self._write_names(self._plan):
+                return restored._replace(lost=(*restored.lost, "its names in the hosts file"))
+            return restored
+
+    async def _names_are_gone(self, plan: OverlayPlan) -> bool:
+        block = self._block
+        return block is not None and not await asyncio.to_thread(block.is_right, plan.names)
 
     async def remove_names(self) -> None:
         """The interface goes by itself, with the data plane."""

@@ -11,6 +11,7 @@ from typing import cast, get_args
 from wh.config.model import Network, Peer
 from wh.daemon.overlay import own_address
 from wh.engine.events import Key
+from wh.errors import SystemSetupError
 from wh.ipc import schema
 from wh.naming.table import NameTable
 from wh.node.status import ContactStatus, NodeStatus
@@ -36,6 +37,7 @@ class Facts:
     config_path: str | None
     namespace_pid: int | None = None
     privileges: schema.Privileges | None = None
+    device: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,7 @@ class Snapshot:
     data: dict[str, int]
     control: dict[str, int]
     check_words: Callable[[Key], tuple[str, ...]]
+    warnings: tuple[SystemSetupError, ...] = ()
 
 
 def describe(facts: Facts, now: Snapshot) -> schema.Status:
@@ -85,6 +88,8 @@ def describe(facts: Facts, now: Snapshot) -> schema.Status:
         control=now.control,
         tcp_links=[to_text(address) for address in node.tcp_links],
         listen_tcp=network.listen_tcp,
+        device=facts.device,
+        warnings=[schema.failure_of(warning) for warning in now.warnings],
     )
 
 

@@ -20,6 +20,7 @@ from wh.config.reloading import needs_interface
 from wh.daemon import overlay
 from wh.daemon.authority import Authority, own_hands
 from wh.daemon.host import Host
+from wh.daemon.keeper import Keeper
 from wh.daemon.persistence.key_lock import KeyLock
 from wh.daemon.persistence.state import SavedState, StateFile, state_path
 from wh.engine.commands import BindAlias
@@ -29,6 +30,7 @@ from wh.helper.client import Helper
 from wh.helper.requests import Charge
 from wh.ipc.paths import run_dir
 from wh.ipc.schema import Privileges
+from wh.naming.hosts_block import HostsBlock
 from wh.net.alias_proofs import AliasProofs
 from wh.net.beacons import Beacons
 from wh.net.control import ControlChannel
@@ -113,6 +115,7 @@ class Parts:
     """What a started node is made of. privileges: what the process has kept; None: it has given up none."""
 
     host: Host
+    keeper: Keeper
     links: Links
     datapath: Datapath
     sessions: ControlSessions
@@ -165,6 +168,7 @@ class PartsMaker:
             self._serve_wg(opened.wg, opened, host)
         return Parts(
             host,
+            Keeper(host.restore, self.helper.find_managers),
             opened.links,
             datapath,
             sessions,
@@ -262,11 +266,13 @@ class PartsMaker:
     # After that
 
     def _make_host(self, opened: Opened) -> Host:
+        hosts_path = self._options.hosts_path if self.has_interface else None
         host = Host(
             opened.datapath,
             opened.links,
             has_interface=self.has_interface,
-            names=self.helper if self.has_interface and self._options.hosts_path is not None else None,
+            names=self.helper if hosts_path is not None else None,
+            block=HostsBlock(hosts_path, self.interface) if hosts_path is not None else None,
             network_secret=_secret_of(self._network),
         )
         self._undo.push_async_callback(host.remove_names)

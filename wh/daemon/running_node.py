@@ -180,6 +180,7 @@ class RunningNode:
         facts = Facts(
             interface=self._interface,
             has_interface=self._maker.has_interface,
+            device=parts.links.name,
             listen_port=parts.listen_port,
             version=_version(),
             pid=os.getpid(),
@@ -195,6 +196,7 @@ class RunningNode:
             data=parts.datapath.counters(),
             control=parts.runner.counters(),
             check_words=self._membership.check_words,
+            warnings=parts.keeper.warnings(),
         )
         return describe(facts, snapshot)
 
@@ -217,7 +219,7 @@ class RunningNode:
             self._network,
             self.parts.node.snapshot(),
             isolated=self._maker.namespace.pid is not None,
-            interface_up=self._maker.has_interface and is_up(self._interface, self._maker.namespace),
+            interface_up=self._maker.has_interface and is_up(self.parts.links.name, self._maker.namespace),
         )
 
     async def reload(self) -> Reloaded:

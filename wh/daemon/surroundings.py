@@ -1,4 +1,5 @@
-"""The addresses of this host, now and after each change, as the engine hears of them."""
+"""What changes around a running node: the host's addresses, as the engine hears of them, and what of the
+overlay's own may have been taken away."""
 
 from __future__ import annotations
 
@@ -38,16 +39,22 @@ class Surroundings:
 
     def watch(self) -> None:
         """Tell what changes, from now on."""
-        changed = asyncio.Event()
+        changed, keeper = asyncio.Event(), self._parts.keeper
+
+        def notice() -> None:
+            keeper.notice()
+            changed.set()
+
+        for work in (keeper.run(), self._follow(changed)):
+            self._undo.callback(asyncio.ensure_future(work).cancel)
+        keeper.notice()  # a look at once, for what was not as it should be from the beginning
         try:
             notices = open_change_socket()
         except OSError as error:
             log.warning("changes of this host's addresses will not be noticed: %s", error)
             return
-        monitor = LinkMonitor(asyncio.get_running_loop(), notices, changed.set)
+        monitor = LinkMonitor(asyncio.get_running_loop(), notices, notice)
         self._undo.callback(monitor.close)
-        task = asyncio.ensure_future(self._follow(changed))
-        self._undo.callback(task.cancel)
 
     async def _follow(self, changed: asyncio.Event) -> None:
         while True:

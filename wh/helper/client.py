@@ -20,6 +20,7 @@ from wh.helper.requests import (
     Charge,
     EndGatewayWorker,
     FileEdit,
+    FindManagers,
     NamedMember,
     OpenNetworkFile,
     Refusal,
@@ -161,6 +162,10 @@ class Helper:
     async def end_gateway_worker(self) -> None:
         await self._ask(EndGatewayWorker())
 
+    async def find_managers(self) -> list[str]:
+        """Programs that manage networks and run here: names of wh.helper.managers.MANAGERS."""
+        return (await self._reply(FindManagers()))[0].found
+
     def close(self) -> None:
         self._channel.close()
 
@@ -171,10 +176,14 @@ class Helper:
         return descriptor
 
     async def _ask(self, request: Request) -> tuple[list[str], int | None]:
+        reply, descriptor = await self._reply(request)
+        return reply.warnings, descriptor
+
+    async def _reply(self, request: Request) -> tuple[Reply, int | None]:
         reply, descriptor = await asyncio.to_thread(self._channel.ask, request)
         if reply.refusal is not None:
             raise _error(reply.refusal)
-        return reply.warnings, descriptor
+        return reply, descriptor
 
 
 def _error(refusal: Refusal) -> UserError:

@@ -125,7 +125,7 @@ def answer(office: Office, body: bytes) -> tuple[Reply, Result]:
     except Exception:
         log.exception("%s failed", type(request).__name__)
         return Reply(Refusal("internal error", Code.UNKNOWN, "see the daemon's log")), Result()
-    return Reply(warnings=result.warnings, descriptor=result.descriptor is not None), result
+    return Reply(None, result.warnings, result.descriptor is not None, result.found), result
 
 
 def _refusal(error: WireHubError) -> Refusal:

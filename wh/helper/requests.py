@@ -82,9 +82,13 @@ class EndGatewayWorker(_Request, frozen=True, tag="end-gateway-worker"):
     """Whatever it does now. That there is none is no error."""
 
 
+class FindManagers(_Request, frozen=True, tag="find-managers"):
+    """Which programs that manage networks run on this host, by the names of wh.helper.managers."""
+
+
 FileEdit = ClaimAlias | AddAlias | RemoveMember
 GatewayRequest = StartGatewayWorker | EndGatewayWorker
-Request = WriteNames | RemoveNames | OpenNetworkFile | FileEdit | RemoveSocket | GatewayRequest
+Request = WriteNames | RemoveNames | OpenNetworkFile | FileEdit | RemoveSocket | GatewayRequest | FindManagers
 
 
 class Charge(msgspec.Struct, frozen=True):
@@ -108,8 +112,9 @@ class Refusal(msgspec.Struct, frozen=True):
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """warnings: of what was done all the same. descriptor: whether one comes with this."""
+    """warnings: of what was done all the same. descriptor: whether one comes with this. found: names."""
 
     refusal: Refusal | None = None
     warnings: list[str] = []
     descriptor: bool = False
+    found: list[str] = []

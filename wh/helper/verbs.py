@@ -17,12 +17,14 @@ from wh.config.network_file import NetworkFile, open_network_file
 from wh.config.reloading import require_reloadable
 from wh.errors import Code, ConfigError, SystemSetupError
 from wh.helper.file_edits import change_of
+from wh.helper.managers import running_managers
 from wh.helper.requests import (
     AddAlias,
     Charge,
     ClaimAlias,
     EndGatewayWorker,
     FileEdit,
+    FindManagers,
     OpenNetworkFile,
     RemoveMember,
     RemoveNames,
@@ -44,6 +46,7 @@ class Result(NamedTuple):
 
     warnings: list[str] = []
     descriptor: int | None = None
+    found: list[str] = []
 
 
 @dataclass
@@ -160,6 +163,10 @@ def end_gateway_worker(office: Office, request: EndGatewayWorker) -> Result:
     return Result()
 
 
+def find_managers(office: Office, request: FindManagers) -> Result:
+    return Result(found=running_managers())
+
+
 Verb = Callable[[Office, Any], Result]
 """Raises ConfigError or SystemSetupError, InvalidKey; nothing else, and nothing was done then."""
 
@@ -173,4 +180,5 @@ VERBS: dict[type, Verb] = {
     RemoveSocket: remove_socket,
     StartGatewayWorker: start_gateway_worker,
     EndGatewayWorker: end_gateway_worker,
+    FindManagers: find_managers,
 }

@@ -217,6 +217,10 @@ class Status(msgspec.Struct):
     listen_tcp: int | None = None
     namespace_pid: int | None = None
     privileges: Privileges | None = None
+    device: str = ""
+    """The interface, by the name that it has now."""
+    warnings: list[Failure] = []
+    """What is not as it should be, or was a short while ago."""
 
 
 class Reloaded(msgspec.Struct):

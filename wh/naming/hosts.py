@@ -50,19 +50,32 @@ def write(
     Names to which other lines of the file, also another interface's, give other addresses are left out and
     returned: the file's own words win. Raises SystemSetupError; the file is unchanged then.
     """
-    mark = _mark_of(interface)
-    named = [_checked(entry) for entry in entries if entry.hostname is not None]
+    wanted = tuple(entries)
     conflicts: tuple[HostsConflict, ...] = ()
 
     def edit(content: bytes) -> bytes:
         nonlocal conflicts
-        others = _without_block(content, interface)
-        conflicts = _conflicts(others, named)
-        left_out = {conflict.hostname for conflict in conflicts}
-        return _with_block(others, mark, [entry for entry in named if entry.hostname not in left_out])
+        edited, conflicts = _edited(content, interface, wanted)
+        return edited
 
     _update(path, edit, run_directory)
     return conflicts
+
+
+def holds(content: bytes, interface: str, entries: Iterable[NameEntry]) -> bool:
+    """Whether a hosts file is as write() would leave it."""
+    return _edited(content, interface, entries)[0] == content
+
+
+def _edited(
+    content: bytes, interface: str, entries: Iterable[NameEntry]
+) -> tuple[bytes, tuple[HostsConflict, ...]]:
+    named = [_checked(entry) for entry in entries if entry.hostname is not None]
+    others = _without_block(content, interface)
+    conflicts = _conflicts(others, named)
+    left_out = {conflict.hostname for conflict in conflicts}
+    written = [entry for entry in named if entry.hostname not in left_out]
+    return _with_block(others, _mark_of(interface), written), conflicts
 
 
 def remove(path: Path, interface: str, *, run_directory: Path = RUN_DIRECTORY) -> None:

@@ -42,7 +42,7 @@ def socks(interface: str, listen: str, open_to_others: bool) -> None:
         if not status.has_interface:
             raise UsageError(f"{interface} is a public node: there is no overlay to go into")
         go_inside(status)
-        ifindex = index_of(interface, proxy.bind_to)
+        ifindex = index_of(status.device or interface, proxy.bind_to)
         host, port = listener.getsockname()[:2]
 
         def look() -> proxy.Overlay:

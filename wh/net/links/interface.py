@@ -1,13 +1,13 @@
-"""Giving a link the addresses and routes it should have: all of them, or none."""
+"""Giving a link the addresses and routes it should have: all of them, or none; later, what others took."""
 
 from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from wh.config.model import IPAddress, IPNetwork
 from wh.errors import Code, SystemSetupError
@@ -16,6 +16,8 @@ from wh.net.links.rtnetlink import InterfaceAddress, Link, LinkAddress, Route, R
 _logger = logging.getLogger(__name__)
 
 Warnings = tuple[SystemSetupError, ...]
+
+_NAMED_MAX = 3
 
 
 class Kernel(Protocol):
@@ -39,6 +41,14 @@ class Wanted:
     mtu: int
     addresses: frozenset[InterfaceAddress]
     routes: frozenset[Route]
+
+
+class Restored(NamedTuple):
+    """name: of the link, at present. lost: what it had no more, and has again."""
+
+    name: str
+    lost: tuple[str, ...] = ()
+    warnings: Warnings = ()
 
 
 def find_link(kernel: Kernel, name: str) -> Link:
@@ -67,6 +77,19 @@ def update(kernel: Kernel, link: Link, wanted: Wanted) -> Warnings:
     return warnings
 
 
+def restore(kernel: Kernel, link: Link, wanted: Wanted) -> Restored:
+    """Give a link what it should have and has not. What others added stays. Raises SystemSetupError where the
+    kernel refuses; some of it may be done then."""
+    lost = [] if link.up else ["that it is up"]
+    if link.mtu != wanted.mtu:
+        lost.append(f"the MTU {wanted.mtu}")
+    if lost:
+        kernel.set_link(link.ifindex, up=True, mtu=wanted.mtu)
+    change = _Change(kernel, link, ExitStack())
+    warnings = change.apply(wanted, others_stay=True)
+    return Restored(link.name, (*lost, *change.added), warnings)
+
+
 def local_addresses(kernel: Kernel, exclude: int | None) -> list[IPAddress]:
     """What other hosts can know us by: the addresses of all links that are up, except one's (its ifindex);
     without loopback, link-local IPv6, and those that duplicate address detection has not passed (yet)."""
@@ -89,16 +112,19 @@ class _Change:
         self._kernel = kernel
         self._link = link
         self._undo = undo
+        self.added: list[str] = []
         self._without_ipv6: list[str] = []  # what could not be had for lack of IPv6
         self._rivals: dict[str, SystemSetupError] = {}
 
-    def apply(self, wanted: Wanted) -> Warnings:
-        """Removes first: of two IPv4 addresses in one subnet the second goes with the first, which is also
+    def apply(self, wanted: Wanted, *, others_stay: bool = False) -> Warnings:
+        """others_stay: addresses that are none of ours are no mistake.
+
+        Removes first: of two IPv4 addresses in one subnet the second goes with the first, which is also
         why the addresses are read again before the missing ones are added. A route goes with the address
         that it names, so the routes are read after that, and undone last."""
         self._undo.callback(_undo_step, self._restore_routes, self._routes())
         for address, reserved in sorted(self._addresses().items(), key=str):
-            if address not in wanted.addresses or not reserved:
+            if not reserved if address in wanted.addresses else not others_stay:
                 self._remove_address(address)
         for address in sorted(wanted.addresses - self._addresses().keys(), key=str):
             self._add_address(address)
@@ -137,6 +163,7 @@ class _Change:
             if error.error_number != errno.EEXIST:
                 self._tolerate_missing_ipv6(error, address.ip.version, str(address))
             return
+        self.added.append(f"the address {address}")
         self._undo.callback(_undo_step, self._kernel.delete_address, self._link.ifindex, address)
 
     def _remove_address(self, address: InterfaceAddress) -> None:
@@ -149,8 +176,12 @@ class _Change:
 
     def _add_route(self, route: Route) -> None:
         """One that another link has already stays there."""
+        if self._without_ipv6 and route.destination.version == 6:
+            self._without_ipv6.append(str(route))
+            return
         try:
             self._kernel.add_route(self._link.ifindex, route)
+            self.added.append(f"the route to {route}")
         except RtnetlinkError as error:
             if error.error_number != errno.EEXIST:
                 self._tolerate_missing_ipv6(error, route.destination.version, str(route))
@@ -177,9 +208,10 @@ class _Change:
             return ()
         return (
             SystemSetupError(
-                f"no IPv6 on {self._link.name}: without {', '.join(self._without_ipv6)}",
+                f"no IPv6 on {self._link.name}: without {some(self._without_ipv6)}",
                 code=Code.NO_IPV6,
-                hint="allow it with: sysctl -w net.ipv6.conf.default.disable_ipv6=0",
+                hint="allow it with: sysctl -w net.ipv6.conf.default.disable_ipv6=0 "
+                f"net.ipv6.conf.{self._link.name.replace('.', '/')}.disable_ipv6=0",
             ),
         )
 
@@ -202,6 +234,12 @@ class _Change:
             hint=f"where {rival} is on the same network, take it down first; else choose another subnet, or "
             "remove that route",
         )
+
+
+def some(things: Sequence[str]) -> str:
+    """Of many, the first few and how many more."""
+    named = ", ".join(things[:_NAMED_MAX])
+    return named if len(things) <= _NAMED_MAX else f"{named} and {len(things) - _NAMED_MAX} more"
 
 
 def _undo_step(step: Callable[..., None], *arguments: object, **keywords: object) -> None:

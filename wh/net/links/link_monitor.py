@@ -9,10 +9,11 @@ from collections.abc import Callable
 
 from wh.net.opening import closed_on_error
 
-SETTLE_S = 0.5  # one change comes as a burst of messages: link, addresses, routes
+SETTLE_S = 0.1  # one change comes as a burst of messages: link, addresses, routes
 
-# linux/rtnetlink.h: RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_IFADDR, RTMGRP_IPV6_ROUTE
-_GROUPS = 0x1 | 0x10 | 0x40 | 0x100 | 0x400
+# linux/rtnetlink.h: RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_IFADDR,
+# RTMGRP_IPV6_ROUTE; the bits of RTNLGRP_IPV4_RULE, RTNLGRP_IPV6_RULE, RTNLGRP_NEXTHOP
+_GROUPS = 0x1 | 0x10 | 0x40 | 0x100 | 0x400 | 1 << 7 | 1 << 18 | 1 << 31
 _READ_LEN = 8192
 _READS_AT_ONCE = 64
 

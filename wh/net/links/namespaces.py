@@ -6,7 +6,7 @@ import socket
 from typing import Protocol
 
 from wh.config.model import IPAddress
-from wh.net.links.interface import Wanted, Warnings
+from wh.net.links.interface import Restored, Wanted, Warnings
 
 
 class Links(Protocol):
@@ -20,6 +20,13 @@ class Links(Protocol):
 
     async def update(self, wanted: Wanted) -> Warnings:
         """Add and remove what differs, or leave all as it was. Returns warnings as setup() does."""
+
+    async def restore(self, wanted: Wanted) -> Restored | None:
+        """Put back what is missing. None: the interface is not there; it may be in another namespace."""
+
+    @property
+    def name(self) -> str:
+        """Of the interface, when it was looked at last."""
 
     async def local_addresses(self) -> list[IPAddress]:
         """Of the host, where the UDP sockets are: wh.net.links.interface.local_addresses, without ours."""

@@ -10,31 +10,54 @@ from typing import TypeVar
 from wh.config.model import IPAddress
 from wh.net.links import interface
 from wh.net.links.host import host_addresses, of_host
-from wh.net.links.interface import Kernel, Wanted, Warnings
+from wh.net.links.interface import Kernel, Restored, Wanted, Warnings
 from wh.net.links.netlink_socket import NetlinkSocket
+from wh.net.links.offloads import Features
+from wh.net.links.rtnetlink import Link
 
 _T = TypeVar("_T")
 
 
 class OwnLink:
-    """An interface by the index that it has, whatever its name is later."""
+    """An interface by the index that it has, whatever its name is later. features: of its device, where those
+    are looked at."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self.ifindex: int | None = None
+    def __init__(self, name: str, features: Features | None = None) -> None:
+        self.name = name
+        self._ifindex: int | None = None
+        self._features = features
 
     def bring_up(self, kernel: Kernel, wanted: Wanted) -> Warnings:
-        link = interface.find_link(kernel, self._name)
+        link = interface.find_link(kernel, self.name)
         warnings = interface.bring_up(kernel, link, wanted)
-        self.ifindex = link.ifindex
+        self._ifindex = link.ifindex
+        if self._features is not None:
+            self._features.note(link.name)
         return warnings
 
     def update(self, kernel: Kernel, wanted: Wanted) -> Warnings:
-        return interface.update(kernel, interface.find_link(kernel, self._name), wanted)
+        return interface.update(kernel, self._find(kernel) or interface.find_link(kernel, self.name), wanted)
+
+    def restore(self, kernel: Kernel, wanted: Wanted) -> Restored | None:
+        link = self._find(kernel)
+        if link is None:
+            return None
+        self.name = link.name
+        restored = interface.restore(kernel, link, wanted)
+        if self._features is not None and self._features.restore(link.name):
+            restored = restored._replace(lost=(*restored.lost, "its offloads"))
+        return restored
 
     def local_addresses(self, kernel: Kernel) -> list[IPAddress]:
-        own = next((link.ifindex for link in kernel.links() if link.name == self._name), None)
-        return interface.local_addresses(kernel, own)
+        own = self._find(kernel)
+        return interface.local_addresses(kernel, None if own is None else own.ifindex)
+
+    def _find(self, kernel: Kernel) -> Link | None:
+        """None where it is in another namespace; before it is brought up it goes by its name."""
+        for link in kernel.links():
+            if link.ifindex == self._ifindex or (self._ifindex is None and link.name == self.name):
+                return link
+        return None
 
 
 class HostLinks:
@@ -42,7 +65,7 @@ class HostLinks:
     the other in one thread: thousands of routes take a while."""
 
     def __init__(self, name: str) -> None:
-        self._link = OwnLink(name)
+        self._link = OwnLink(name, Features())
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="netlink")
 
     def close(self) -> None:
@@ -54,6 +77,13 @@ class HostLinks:
 
     async def update(self, wanted: Wanted) -> Warnings:
         return await self._run(lambda kernel: self._link.update(kernel, wanted))
+
+    async def restore(self, wanted: Wanted) -> Restored | None:
+        return await self._run(lambda kernel: self._link.restore(kernel, wanted))
+
+    @property
+    def name(self) -> str:
+        return self._link.name
 
     async def local_addresses(self) -> list[IPAddress]:
         return await self._run(self._link.local_addresses)
@@ -77,6 +107,13 @@ class PrivateLinks:
 
     async def update(self, wanted: Wanted) -> Warnings:
         return self._link.update(self._kernel, wanted)
+
+    async def restore(self, wanted: Wanted) -> Restored | None:
+        return self._link.restore(self._kernel, wanted)
+
+    @property
+    def name(self) -> str:
+        return self._link.name
 
     async def local_addresses(self) -> list[IPAddress]:
         return host_addresses()

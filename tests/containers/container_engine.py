@@ -152,13 +152,14 @@ class Engine:
             raise AssertionError(f"{' '.join(words)}: {answer.returncode}\n{answer.stdout}{answer.stderr}")
         return answer
 
-    def _name(self, kind: str) -> str:
+    def unique(self, kind: str) -> str:
+        """A name of this test run's."""
         self._count += 1
         return f"{self.prefix}-{kind}{self._count}"
 
     def network(self, *options: str) -> str:
-        name = self._name("net")
-        self._made.append(("network", "rm", "--force", name))
+        name = self.unique("net")
+        self.expect("network", name)
         self("network", "create", *options, name)
         return name
 
@@ -167,21 +168,26 @@ class Engine:
         return str(told["subnets"][0]["gateway"])
 
     def volume(self) -> str:
-        name = self._name("vol")
-        self._made.append(("volume", "rm", "--force", name))
+        name = self.unique("vol")
+        self.expect("volume", name)
         self("volume", "create", name)
         return name
 
     def secret(self, text: str) -> str:
-        name = self._name("secret")
+        name = self.unique("secret")
         self._made.append(("secret", "rm", name))
         self("secret", "create", name, "-", text=text)
         return name
 
+    def expect(self, kind: str, name: str) -> None:
+        """One of ours that somebody else makes: a container, network or volume that goes at the end."""
+        options = ("--force", "--time", "0", "--volumes", "--ignore") if kind == "container" else ("--force",)
+        self._made.append((kind, "rm", *options, name))
+
     def start(self, image: str, options: Sequence[str] = (), *words: str) -> Container:
         """In the background."""
-        name = self._name("c")
-        self._made.append(("rm", "--force", "--time", "0", "--volumes", "--ignore", name))
+        name = self.unique("c")
+        self.expect("container", name)
         self("run", "--detach", "--name", name, *options, image, *words)
         return Container(self, name)
 
@@ -189,15 +195,15 @@ class Engine:
         self, image: str, options: Sequence[str], *words: str, check: bool = True, text: str | None = None
     ) -> subprocess.CompletedProcess[str]:
         """To its end. What it printed on either stream is in stdout, as in a log."""
-        name = self._name("c")
-        self._made.append(("rm", "--force", "--time", "0", "--volumes", "--ignore", name))
+        name = self.unique("c")
+        self.expect("container", name)
         interactive = [] if text is None else ["--interactive"]
         return self(
             "run", "--rm", "--name", name, *interactive, *options, image, *words, check=check, text=text
         )
 
     def file(self, name: str, text: str, mode: int = 0o644) -> Path:
-        path = self.directory / f"{self._name('file')}-{name}"
+        path = self.directory / f"{self.unique('file')}-{name}"
         path.write_text(text)
         path.chmod(mode)
         return path

@@ -52,6 +52,20 @@ def test_a_volume_that_cannot_be_written(engine: Engine, options: tuple[str, ...
     assert "Traceback" not in log
 
 
+def test_without_a_volume_the_key_is_the_containers(engine: Engine) -> None:
+    """The engine makes a nameless one."""
+    config = engine.file("config", NOBODY_ELSE)
+    container = engine.start(MINIMAL, ["--volume", f"{config}:{CONFIG}:ro"])
+    container.wait_for_log("is up")
+    before = container.inspect()
+    engine("restart", "--time", "10", container.name)
+    wait_until(lambda: container.logs().count("is up") == 2, "up again")
+    after = container.inspect()
+    for what in ("public_key", "listen_port"):
+        assert before[what] == after[what], what
+    assert "made now" in container.logs() and "kept in" in container.logs()
+
+
 def test_a_key_of_another_owner_is_refused(engine: Engine) -> None:
     volume = engine.volume()
     engine.key(volume)

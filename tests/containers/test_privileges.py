@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +25,10 @@ DEGREES = {
     "only SETFCAP": ((*NOTHING, "--cap-add", "SETFCAP"), ISOLATED),
     "user 1000": ((*USER, *NOTHING), ISOLATED),
     "user 1000, a TUN of mode 0600": ((*USER, *TUN), "/dev/net/tun: no (Permission denied)"),
+    "user 1000, NET_ADMIN and a TUN of mode 0666": (
+        (*USER, "--cap-add", "NET_ADMIN", "--device", "{open_tun}:/dev/net/tun"),
+        "the interface is the container's own",
+    ),
     "read-only": ((*FULL, "--read-only"), "the interface is the container's own"),
     "read-only, user 1000": ((*USER, *NOTHING, "--read-only"), ISOLATED),
     "no IPv6": ((*FULL, "--sysctl", "net.ipv6.conf.all.disable_ipv6=1"), "IPv6"),
@@ -41,6 +47,15 @@ def tutorial(engine: Engine) -> Iterator[Tutorial]:
     yield made
 
 
+@pytest.fixture(scope="module")
+def open_tun(engine: Engine) -> Path:
+    """As systems with udev have it. Here the host's may be root's alone."""
+    node = engine.directory / "tun"
+    os.mknod(node, stat.S_IFCHR | 0o666, Path("/dev/net/tun").stat().st_rdev)
+    node.chmod(0o666)
+    return node
+
+
 def reach(container: Container, name: str) -> None:
     words = ["ping", "-4", "-n", "-c", "1", "-w", "20", name]
     answer = container.execute("wh", "run", "wh0", "--", *words, check=False)
@@ -48,9 +63,10 @@ def reach(container: Container, name: str) -> None:
 
 
 @pytest.mark.parametrize("degree", DEGREES)
-def test_a_member_of_each_degree_reaches_the_others(tutorial: Tutorial, degree: str) -> None:
+def test_a_member_of_each_degree_reaches_the_others(tutorial: Tutorial, open_tun: Path, degree: str) -> None:
     options, said = DEGREES[degree]
-    container = tutorial.start(member(degree), options, image=SANDBOX)
+    given = [word.format(open_tun=open_tun) for word in options]
+    container = tutorial.start(member(degree), given, image=SANDBOX)
     container.wait_until_healthy()
     logs = container.logs()
     assert said in logs

@@ -22,7 +22,7 @@ BENCH_PATH := sandbox:tests/bench
 SOURCES := setup.py pyproject.toml MANIFEST.in README.md LICENSE \
 	$(shell find whcore wh tools -name '*.py' -o -name '*.py[xi]' -o -name '*.pxd' -o -name '*.h' -o -name py.typed)
 
-.PHONY: build help sandbox run-sandbox demo test test-full test-containers soak asan lint lock bench bench-control \
+.PHONY: build help sandbox run-sandbox demo test test-full test-containers sim soak asan lint lock bench bench-control \
 	bench-data bench-nat bench-znc bench-junk profile-data clean
 
 build: $(VENV)/installed ## everything into .venv (the default)
@@ -80,6 +80,10 @@ test: build ## what every change runs; root runs the labs too
 
 test-full: build ## the slow tests as well
 	$(PYTEST)
+
+# SIM="storm --servers 10000" for one of them; docs/dht.md has what they measured.
+sim: build ## the DHT's scenarios in virtual time, one after the other
+	if test -n "$(SIM)"; then $(BIN)/python -m tests.sim $(SIM); else $(BIN)/pytest -q tests/sim/test_scenarios.py tests/sim/test_dht.py; fi
 
 # 30 minutes at full speed; SOAK="--minutes 2" for less.
 soak: build ## real daemons at full speed for 30 minutes (root)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import random
 from collections.abc import Callable
+from hashlib import blake2b
 from typing import Any
 
 from simnat import Nat
@@ -43,6 +44,18 @@ class SimNetwork:
         self._nat_of: dict[Address, Nat] = {}  # inside address -> its NAT
         self._nats: dict[tuple[int, bytes], Nat] = {}  # realm, public IP -> NAT
         self.channels: dict[tuple[Address, int], Callable[[Any], None]] = {}
+        self.delivered = 0
+        self.received_kept: int | None = None  # events that each node keeps; None: all
+        self._log: Any = None
+
+    def keep_log(self) -> None:
+        """From now on each datagram that arrives goes into the digest."""
+        self._log = blake2b(digest_size=16)
+
+    @property
+    def log_digest(self) -> str:
+        """Equal for equal runs: when what arrived where."""
+        return str(self._log.hexdigest())
 
     @property
     def now(self) -> Instant:
@@ -121,6 +134,9 @@ class SimNetwork:
             target, realm = inside, nat
         receive = self._receivers.get((_realm(realm), target))
         if receive is not None:
+            self.delivered += 1
+            if self._log is not None:
+                self._log.update(b"%.9f" % self.time + source + target + datagram.payload)
             receive(source, datagram)
 
     def run(self, seconds: float) -> None:

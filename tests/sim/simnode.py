@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import random
+from collections import Counter, OrderedDict, deque
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -54,6 +55,10 @@ FIRST_EXTRA = 1 << 16
 EXTRA_PORT = 50_000
 INIT_OVERHEAD, RESP_OVERHEAD, LENGTH_LEN = 148, 92, 2
 SESSION_CAPACITY = 1_166
+HEADERS_LEN, DATA_OVERHEAD = 28, 32  # IPv4 and UDP; around what DATA carries
+IDLE_S = 600.0
+OPENED_MAX = 8_128
+"""An idle session ends (docs/protocol.md section 2); so many counters are remembered."""
 
 
 def fake_sign(key: Key) -> object:
@@ -128,7 +133,8 @@ class SimNode:
         self.current: dict[Key, int] = {}
         self.next: dict[Key, int] = {}
         self.handshakes: dict[Key, Handshake] = {}
-        self.opened_data: set[int] = set()
+        self.opened_data: OrderedDict[int, None] = OrderedDict()
+        self.used_at: dict[Key, float] = {}  # when something of a peer's session last went or came
         self.validated: set[tuple[Key, Path]] = set()
         self.relay = SimRelay(self.network, self.handle)
         self.admitted: set[Path] = set()
@@ -136,9 +142,11 @@ class SimNode:
         self.data_paths: dict[Key, Path | None] = {}
         self.path_changes: list[tuple[float, Key, Path | None]] = []
         self.notifications: list[Notify] = []
-        self.received: list[MessageReceived] = []
+        self.received: deque[MessageReceived] = deque(maxlen=self.network.received_kept)
         self.sockets: dict[int, Address] = {}  # id -> local address
         self.opened = 0
+        self.sent_bytes = 0  # without those through channels
+        self.sent_kinds: Counter[str] = Counter()  # names of messages
         self._wakeup = float("inf")
 
     # Life
@@ -205,7 +213,10 @@ class SimNode:
     def handle(self, event: Event) -> None:
         self._execute(self.node.handle(event, self.network.now))
 
-    def _tick(self) -> None:
+    def _tick(self, when: float) -> None:
+        """An earlier deadline has come up since where `when` is not the one that is waited for."""
+        if when != self._wakeup:
+            return
         self._wakeup = float("inf")
         deadline = self.node.next_deadline()
         if self.running and deadline is not None and deadline <= self.network.now.monotonic:
@@ -217,10 +228,14 @@ class SimNode:
         deadline = self.node.next_deadline()
         if self.running and deadline is not None and deadline < self._wakeup:
             self._wakeup = deadline
-            self.network.call_later(deadline - self.network.now.monotonic + 1e-6, self._tick)
+            self.network.call_later(
+                deadline - self.network.now.monotonic + 1e-6, partial(self._tick, deadline)
+            )
 
     def _execute(self, commands: list[Command]) -> None:
         for command in commands:
+            if isinstance(command, Send):
+                self.sent_kinds[type(command.message).__name__] += 1
             for event in carry_out(command, self, self.network.now):
                 self.network.call_later(0, partial(self.handle, event))
         self._schedule()
@@ -232,8 +247,7 @@ class SimNode:
         self.network.send(self.address, command.to, knock, nat=self.nat)
 
     def reset_session(self, peer: Key) -> None:
-        for table in (self.sessions, self.current, self.next, self.handshakes):
-            table.pop(peer, None)
+        self._forget_session(peer)
 
     def set_data_paths(self, command: SetDataPaths) -> None:
         self.routes[command.peer] = command.routes
@@ -290,6 +304,17 @@ class SimNode:
 
     # Sessions
 
+    def _forget_session(self, peer: Key) -> None:
+        for table in (self.sessions, self.current, self.next, self.handshakes):
+            table.pop(peer, None)
+
+    def _end_idle(self, peer: Key) -> None:
+        before = self.used_at.get(peer, self.network.time)
+        self.used_at[peer] = self.network.time
+        if self.network.time - before > IDLE_S:
+            self._forget_session(peer)
+            self.validated = {each for each in self.validated if each[0] != peer}
+
     def _transmit(self, path: Path, datagram: Datagram, ttl: int = 0) -> bool:
         """False where the socket was closed."""
         if path.socket == TCP:
@@ -304,14 +329,17 @@ class SimNode:
         if (path.remote, path.channel) in self.network.channels:
             self.network.send_through_channel(path.remote, path.channel, datagram)
         else:
-            sent = replace(datagram, channel=path.channel)
+            sent = replace(datagram, channel=path.channel) if path.channel else datagram
+            self.sent_bytes += HEADERS_LEN + sent.size + (DATA_OVERHEAD if sent.kind == "data" else 0)
             self.network.send(source, path.remote, sent, nat=self.nat, ttl=ttl or 64)
         return True
 
     def send(self, command: Send, now: Instant) -> tuple[Event, ...]:
         if command.path.socket == TCP and command.path.remote not in self.links:
             self._fail(command)
-        elif command.peer in self.current:
+            return ()
+        self._end_idle(command.peer)
+        if command.peer in self.current:
             self._send_data(command)
         else:
             self._send_in_handshake(command)
@@ -386,9 +414,11 @@ class SimNode:
                 return
         if datagram.kind == "knock":
             self.handle(KnockReceived(path.remote, datagram.payload))
-        elif datagram.receiver != self.key:
             return
-        elif datagram.kind == "init":
+        if datagram.receiver != self.key:
+            return
+        self._end_idle(datagram.sender)
+        if datagram.kind == "init":
             self._init_arrived(path, datagram)
         elif datagram.kind == "resp":
             self._resp_arrived(path, datagram)
@@ -429,7 +459,9 @@ class SimNode:
             or datagram.counter in self.opened_data
         ):
             return
-        self.opened_data.add(datagram.counter)
+        self.opened_data[datagram.counter] = None
+        if len(self.opened_data) > OPENED_MAX:
+            self.opened_data.popitem(last=False)
         if self.next.get(datagram.sender) == datagram.session:
             del self.next[datagram.sender]
             self._session_up(datagram, path, initiator=False)

@@ -15,7 +15,8 @@ MAX_FAILURES = 3
 
 @dataclass(slots=True, eq=False)
 class TrackedContact:
-    """last_seen: monotonic seconds of its last message. failures: requests in a row without an answer."""
+    """position: the key as a number. last_seen: monotonic seconds of its last message. failures: requests in
+    a row without an answer."""
 
     key: Key
     address: Address
@@ -23,6 +24,10 @@ class TrackedContact:
     last_seen: float
     failures: int = 0
     rtt: RttEstimator = field(default_factory=RttEstimator)
+    position: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.position = int.from_bytes(self.key, "big")
 
     @property
     def dead(self) -> bool:

@@ -6,13 +6,12 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from wh.wire.address import Address, prefix
+from wh.dht.diversity import Networks
 from wh.wire.messages import Contact
 from wh.wire.public_key import Key
 
 MAX_SILENT_OF_SOURCE = 3
-MAX_SILENT_OF_NETWORK_24 = 2  # of one /24, or /48
-MAX_SILENT_OF_NETWORK_16 = 4  # of one /16, or /32
+MAX_SILENT_OF_NETWORKS = (2, 4)  # of one /24, or /48; of one /16, or /32
 """Contacts that may be asked at once without an answer. What never answers keeps its place, and what answers
 makes room for one more."""
 
@@ -20,7 +19,7 @@ AMPLIFICATION = 3
 """Bytes that go to contacts which have not answered, for each byte of who named them (as RFC 9000, 8.1)."""
 
 FIRST_CONTACT_LEN = 240
-NODES_LEN, CONTACT_LEN = 80, 56
+NODES_LEN, CONTACT_LEN = 80, 39
 """Bytes of datagrams with their IPv4 and UDP headers: an INIT with PING; NODES without contacts, and what
 each adds."""
 
@@ -80,6 +79,8 @@ class Trial:
             account.asked -= 1
             account.answered += 1
         self._refund()
+        for source in self._sources:
+            source.datagrams += 1  # as much has come from there as a first contact takes
 
     def failed(self) -> None:
         for account in self._accounts:
@@ -116,26 +117,28 @@ class Credit:
         bytes_sent = NODES_LEN + CONTACT_LEN * len(contacts) + record_len
         self._source(source).datagrams += AMPLIFICATION * bytes_sent / FIRST_CONTACT_LEN
 
-    def may_ask(self, sources: Collection[Key], address: Address) -> bool:
+    def may_ask(self, sources: Collection[Key], networks: Networks) -> bool:
         return any(self._source(source).has_room for source in sources) and all(
-            network.has_room for network in self._networks_of(address)
+            network.has_room for network in self._accounts_of(networks)
         )
 
-    def is_closed(self, sources: Collection[Key], address: Address) -> bool:
+    def is_closed(self, sources: Collection[Key], networks: Networks) -> bool:
         """Whether it will never be asked."""
         return all(self._source(source).is_closed for source in sources) or any(
-            network.is_closed for network in self._networks_of(address)
+            network.is_closed for network in self._accounts_of(networks)
         )
 
-    def begin(self, sources: Collection[Key], address: Address) -> Trial:
-        return Trial([self._source(source) for source in sources], self._networks_of(address))
+    def begin(self, sources: Collection[Key], networks: Networks) -> Trial:
+        return Trial([self._source(source) for source in sources], self._accounts_of(networks))
 
     def _source(self, key: Key) -> _Account:
-        return self._sources.setdefault(key, _Account(MAX_SILENT_OF_SOURCE, datagrams=0.0))
+        account = self._sources.get(key)
+        if account is None:
+            account = self._sources[key] = _Account(MAX_SILENT_OF_SOURCE, datagrams=0.0)
+        return account
 
-    def _networks_of(self, address: Address) -> list[_Account]:
-        small, large = prefix(address, 24, 48), prefix(address, 16, 32)
-        return [
-            self._networks.setdefault(small, _Account(MAX_SILENT_OF_NETWORK_24)),
-            self._networks.setdefault(large, _Account(MAX_SILENT_OF_NETWORK_16)),
-        ]
+    def _accounts_of(self, networks: Networks) -> list[_Account]:
+        for network, limit in zip(networks, MAX_SILENT_OF_NETWORKS, strict=True):
+            if network not in self._networks:
+                self._networks[network] = _Account(limit)
+        return [self._networks[network] for network in networks]

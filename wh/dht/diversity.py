@@ -6,6 +6,13 @@ from collections import Counter
 
 from wh.wire.address import Address, is_private, prefix
 
+Networks = tuple[bytes, bytes]
+"""The /24 and the /16 that an address is in; of IPv6 the /48 and the /32."""
+
+
+def networks_of(address: Address) -> Networks:
+    return prefix(address, 24, 48), prefix(address, 16, 32)
+
 
 class PrefixLimit:
     """Counts addresses by their network and says when one network has had its share.

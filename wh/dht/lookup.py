@@ -7,7 +7,7 @@ candidate goes FRESH -> WAITING -> SLOW -> ANSWERED or DEAD, with one way back t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -213,15 +213,16 @@ class Lookup:
     def _has_quorum(self) -> bool:
         return self.want_record and self._paths == 1 and self._record_holders >= RECORD_QUORUM
 
-    def _required(self, *, without: Collection[State] = ()) -> list[Candidate]:
+    def _required(self, *, without: Collection[State] = ()) -> Iterator[Candidate]:
         """Those whose answers end the lookup: the region of the target, and on each disjoint path its own
         nearest, so that no path stops because another one's contacts look nearer."""
-        required = self._shortlist.region(self._radius, without=without)
+        yield from self._shortlist.region(self._radius, without=without)
         if self._paths > 1:
-            ranked = [candidate for candidate in self._shortlist.ranked() if candidate.state not in without]
-            for path in range(self._paths):
-                required += [candidate for candidate in ranked if candidate.path == path][:NEAREST_OF_PATH]
-        return required
+            counts = [0] * self._paths
+            for candidate in self._shortlist.ranked():
+                if candidate.state not in without and counts[candidate.path] < NEAREST_OF_PATH:
+                    counts[candidate.path] += 1
+                    yield candidate
 
     def _wanted(self) -> list[Candidate]:
         """Those to ask, in order: what is required, with others in the place of slow ones; again those that

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from enum import Enum
 
-from wh.dht.contacts import TrackedContact
+from wh.dht.contacts import MAX_FAILURES, TrackedContact
 from wh.dht.diversity import PrefixLimit
-from wh.dht.metric import ID_BITS, K, RandomBytes, bucket_index, distance, random_key_in_bucket
+from wh.dht.metric import K, RandomBytes, bucket_index, distance, random_key_in_bucket
 from wh.wire.address import Address
 from wh.wire.messages import Capability, Contact
 from wh.wire.public_key import Key
@@ -32,11 +32,11 @@ class _Bucket:
 
     __slots__ = ("cache", "contacts", "limit", "looked_up_at")
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, looked_up_at: float) -> None:
         self.contacts: list[TrackedContact] = []
         self.cache: list[TrackedContact] = []
         self.limit = PrefixLimit(24, 48, MAX_OF_NETWORK_IN_BUCKET)
-        self.looked_up_at = now
+        self.looked_up_at = looked_up_at
 
 
 class RoutingTable:
@@ -48,7 +48,8 @@ class RoutingTable:
 
     def __init__(self, own_key: Key, now: float) -> None:
         self._own_key = own_key
-        self._buckets = [_Bucket(now) for _ in range(ID_BITS)]
+        self._made_at = now
+        self._buckets: dict[int, _Bucket] = {}  # by index from 1; most of the 256 never hold anything
         self._contacts: dict[Key, TrackedContact] = {}
         self._limit = PrefixLimit(24, 48, MAX_OF_NETWORK_IN_TABLE)
         self._protected: frozenset[Key] = frozenset()
@@ -130,17 +131,19 @@ class RoutingTable:
     def closest(self, target: Key, count: int, *, include_dead: bool = False) -> list[TrackedContact]:
         """At most `count` contacts, nearest to target first."""
         found: list[TrackedContact] = []
+        number = int.from_bytes(target, "big")
         for contacts in self._by_rising_distance(target):
-            usable = [contact for contact in contacts if include_dead or not contact.dead]
-            found += sorted(usable, key=lambda contact: distance(contact.key, target))
+            usable = [contact for contact in contacts if include_dead or contact.failures < MAX_FAILURES]
+            usable.sort(key=lambda contact: contact.position ^ number)
+            found += usable
             if len(found) >= count:
                 break
         return found[:count]
 
     def count_nearer(self, target: Key) -> int:
         """Live servers that are nearer to target than we are."""
-        ours = distance(self._own_key, target)
-        return sum(not contact.dead and distance(contact.key, target) < ours for contact in self)
+        ours, number = distance(self._own_key, target), int.from_bytes(target, "big")
+        return sum(not contact.dead and contact.position ^ number < ours for contact in self)
 
     # Refresh of quiet buckets
 
@@ -162,25 +165,31 @@ class RoutingTable:
         return random_key_in_bucket(self._own_key, index, random_bytes)
 
     def _refresh_at(self, index: int) -> float:
-        return self._buckets[index - 1].looked_up_at + BUCKET_REFRESH_S
+        bucket = self._buckets.get(index)
+        return (bucket.looked_up_at if bucket is not None else self._made_at) + BUCKET_REFRESH_S
 
     def _nearest_bucket(self) -> int:
-        return next((index for index in range(ID_BITS, 0, -1) if self._buckets[index - 1].contacts), 0)
+        return max((index for index, bucket in self._buckets.items() if bucket.contacts), default=0)
 
     # Places: in a bucket, in its cache
 
     def _bucket_of(self, key: Key) -> _Bucket:
-        return self._buckets[bucket_index(self._own_key, key) - 1]
+        index = bucket_index(self._own_key, key)
+        bucket = self._buckets.get(index)
+        if bucket is None:
+            bucket = self._buckets[index] = _Bucket(self._made_at)
+        return bucket
 
     def _by_rising_distance(self, target: Key) -> Iterator[list[TrackedContact]]:
         """All contacts in groups, each wholly nearer to target than the next: those that share more bits with
         target than we do; those that share as many; then bucket by bucket those that share fewer."""
-        position = bucket_index(self._own_key, target) - 1
-        if position < ID_BITS:
-            yield self._buckets[position].contacts
-        yield [contact for bucket in self._buckets[position + 1 :] for contact in bucket.contacts]
-        for bucket in reversed(self._buckets[:position]):
-            yield bucket.contacts
+        shared = bucket_index(self._own_key, target)
+        if shared in self._buckets:
+            yield self._buckets[shared].contacts
+        nearer = [bucket for index, bucket in self._buckets.items() if index > shared]
+        yield [contact for bucket in nearer for contact in bucket.contacts]
+        for index in sorted((index for index in self._buckets if index < shared), reverse=True):
+            yield self._buckets[index].contacts
 
     def _insert(self, contact: TrackedContact) -> Added:
         """Give a new contact a place, a dead one's if need be. CACHED: there is none outside the cache."""

@@ -92,25 +92,27 @@ class Search:
         """Ask whoever is next; end when there is nobody left to ask or to wait for."""
         if self._over:
             return
-        while queries := self._lookup.next_queries(now.monotonic):
-            for contact in queries:
-                self._ask(contact, now)
+        unsent = True
+        while unsent:  # where nothing can be sent others are asked instead
+            sent = [self._ask(contact, now) for contact in self._lookup.next_queries(now.monotonic)]
+            unsent = not all(sent)
         deadline = self._lookup.next_deadline()
         if self._lookup.done or deadline is None:
             self._next.set(now.monotonic, self._finish)
         else:
             self._next.set(deadline, self._advance)
 
-    def _ask(self, contact: Contact, now: Instant) -> None:
+    def _ask(self, contact: Contact, now: Instant) -> bool:
+        """Whether anything was sent."""
         path = self._engine.addressing.path_to(contact.address)
         if path is None or not self._engine.addressing.is_acceptable(contact.address):
             self._lookup.on_unsent(contact.key)
-            return
+            return False
         self._requests.cancel(self._asked.get(contact.key))
         if self._may_find(contact.key, path, now):
             self._find(contact.key, path, now, or_ping=True)
-        else:
-            self._ping(contact.key, path, now)
+            return True
+        return self._ping(contact.key, path, now)
 
     def _may_find(self, key: Key, path: Path, now: Instant) -> bool:
         """At once, without a PING: an INIT has no forward secrecy, and may tell whom we look up to nodes of
@@ -119,8 +121,9 @@ class Search:
         may_know = peers.is_pinned(key) or peers.obtain(key).session
         return may_know and self._requests.unproved.is_proved(key, path, now)
 
-    def _ping(self, key: Key, path: Path, now: Instant) -> None:
-        """A first contact. Where only others say that the key is there, silence is nothing to count."""
+    def _ping(self, key: Key, path: Path, now: Instant) -> bool:
+        """A first contact, and whether it was sent. Where only others say that the key is there, silence is
+        nothing to count."""
         ping = self._engine.echo(self._kademlia.capabilities())
         request = self._requests.start(
             key,
@@ -138,6 +141,7 @@ class Search:
         if not request.tried:
             self._requests.cancel(request)
             self._lookup.on_unsent(key)
+        return bool(request.tried)
 
     def _alive(self, key: Key, path: Path, now: Instant) -> None:
         self._lookup.on_alive(key, self._engine.peers.obtain(key).round_trip.timeout, now.monotonic)

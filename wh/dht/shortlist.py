@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from bisect import insort
+from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
 from wh.dht.credit import Credit, Trial
-from wh.dht.diversity import PrefixLimit
+from wh.dht.diversity import Networks, networks_of
 from wh.dht.metric import K, distance
 from wh.engine.rtt import INITIAL_TIMEOUT_S
-from wh.wire.address import Address
+from wh.wire.address import Address, is_private
 from wh.wire.messages import Contact
 from wh.wire.public_key import Key
 
@@ -44,6 +45,12 @@ class Place:
     sources: list[Key]
     tries: int = 0
     trial: Trial | None = None
+    networks: Networks = field(init=False)
+    is_private: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.networks = networks_of(self.address)
+        self.is_private = is_private(self.address)
 
     def named_by(self, source: Key | None) -> None:
         is_news = bool(self.sources) and source not in self.sources
@@ -156,7 +163,7 @@ class Shortlist:
         if place.trial is not None:
             place.trial.again()
         elif place.sources:
-            place.trial = self.credit.begin(place.sources, place.address)
+            place.trial = self.credit.begin(place.sources, place.networks)
         if place.trial is not None:
             place.trial.pay()
 
@@ -166,37 +173,40 @@ class Shortlist:
             if candidate.state is not State.DEAD and not self.is_dropped(candidate):
                 yield candidate
 
-    def region(self, radius: int, *, without: Collection[State] = ()) -> list[Candidate]:
+    def region(self, radius: int, *, without: Collection[State] = ()) -> Iterator[Candidate]:
         """The K nearest, and all within radius (2 K at most), at most 2 of a /24 and 4 of a /16.
 
         Where fewer than K networks-apart candidates are left, the nearest others fill up to K: a small
         network has no more to choose from.
         """
-        limits = (PrefixLimit(24, 48, MAX_OF_NETWORK_24), PrefixLimit(16, 32, MAX_OF_NETWORK_16))
-        chosen: list[Candidate] = []
+        counts: Counter[bytes] = Counter()
+        chosen = 0
         crowded: list[Candidate] = []
-        for candidate in self.ranked():
-            if candidate.state in without:
+        for candidate in self._by_distance:
+            if candidate.state is State.DEAD or candidate.state in without or self.is_dropped(candidate):
                 continue
-            if len(chosen) >= MAX_REGION or (len(chosen) >= K and candidate.distance > radius):
+            if chosen >= MAX_REGION or (chosen >= K and candidate.distance > radius):
                 break
-            if all(limit.has_room(candidate.place.address) for limit in limits):
-                for limit in limits:
-                    limit.add(candidate.place.address)
-                chosen.append(candidate)
-            else:
-                crowded.append(candidate)
-        return chosen + crowded[: max(0, K - len(chosen))]
+            small, large = candidate.place.networks
+            if not candidate.place.is_private:
+                if counts[small] >= MAX_OF_NETWORK_24 or counts[large] >= MAX_OF_NETWORK_16:
+                    crowded.append(candidate)
+                    continue
+                counts[small] += 1
+                counts[large] += 1
+            chosen += 1
+            yield candidate
+        yield from crowded[: max(0, K - chosen)]
 
     def _may_ask(self, place: Place) -> bool:
         if place.trial is not None:
             return place.trial.can_pay
-        return not place.sources or self.credit.may_ask(place.sources, place.address)
+        return not place.sources or self.credit.may_ask(place.sources, place.networks)
 
     def _is_closed(self, place: Place) -> bool:
         if place.trial is not None:
             return not place.trial.can_pay and not place.trial.waits
-        return bool(place.sources) and self.credit.is_closed(place.sources, place.address)
+        return bool(place.sources) and self.credit.is_closed(place.sources, place.networks)
 
     def _drop_one_farther_than(self, gap: int) -> bool:
         for position in range(len(self._by_distance) - 1, -1, -1):

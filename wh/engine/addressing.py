@@ -9,8 +9,8 @@ from wh.config.model import Network
 from wh.engine.events import TCP, LocalAddresses, Path
 from wh.wire.address import Address, ip_of, is_private, is_usable, is_v4
 
-_ORCHID = ipaddress.IPv6Network("2001:20::/28")
-"""Overlay addresses (RFC 7343): never a way to reach a node."""
+_ORCHID = b"\x20\x01\x00"
+"""2001:20::/28 begins so, and with a 2: overlay addresses (RFC 7343), never a way to reach a node."""
 
 
 class Addressing:
@@ -25,6 +25,8 @@ class Addressing:
         self._local: frozenset[Address] = frozenset()
         self._subnet: ipaddress.IPv4Network | ipaddress.IPv6Network | None = None
         self._configured: frozenset[Address] = frozenset()
+        self.allow_loopback = False  # the file itself names a loopback endpoint: all nodes run on one host
+        self.private_network = False
         self._links: set[Address] = set()
         self.udp_blocked = False
 
@@ -40,15 +42,8 @@ class Addressing:
     def set_configured(self, addresses: Iterable[Address]) -> None:
         """The endpoints of the network file, as far as they are resolved."""
         self._configured = frozenset(addresses)
-
-    @property
-    def allow_loopback(self) -> bool:
-        """The file itself names a loopback endpoint: all nodes run on one host."""
-        return any(ip_of(address).is_loopback for address in self._configured)
-
-    @property
-    def private_network(self) -> bool:
-        return bool(self._configured) and all(is_private(address) for address in self._configured)
+        self.allow_loopback = any(ip_of(address).is_loopback for address in self._configured)
+        self.private_network = bool(self._configured) and all(map(is_private, self._configured))
 
     @property
     def local(self) -> frozenset[Address]:
@@ -127,7 +122,8 @@ class Addressing:
 
     def _in_overlay(self, address: Address) -> bool:
         """Control traffic must not go into the tunnels that it exists to build."""
-        ip = ip_of(address)
-        if ip.version == 6 and ip in _ORCHID:
+        if address[:3] == _ORCHID and address[3] >> 4 == 2:
             return True
-        return self._subnet is not None and ip.version == self._subnet.version and ip in self._subnet
+        if self._subnet is None or is_v4(address) != (self._subnet.version == 4):
+            return False
+        return ip_of(address) in self._subnet

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import chain
 
 from wh.config.model import Endpoint, Network
 from wh.engine.commands import ResolveName
@@ -27,6 +28,7 @@ class FileEndpoints:
         self._of_peer: dict[Key, Endpoint] = {}
         self._tcp_ports: dict[Key, int] = {}
         self._resolved: dict[tuple[str, int], tuple[Address, ...]] = {}
+        self._addresses: dict[Key, tuple[Address, ...]] = {}  # as far as they are resolved
         self._next = Alarm(engine.timers)
         self._retry_s = RETRY_FIRST_S
 
@@ -41,12 +43,7 @@ class FileEndpoints:
         self._ask(now)
 
     def addresses_of(self, key: Key) -> tuple[Address, ...]:
-        endpoint = self._of_peer.get(key)
-        if endpoint is None:
-            return ()
-        if endpoint.address is not None:
-            return (endpoint.address,)
-        return self._resolved.get((endpoint.host, endpoint.port), ())
+        return self._addresses.get(key, ())
 
     def tcp_port_of(self, key: Key) -> int:
         """Where the file says that the node listens besides; 0: nowhere."""
@@ -67,8 +64,13 @@ class FileEndpoints:
         return {(known.host, known.port) for known in self._of_peer.values() if known.address is None}
 
     def _publish(self) -> None:
-        addresses = [address for key in self._of_peer for address in self.addresses_of(key)]
-        self._engine.addressing.set_configured(addresses)
+        self._addresses = {key: self._find(endpoint) for key, endpoint in self._of_peer.items()}
+        self._engine.addressing.set_configured(chain.from_iterable(self._addresses.values()))
+
+    def _find(self, endpoint: Endpoint) -> tuple[Address, ...]:
+        if endpoint.address is not None:
+            return (endpoint.address,)
+        return self._resolved.get((endpoint.host, endpoint.port), ())
 
     def _ask(self, now: Instant) -> None:
         for host, port in sorted(self._missing() or self._names()):

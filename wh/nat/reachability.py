@@ -241,7 +241,8 @@ class OwnReachability:
     def servers_changed(self, now: Instant) -> None:
         """There are new witnesses; they matter while there are too few."""
         for family, words in self._observations.items():
-            if len(words) < min(ANSWERS_WANTED, len(self.witnesses(family))):
+            few = len(words) < ANSWERS_WANTED
+            if few and len(words) < len(self.witnesses(family)):
                 self.check_soon(now)
 
     def punch_failed(self, now: Instant) -> None:

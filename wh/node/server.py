@@ -17,7 +17,8 @@ from wh.engine.requests import Answer, Requests
 from wh.nat.reachability import OwnReachability
 from wh.node.errands import Errands
 from wh.wire.address import Address, port_of, prefix
-from wh.wire.codec import encode
+from wh.wire.codec import MAX_MESSAGE_LEN, encode
+from wh.wire.contacts import packed_len
 from wh.wire.errors import BadRecord
 from wh.wire.messages import (
     MAX_CONTACTS,
@@ -54,6 +55,9 @@ in a network of few servers one of them may ask for most."""
 TARGET_BURST, TARGET_INTERVAL_S = 8, 1 / 4
 PAIR_BURST, PAIR_INTERVAL_S = 2, 1.0
 """KNOCKs to one network, and to one network for another: nobody uses up what is for somebody else."""
+
+LENGTH_GROWS = 1
+"""Bytes that the length of the contacts takes more than that of none (msgpack: from 256 on)."""
 
 SENDER_PROVED_S = 3600.0
 """Who asks for a KNOCK has proved within this time that he is where he writes from: whose share it takes."""
@@ -212,12 +216,14 @@ class Server:
         nodes = Nodes(find.request_id, token, (), record)
         if not _fits(nodes, event.capacity):
             nodes = replace(nodes, record=None)
+        room = min(event.capacity, MAX_MESSAGE_LEN) - len(encode(nodes)) - LENGTH_GROWS
+        contacts: list[Contact] = []
         for contact in self._contacts_for(event.peer, find):
-            longer = replace(nodes, contacts=(*nodes.contacts, contact))
-            if not _fits(longer, event.capacity):
+            room -= packed_len(contact)
+            if room < 0:
                 break
-            nodes = longer
-        self._reply(event, nodes)
+            contacts.append(contact)
+        self._reply(event, replace(nodes, contacts=tuple(contacts)))
 
     def _record_for(self, find: Find, now: Instant) -> bytes | None:
         if not find.want & FindWant.RECORD:

@@ -11,21 +11,21 @@ Address = bytes
 """18 bytes: 16 of address, 2 of big-endian port."""
 
 ADDRESS_LEN = 18
-_V4_PREFIX = bytes(10) + b"\xff\xff"
+V4_PREFIX = bytes(10) + b"\xff\xff"
 _V6_LOOPBACK = bytes(15) + b"\x01"
 
 
 def pack(host: str | ipaddress.IPv4Address | ipaddress.IPv6Address, port: int) -> Address:
     """Raises ValueError where host is not a numeric address or port is out of 0..65535."""
     ip = ipaddress.ip_address(host)
-    packed = _V4_PREFIX + ip.packed if ip.version == 4 else ip.packed
+    packed = V4_PREFIX + ip.packed if ip.version == 4 else ip.packed
     if not 0 <= port <= 0xFFFF:
         raise ValueError(f"port {port} is not in 0..65535")
     return packed + port.to_bytes(2, "big")
 
 
 def ip_of(address: Address) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    if address[:12] == _V4_PREFIX:
+    if address[:12] == V4_PREFIX:
         return ipaddress.IPv4Address(address[12:16])
     return ipaddress.IPv6Address(address[:16])
 
@@ -35,7 +35,7 @@ def port_of(address: Address) -> int:
 
 
 def is_v4(address: Address) -> bool:
-    return address[:12] == _V4_PREFIX
+    return address[:12] == V4_PREFIX
 
 
 def to_text(address: Address) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import Annotated, Any, Union, get_args
 
 import msgspec
 
 from wh.wire import address
+from wh.wire.contacts import PACKED_MAX, pack_contacts, unpack_untrusted
 from wh.wire.errors import BadMessage
 from wh.wire.fields import CLAIM_NONCE_LEN, Uint32
 from wh.wire.messages import (
@@ -21,7 +22,9 @@ from wh.wire.messages import (
     Open,
     Opened,
     Pong,
+    RecordBytes,
     RelayStatus,
+    TokenBytes,
 )
 from wh.wire.public_key import is_public_key
 
@@ -36,15 +39,31 @@ class _Head(msgspec.Struct, array_like=True):
     request_id: Uint32
 
 
+class _PackedNodes(msgspec.Struct, array_like=True, frozen=True, tag=Nodes.__struct_config__.tag):
+    """NODES as it travels."""
+
+    request_id: Uint32
+    token: TokenBytes
+    contacts: Annotated[bytes, msgspec.Meta(max_length=PACKED_MAX)]
+    record: RecordBytes | None = None
+
+
+_KINDS = tuple(_PackedNodes if kind is Nodes else kind for kind in get_args(Message))
+_ON_THE_WIRE: Any = Union[_KINDS]  # noqa: UP007
+
 _encoder = msgspec.msgpack.Encoder()
-_decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
+_decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(_ON_THE_WIRE)
 _head_decoder = msgspec.msgpack.Decoder(_Head)
 _KNOWN_TYPES = frozenset(message.__struct_config__.tag for message in get_args(Message))
 
 
 def encode(message: Message) -> bytes:
     """At most MAX_MESSAGE_LEN bytes; raises ValueError where the message is longer."""
-    data = _encoder.encode(message)
+    if isinstance(message, Nodes):
+        packed = pack_contacts(message.contacts)
+        data = _encoder.encode(_PackedNodes(message.request_id, message.token, packed, message.record))
+    else:
+        data = _encoder.encode(message)
     if len(data) > MAX_MESSAGE_LEN:
         raise ValueError(f"{type(message).__name__} of {len(data)} bytes; the limit is {MAX_MESSAGE_LEN}")
     return data
@@ -77,10 +96,11 @@ def _is_unknown_type(data: bytes) -> bool:
         return False
 
 
-def _check_addresses(message: Message, allow_loopback: bool) -> Message:
-    if isinstance(message, Nodes):
-        kept = tuple(contact for contact in message.contacts if _is_usable(contact, allow_loopback))
-        return msgspec.structs.replace(message, contacts=kept)
+def _check_addresses(message: Message | _PackedNodes, allow_loopback: bool) -> Message:
+    if isinstance(message, _PackedNodes):
+        contacts = unpack_untrusted(message.contacts)
+        kept = tuple(contact for contact in contacts if _is_usable(contact, allow_loopback))
+        return Nodes(message.request_id, message.token, kept, message.record)
     if isinstance(message, Offer | Answer):
         candidates = tuple(
             each

@@ -30,7 +30,7 @@ from wh.wire.fields import (
     Uint64,
 )
 
-MAX_CONTACTS = 16
+MAX_CONTACTS = 20
 MAX_RECORD_LEN = 512
 MAX_TOKEN_LEN = 16
 MAX_PROBE_PADDING = 1_024
@@ -149,7 +149,8 @@ class Find(Struct, array_like=True, frozen=True, tag=3):
 
 
 class Nodes(Struct, array_like=True, frozen=True, tag=4):
-    """token: for a PUT to this node from the address that asked. contacts: nearest first."""
+    """token: for a PUT to this node from the address that asked. contacts: nearest first; on the wire they
+    are packed (wh.wire.contacts)."""
 
     request_id: Uint32
     token: TokenBytes

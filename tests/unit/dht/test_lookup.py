@@ -12,7 +12,7 @@ from itertools import count
 import pytest
 
 from wh.dht.contacts import TrackedContact
-from wh.dht.credit import CONTACT_LEN, FIRST_CONTACT_LEN, NODES_LEN
+from wh.dht.credit import AMPLIFICATION, CONTACT_LEN, FIRST_CONTACT_LEN, NODES_LEN
 from wh.dht.lookup import MAX_QUERIES, RECORD_QUORUM, RETRY_S, Lookup
 from wh.dht.metric import ALPHA, ID_SPACE, K, bucket_index, distance
 from wh.dht.shortlist import MAX_CANDIDATES, MAX_REGION, MAX_TRIES, Shortlist
@@ -430,7 +430,7 @@ def test_of_a_source_of_three_dead_no_more_is_asked():
     lookup = Lookup(TARGET, [seed(0)], want_record=False)
     asked = ask_until_done(lookup, {seed(0).key: [invented(number) for number in range(1, 17)]})
     assert {contact.key for contact in asked} == {invented(number).key for number in (1, 2, 3)}
-    assert len(asked) == 3 * 4
+    assert len(asked) == AMPLIFICATION * (NODES_LEN + 16 * CONTACT_LEN) // FIRST_CONTACT_LEN
 
 
 def test_others_may_vouch_for_what_a_liar_named_too():

@@ -148,11 +148,11 @@ class AnyHistory(RuleBasedStateMachine):
     def buckets_and_caches_are_bounded(self):
         sizes = Counter(bucket_index(OWN, contact.key) for contact in self.table)
         assert all(size <= K for size in sizes.values())
-        assert all(len(bucket.cache) <= REPLACEMENT_CACHE_LEN for bucket in self.table._buckets)
+        assert all(len(bucket.cache) <= REPLACEMENT_CACHE_LEN for bucket in self.table._buckets.values())
 
     @invariant()
     def nobody_is_in_a_bucket_and_its_cache(self):
-        cached = [each.key for bucket in self.table._buckets for each in bucket.cache]
+        cached = [each.key for bucket in self.table._buckets.values() for each in bucket.cache]
         assert len(cached) == len(set(cached))
         assert not set(cached) & {each.key for each in self.table}
 

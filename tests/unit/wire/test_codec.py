@@ -13,6 +13,7 @@ from wh.wire import codec
 from wh.wire.address import pack
 from wh.wire.errors import BadMessage
 from wh.wire.messages import (
+    MAX_CONTACTS,
     Auth,
     Authed,
     AuthStatus,
@@ -45,6 +46,7 @@ keys = st.binary(min_size=31, max_size=31).map(
     lambda head: head + b"\x01"
 )  # below p; low order has odds of 2**-248
 addresses = st.builds(pack, st.ip_addresses(v=4, network="198.51.100.0/24"), uint(1, 0xFFFF))
+addresses_v6 = st.builds(pack, st.ip_addresses(v=6, network="2001:db8::/32"), uint(1, 0xFFFF))
 hostnames = st.from_regex(r"([A-Za-z0-9_][A-Za-z0-9_-]{0,62})?", fullmatch=True)
 overlay_addresses = st.lists(st.ip_addresses().map(lambda ip: ip.packed), max_size=4).map(tuple)
 messages = st.one_of(
@@ -55,7 +57,7 @@ messages = st.one_of(
         Nodes,
         uint(0, 2**32 - 1),
         st.binary(max_size=16),
-        st.lists(st.builds(Contact, keys, addresses, uint(0, 65535)), max_size=8).map(tuple),
+        st.lists(st.builds(Contact, keys, addresses | addresses_v6, uint(0, 127)), max_size=8).map(tuple),
         st.none() | st.binary(max_size=512),
     ),
     st.builds(Put, uint(0, 2**32 - 1), st.binary(max_size=16), st.binary(max_size=512)),
@@ -129,7 +131,23 @@ def test_a_message_longer_than_the_limit_is_neither_made_nor_read():
     with pytest.raises(ValueError, match="Nodes"):
         codec.encode(too_long)
     with pytest.raises(BadMessage, match="limit"):
-        codec.decode_untrusted(msgspec.msgpack.encode(too_long))
+        codec.decode_untrusted(msgspec.msgpack.encode([4, 1, bytes(16), bytes(16 * 39), bytes(512)]))
+
+
+@pytest.mark.parametrize("v6", [False, True])
+def test_nodes_have_room_for_k_contacts(v6):
+    address = pack("2001:db8::1", 1) if v6 else PUBLIC
+    nodes = Nodes(2**32 - 1, bytes(16), (Contact(KEY, address, 3),) * MAX_CONTACTS, None)
+    assert codec.decode_untrusted(codec.encode(nodes)) == nodes
+
+
+@pytest.mark.parametrize(
+    "contacts",
+    [b"\x01" + KEY, b"\x01" + KEY + bytes(5), b"\x81" + KEY + bytes(6), (b"\x01" + KEY + PUBLIC[12:]) * 21],
+)
+def test_contacts_that_are_cut_off_or_too_many_are_malformed(contacts):
+    with pytest.raises(BadMessage):
+        codec.decode_untrusted(msgspec.msgpack.encode([4, 1, b"", contacts, None]))
 
 
 @pytest.mark.parametrize(

@@ -45,14 +45,18 @@ from wh.wire.messages import (
 
 KEY = b"\x09" + bytes(31)
 ADDRESS = pack("192.0.2.1", 62096)
+ADDRESS_V6 = pack("2001:db8::1", 62096)
 NONCE = b"8 bytes."
 
 EXAMPLES: list[tuple[Message, list[object]]] = [
     (Ping(7, 1, 9, NONCE, Capability.SERVER), [1, 7, 1, 9, NONCE, 1]),
     (Pong(7, ADDRESS, 3, 50, 2**63, NONCE), [2, 7, ADDRESS, 3, 50, 2**63, NONCE, 0]),
     (Find(7, KEY, 5, 16, 3), [3, 7, KEY, 5, 16, 3]),
-    (Nodes(7, b"token", (Contact(KEY, ADDRESS, 1),), b"r"), [4, 7, b"token", [[KEY, ADDRESS, 1]], b"r"]),
-    (Nodes(7, b"", (), None), [4, 7, b"", [], None]),
+    (
+        Nodes(7, b"token", (Contact(KEY, ADDRESS, 1), Contact(KEY, ADDRESS_V6, 3)), b"r"),
+        [4, 7, b"token", b"\x01" + KEY + ADDRESS[12:] + b"\x83" + KEY + ADDRESS_V6, b"r"],
+    ),
+    (Nodes(7, b"", (), None), [4, 7, b"", b"", None]),
     (Put(7, b"token", b"record"), [5, 7, b"token", b"record"]),
     (PutAck(7, 0, 2**64 - 1, 3600), [6, 7, 0, 2**64 - 1, 3600]),
     (Challenge(7, NONCE, 1), [7, 7, NONCE, 1]),

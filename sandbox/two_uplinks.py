@@ -62,6 +62,40 @@ class TwoUplinks:
         subnet = (self.site.subnets[0], self.second)[uplink]
         return next(gateway for gateway in subnet.gateways() if (":" in gateway) == (version == 6))
 
+    def default_by(self, uplink: int) -> None:
+        for version in (4, 6):
+            route = ("route", "replace", "default", "via", self.gateway(version, uplink))
+            self.a.host.ip(f"-{version}", *route)
+
+    @contextmanager
+    def second_by_rule(self) -> Iterator[Callable[[], None]]:
+        """Yields what makes the ISP swallow all of a's first uplink, and has a rule send by the second
+        what has no route but the default. Undone at the end."""
+        host, isp = self.a.host, self.internet.isp
+        addresses = (f"ip {{way}} {self.site.public_ipv4}", f"ip6 {{way}} {self.site.ipv6}")
+        drops = [f"{each.format(way=way)} drop" for each in addresses for way in ("saddr", "daddr")]
+        hook = "type filter hook forward priority -10"
+        table = "\n".join(["table inet swallow {", "chain forward {", hook, *drops, "}", "}", ""])
+
+        def divert() -> None:
+            isp.run(["nft", "-f", "-"], input=table)
+            for version in (4, 6):
+                host.ip(f"-{version}", "rule", "add", "pref", "101", "lookup", "200")
+
+        for version in (4, 6):
+            way = ("route", "add", "default", "via", self.gateway(version, 1), "table", "200")
+            host.ip(f"-{version}", *way)
+            main = ("rule", "add", "pref", "100", "lookup", "main", "suppress_prefixlength", "0")
+            host.ip(f"-{version}", *main)
+        try:
+            yield divert
+        finally:
+            isp.run(["nft", "delete", "table", "inet", "swallow"])
+            for version in (4, 6):
+                for preference in ("100", "101"):
+                    host.ip(f"-{version}", "rule", "del", "pref", preference)
+                host.ip(f"-{version}", "route", "flush", "table", "200")
+
     def gap_s(self, event: Callable[[], object], *, after_s: float = 1.0) -> float:
         """How long pings both ways were without an answer, the longer; looked at until after_s after the
         event and the next answer."""

@@ -103,8 +103,17 @@ class Datapath:
         peer's packets come there again."""
     def packets_received(self, public_key: bytes) -> int:
         """From the peer so far, of the user's: handshakes and keepalives are none. Raises KeyError."""
-    def forget_sources(self) -> None:
-        """Addresses or routes of this host changed: let the kernel choose source addresses again."""
+    def forget_sources(self, public_key: bytes | None = None) -> None:
+        """Let the kernel choose the addresses that data leaves from: of one peer (KeyError), until it is
+        heard again; or of all, the refused ones too."""
+    def links_changed(self) -> None:
+        """What links allow is found out anew: how long a datagram they take."""
+    def sources(self) -> list[tuple[bytes, bytes, bytes]]:
+        """(public key, remote 18 bytes, source as in ControlDatagram) of each path that data leaves on from
+        the address that the peer wrote to."""
+    def refuse_sources(self, public_key: bytes, sources: Sequence[bytes]) -> None:
+        """Send the peer's data from none of these, at most two, also where it writes to them, until others
+        are given. Raises KeyError."""
     def set_mtu(self, mtu: int) -> None:
         """The interface's MTU, to which padding may fill a packet."""
     def rekey(self, public_key: bytes) -> None:

@@ -12,7 +12,7 @@ from whcore.device cimport (
     MAX_DATAGRAM, MAX_PACKET, MAX_SOCKETS, MAX_WORKERS, RETIRED_SOCKET, device_destroy, device_init, reclaim,
     retire_later, wh_device, wh_path, wh_paths,
 )
-from whcore.device_control cimport forget_all_sources, new_paths, renew_tunnels
+from whcore.device_control cimport new_paths, renew_tunnels
 from whcore.errors cimport WH_OK
 from whcore.forwarder cimport forward_limits
 from whcore.handshaker cimport handshaker_free, handshaker_init, handshaker_start
@@ -31,6 +31,7 @@ from whcore.relaying cimport (
 )
 from whcore.sending cimport send_datagrams, source_was_refused
 from whcore.snapshot cimport peer_statuses, sum_counters
+from whcore.sources cimport forget_all_sources, forget_sources_of, known_sources, refuse_sources, retry_segments
 from whcore.sieve cimport ControlSieve
 from whcore.sodium cimport sodium_memzero
 from whcore.udp cimport wh_source, wh_udp_prepare
@@ -300,13 +301,33 @@ cdef class Datapath:
 
     # --- this host ---
 
-    def forget_sources(self):
-        """Addresses or routes of this host changed: let the kernel choose source addresses again."""
+    def forget_sources(self, bytes public_key=None):
+        """Let the kernel choose the addresses that data leaves from; of one peer, or of all, the refused ones too."""
         cdef wh_device* dev = self.device()
+        if public_key is not None:
+            forget_sources_of(dev, public_key)
+            return
         with nogil:
             pthread_mutex_lock(&dev.control_lock)
             forget_all_sources(dev)
+            retry_segments(dev)
             pthread_mutex_unlock(&dev.control_lock)
+
+    def links_changed(self):
+        """What links allow is found out anew."""
+        cdef wh_device* dev = self.device()
+        with nogil:
+            pthread_mutex_lock(&dev.control_lock)
+            retry_segments(dev)
+            pthread_mutex_unlock(&dev.control_lock)
+
+    def sources(self):
+        """(public key, remote 18 bytes, source as in ControlDatagram) of each path whose peer wrote to us lately."""
+        return known_sources(self.device())
+
+    def refuse_sources(self, bytes public_key, sources):
+        """Send the peer's data from none of these, at most two, also where it writes to them; () ends that."""
+        refuse_sources(self.device(), public_key, sources)
 
     def set_mtu(self, int mtu):
         """The interface's MTU, to which padding may fill a packet."""

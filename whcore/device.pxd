@@ -136,6 +136,7 @@ cdef struct wh_peer:
     int64_t seen_at                 # of the last EVENT_NEW_PATH
     uint8_t seen_remote[18]
     uint32_t seen_channel
+    wh_source refused[2]            # addresses of ours that the peer may write to, and data never leaves from; seen_lock
     uint64_t rx_bytes               # of all messages that verified, handshakes too
     uint64_t tx_bytes
     uint64_t rx_packets             # the user's: not handshakes and keepalives

@@ -5,7 +5,6 @@ from whcore.forwarder cimport forward_place
 
 # After the static key changed: no session, no handshake in flight.
 cdef void renew_tunnels(wh_device* dev) noexcept nogil
-cdef void forget_all_sources(wh_device* dev) noexcept nogil
 # Free what was unlinked from the relay's channels once no worker can be on it.
 cdef void settle_forwards(wh_device* dev) noexcept nogil
 

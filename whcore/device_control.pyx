@@ -5,12 +5,12 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
 from whcore.device cimport (
-    KEY_BUCKETS, MAX_DATAGRAM, MAX_SOCKETS, RETIRED_FORWARDS, index_release, reclaim, retire_keypairs, retire_later,
+    KEY_BUCKETS, RETIRED_FORWARDS, index_release, reclaim, retire_keypairs, retire_later,
     wh_device, wh_path, wh_paths, wh_peer,
 )
 from whcore.errors cimport WH_OK
 from whcore.forwarder cimport CHANNEL_FROM_RELAY, forward_place, forward_retired, forward_take_retired
-from whcore.peer_paths cimport path_fill, paths_settle, peer_forget_source
+from whcore.peer_paths cimport path_fill, paths_settle
 from whcore.tunnel cimport retired_keypairs, tunnel_set_local, tunnel_zero
 
 
@@ -85,16 +85,3 @@ cdef void settle_forwards(wh_device* dev) noexcept nogil:
     if chain != NULL:
         retire_later(dev, RETIRED_FORWARDS, chain, -1)
     reclaim(dev, False)
-
-
-cdef void forget_all_sources(wh_device* dev) noexcept nogil:
-    cdef wh_peer* peer
-    cdef int i
-    for i in range(MAX_SOCKETS):
-        if dev.sockets[i].segment_limit:
-            dev.sockets[i].segment_limit = MAX_DATAGRAM     # what links allow is found out anew, too
-    for i in range(KEY_BUCKETS):
-        peer = dev.by_key[i]
-        while peer != NULL:
-            peer_forget_source(dev, peer)
-            peer = peer.next_in_bucket

@@ -3,7 +3,11 @@ as the methods of the same purpose in datapath.pyx say."""
 
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
-from whcore.device cimport wh_device, wh_paths
+from whcore.device cimport wh_device, wh_paths, wh_peer
+
+# A change to a peer, under the control lock; what it is to do comes from argument. What it returns, with_peer() does.
+ctypedef int (*peer_change)(wh_device* dev, wh_peer* peer, const void* argument) noexcept nogil
+cdef int with_peer(wh_device* dev, bytes public_key, peer_change change, const void* argument) except? -1
 
 # Raises InvalidKey, ValueError where the peer exists, MemoryError; never KeyError.
 # psk: 32 bytes; zeros are WireGuard's for none.

@@ -26,9 +26,6 @@ from whcore.keys import check_public_key
 
 cdef bytes PSK_INFO = b"wirehub wireguard psk"
 
-# A change to a peer, under the control lock; what it is to do comes from argument. What it returns, with_peer() does.
-ctypedef int (*peer_change)(wh_device* dev, wh_peer* peer, const void* argument) noexcept nogil
-
 cdef struct prefix_of:
     const uint8_t* address
     int bits

@@ -6,6 +6,7 @@ Workers read a peer's paths without a lock; they are replaced as a whole, and fr
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 
 from whcore.device cimport PATHS_DUPLICATE, wh_device, wh_path, wh_paths, wh_peer, wh_worker
+from whcore.udp cimport wh_source
 
 # Paths. path_fill: WH_OK, or WH_E_STATE where there is no such socket or it is of the other family. link: where a
 # link-local address is meant, else ignored.
@@ -20,6 +21,8 @@ cdef void peer_set_paths(wh_device* dev, wh_peer* peer, wh_paths* paths) noexcep
 cdef void peer_amend_paths(wh_device* dev, wh_peer* peer, const wh_paths* before, wh_paths* after) noexcept nogil
 # The kernel refused our source address: send from wherever it likes from now on.
 cdef void peer_forget_source(wh_device* dev, wh_peer* peer) noexcept nogil
+# refused: two, not known where there are fewer. What packets come to them changes nothing, until others are refused.
+cdef void peer_refuse_sources(wh_device* dev, wh_peer* peer, const wh_source* refused) noexcept nogil
 # Silence is over, on both paths; the second one's counts again when the peer's comes there.
 cdef void peer_heard(wh_peer* peer) noexcept nogil
 # Something authenticated came on this path: it ends silence there, a second one counts where flows are split; a plain

@@ -126,6 +126,30 @@ cdef void peer_forget_source(wh_device* dev, wh_peer* peer) noexcept nogil:
     peer_amend_paths(dev, peer, paths, fresh)
 
 
+cdef void peer_refuse_sources(wh_device* dev, wh_peer* peer, const wh_source* refused) noexcept nogil:
+    cdef wh_paths* paths
+    cdef int i
+    wh_spin_lock(&peer.seen_lock)
+    peer.refused[0] = refused[0]
+    peer.refused[1] = refused[1]
+    wh_spin_unlock(&peer.seen_lock)
+    paths = <wh_paths*>wh_load_ptr(&peer.paths)
+    for i in range(paths.n if paths != NULL else 0):
+        if is_refused(peer, &paths.at[i].source):
+            peer_forget_source(dev, peer)
+            return
+
+
+cdef bint is_refused(wh_peer* peer, const wh_source* source) noexcept nogil:
+    cdef bint found
+    if not source.known:
+        return False
+    wh_spin_lock(&peer.seen_lock)
+    found = same_source(&peer.refused[0], source) or same_source(&peer.refused[1], source)
+    wh_spin_unlock(&peer.seen_lock)
+    return found
+
+
 cdef void peer_heard(wh_peer* peer) noexcept nogil:
     path_heard(peer, 0)
     path_heard(peer, 1)
@@ -155,7 +179,7 @@ cdef void peer_seen_on(wh_worker* w, wh_peer* peer, const wh_path* path, int64_t
         if not wh_load_u32(&peer.second_answers):
             wh_store_u32(&peer.second_answers, 1)
     if at >= 0:
-        if not same_source(&paths.at[at].source, &path.source):
+        if not same_source(&paths.at[at].source, &path.source) and not is_refused(peer, &path.source):
             note_source(w.device, peer, paths, at, &path.source)
     elif peer.managed:
         report_path(w, peer, path, now)

@@ -7,3 +7,4 @@ cdef list take_all_events(wh_device* dev)                   # as EVENT_* in data
 cdef list take_datagrams(wh_device* dev, int limit)         # of ControlDatagram
 # source: that of a ControlDatagram. Raises ValueError.
 cdef wh_source source_of(bytes source) except *
+cdef object source_bytes(const wh_source* source)           # the same, or b"" where it is not known

@@ -148,3 +148,27 @@ def test_wh_shows_what_is_wrong(world: TwoUplinks) -> None:
         assert "most likely NetworkManager, which runs here" in shown
         assert "nmcli device set wh0 managed no" in shown
     assert world.a.host.logs().count("others took from wh0") == 1
+
+
+@pytest.fixture
+def default_by_the_first(world: TwoUplinks) -> Iterator[TwoUplinks]:
+    yield world
+    world.default_by(0)
+    world.wait_until_direct()
+
+
+def test_the_default_route_moves_to_the_other_uplink(default_by_the_first: TwoUplinks) -> None:
+    """Both are alive. The address that the peer writes to is still ours, and leads nowhere from then on."""
+    world = default_by_the_first
+    gap_s = world.gap_s(lambda: world.default_by(1))
+    print(f"default route moved: {gap_s:.3f} s")
+    assert gap_s < 2 * GAP_S
+
+
+def test_a_rule_sends_everything_by_the_other_uplink(default_by_the_first: TwoUplinks) -> None:
+    """As multi-WAN scripts do where one is dead. The former address was kept for ever: no answer in 45 s."""
+    world = default_by_the_first
+    with world.second_by_rule() as divert:
+        gap_s = world.gap_s(divert)
+    print(f"rule changed: {gap_s:.3f} s")
+    assert gap_s < 1.5 + GAP_S

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from labnet import wait_until
+from labnet import Host, wait_until
 from pinging import answers_within, lost
+from timed_ping import TimedPing, longest_gap_s
 from tutorial import BOOTSTRAP_ADDRESS, Tutorial
 from wireguard_ends import PacketCounter
 
@@ -52,3 +53,21 @@ def test_data_leaves_from_the_address_that_the_peer_writes_to(named: Tutorial) -
     wrong = PacketCounter(a, "ip saddr 198.51.100.99 ip daddr 203.0.113.2 meta l4proto udp", "output")
     assert lost(b.run(["ping", "-c10", "-i0.1", "-W2", "node_a"]).stdout) == 0
     assert wrong.packets == 0
+    ping = TimedPing(a, "node_b", interval_s=0.02)
+    ping.wait_for_replies(5)
+    container_starts_and_stops(a, 20)
+    ping.wait_for_replies(20)
+    assert wrong.packets == 0, "what changes nothing for us is no reason to choose anew"
+    gap_s = longest_gap_s(ping.stop())
+    print(f"containers: {gap_s:.3f} s")
+    assert gap_s < 1.0, "it was 3.4 s each time"
+
+
+def container_starts_and_stops(host: Host, times: int) -> None:
+    """What of it a network sees."""
+    for number in range(times):
+        subnet = f"172.17.{number}.1/24"
+        host.ip("link", "add", f"veth{number}", "type", "veth", "peer", "name", f"inside{number}")
+        host.ip("address", "add", subnet, "dev", f"veth{number}")
+        host.ip("link", "set", f"veth{number}", "up")
+        host.ip("link", "del", f"veth{number}")

@@ -137,7 +137,16 @@ class FakeDatapath:
                 return legs
         raise KeyError(leg)
 
-    def forget_sources(self) -> None:
+    def links_changed(self) -> None:
+        pass
+
+    def sources(self) -> list[tuple[bytes, bytes, bytes]]:
+        return []
+
+    def refuse_sources(self, public_key: bytes, sources: Sequence[bytes]) -> None:
+        pass
+
+    def forget_sources(self, public_key: bytes | None = None) -> None:
         """Nothing is sent, so nothing is forgotten."""
 
     def set_keepalive(self, public_key: bytes, seconds: int) -> None:

@@ -38,11 +38,13 @@ from wh.net.device_sockets import DeviceSockets
 from wh.net.execution import transmitter
 from wh.net.links.host import host_gateways
 from wh.net.links.namespaces import HostNamespace, Links, Namespace
+from wh.net.links.source_routes import SourceRoutes
 from wh.net.links.tun_watch import LOOK_S, MtuFollower
 from wh.net.mapping.port_mapper import PortMapper
 from wh.net.punch_sockets import PunchSockets
 from wh.net.runner import Runner
 from wh.net.tcp.bridge import TcpBridge
+from wh.net.uplinks import Uplinks
 from wh.net.wireguard.uapi_server import OverlayControl, UapiServer, open_uapi_socket
 from wh.node.node import Node
 from wh.wire.address import ip_of
@@ -117,6 +119,7 @@ class Parts:
     host: Host
     keeper: Keeper
     links: Links
+    uplinks: Uplinks
     datapath: Datapath
     sessions: ControlSessions
     node: Node
@@ -170,6 +173,7 @@ class PartsMaker:
             host,
             Keeper(host.restore, self.helper.find_managers),
             opened.links,
+            Uplinks(datapath, runner.sources, SourceRoutes(lambda: opened.sockets.fwmark)),
             datapath,
             sessions,
             node,

@@ -163,7 +163,7 @@ class RunningNode:
 
     def woke(self) -> None:
         log.info("this machine has slept; finding out where it is now")
-        self.parts.runner.forget_sources()
+        self.parts.uplinks.forget()
         self.dispatch(Woke())
         self.parts.mapper.restart()
 

@@ -32,7 +32,7 @@ from wh.net.validation import ValidatedPaths
 from wh.wire import codec
 from wh.wire.address import is_usable
 from wh.wire.errors import BadMessage
-from wh.wire.messages import Auth, Challenge, Find, FindWant, Message, Ping, Probe, Response, Reveal
+from wh.wire.messages import ANSWERS, Auth, Challenge, Find, FindWant, Message, Ping, Probe, Response, Reveal
 from whcore import envelope
 from whcore.channels import encode_channel
 from whcore.datapath import ControlDatagram
@@ -100,6 +100,8 @@ class ControlChannel:
 
     def send(self, command: Send, now: Instant) -> list[Event]:
         """Carry out one Send; a SendFailed comes back for every message that cannot go out."""
+        if type(command.message) in ANSWERS:
+            self._sources.asks(command.path, now.monotonic)
         if self._sessions.has_session(command.peer):
             events = self._send_data(command, now)
             if self._sessions.needs_rekey(command.peer, _ns(now.monotonic)):
@@ -126,9 +128,10 @@ class ControlChannel:
         self._handshakes.finish(peer)
         self._validated.forget(peer)
 
-    def forget_sources(self) -> None:
-        """Addresses or routes of this host changed: datagrams leave from wherever it likes."""
-        self._sources.forget()
+    @property
+    def sources(self) -> Sources:
+        """What datagrams leave from."""
+        return self._sources
 
     def admit_channel(self, path: Path) -> None:
         """Datagrams that come out of this channel are judged; those of all others are dropped."""

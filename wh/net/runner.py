@@ -39,6 +39,7 @@ from wh.net.control import ControlChannel
 from wh.net.execution import Execution
 from wh.net.names import NameResolver
 from wh.net.punch_sockets import PunchSockets
+from wh.net.sources import Sources
 from wh.net.tcp.bridge import TcpBridge
 from wh.node.executor import Executor, carry_out
 from whcore import datapath as core
@@ -144,6 +145,11 @@ class Runner:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    @property
+    def sources(self) -> Sources:
+        """What control datagrams leave from."""
+        return self._channel.sources
+
     def counters(self) -> dict[str, int]:
         """Of the control channel, and how often the engine failed."""
         return {
@@ -151,11 +157,6 @@ class Runner:
             **self._tcp.counters(),
             "engine_failures": self._failures,
         }
-
-    def forget_sources(self) -> None:
-        """Addresses or routes of this host changed: the kernel chooses source addresses again."""
-        self._datapath.forget_sources()
-        self._channel.forget_sources()
 
     def dispatch(self, *events: Event) -> None:
         """Give events to the engine and carry out its commands, before returning."""
@@ -230,6 +231,7 @@ class Runner:
             case (core.EVENT_PATH_SILENT, peer, socket, remote, channel):
                 path = self._tcp.from_data_plane(Path(socket, remote, channel))
                 if path is not None and self._datapath.has_peer(peer):
+                    self._datapath.forget_sources(peer)
                     return [PathSilent(peer, path, self._datapath.packets_received(peer))]
             case (core.EVENT_HANDSHAKE, peer):
                 return [DataSession(peer, up=True)]

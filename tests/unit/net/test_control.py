@@ -399,7 +399,7 @@ def test_datagrams_leave_from_the_address_that_the_other_side_wrote_to(wire: Wir
     wire.deliver(wire.a)
     wire.send(wire.b, Challenge(1, NONCE))
     assert wire.b.sources[-1] == b"another address"
-    wire.b.channel.forget_sources()
+    wire.b.channel.sources.forget()
     wire.send(wire.b, Challenge(1, NONCE))
     assert wire.b.sources[-1] == b""
 

@@ -527,3 +527,38 @@ def test_congestion_marks_cross_the_tunnel_as_rfc_6040_says(
     arrived = b.tun.recv(2000)
     assert arrived[1] == expected
     assert ones_sum(arrived[:20]) == 0xFFFF
+
+
+def test_data_leaves_from_where_the_peer_writes_to_unless_that_is_refused(
+    nodes: tuple[Node, Node, Node],
+) -> None:
+    a, b, _ = nodes
+
+    def hear() -> None:
+        packet = b.emit(a, b"hello")
+        assert a.tun.recv(2000) == packet
+
+    hear()
+    ((key, remote, source),) = a.plane.sources()
+    assert (key, remote, source[:16]) == (b.key, b.remote, wire("127.0.0.1", 0)[:16])
+    a.plane.refuse_sources(b.key, [source])
+    for _ in range(3):
+        hear()
+        assert a.plane.sources() == [], "although b writes there"
+    packet = a.emit(b, b"from anywhere")
+    assert b.tun.recv(2000) == packet
+    a.plane.set_paths(b.key, [(a.socket, b.remote)])
+    hear()
+    assert a.plane.sources() == [], "another decision about paths changes nothing of that"
+    a.plane.refuse_sources(b.key, [])
+    hear()
+    assert a.plane.sources() == [(b.key, b.remote, source)]
+    a.plane.forget_sources(b.key)
+    assert a.plane.sources() == []
+    hear()
+    assert len(a.plane.sources()) == 1
+    for refused in ([b"short"], [source] * 3):
+        with pytest.raises(ValueError, match="source|two paths"):
+            a.plane.refuse_sources(b.key, refused)
+    with pytest.raises(KeyError):
+        a.plane.refuse_sources(bytes(32), [])

@@ -9,7 +9,7 @@ from typing import TypeVar
 from wh.config.model import IPAddress
 from wh.net.links import interface
 from wh.net.links.netlink_socket import NetlinkSocket, open_netlink
-from wh.net.links.rtnetlink import DumpInterrupted, Gateway, LinkAddress
+from wh.net.links.rtnetlink import DumpInterrupted, Gateway, LinkAddress, Way
 
 _OUTSIDE = (ipaddress.IPv4Address("192.0.0.9"), ipaddress.IPv6Address("2001:1::1"))
 """PCP's own anycast addresses (RFC 7723): on the default route, or wherever somebody put a PCP server."""
@@ -53,3 +53,8 @@ def host_gateways() -> dict[int, Gateway]:
     less than a millisecond. Raises RtnetlinkError."""
     found = of_host(lambda kernel: {to.version: kernel.gateway_to(to) for to in _OUTSIDE})
     return {version: gateway for version, gateway in found.items() if gateway is not None}
+
+
+def ways_out(kernel: NetlinkSocket, mark: int = 0) -> tuple[Way | None, ...]:
+    """To the Internet, by IPv4 and by IPv6, with or without a gateway."""
+    return tuple(kernel.way_to(to, mark=mark) for to in _OUTSIDE)

@@ -24,6 +24,7 @@ from wh.net.links.rtnetlink import (
     LinkAddress,
     Route,
     RtnetlinkError,
+    Way,
 )
 
 # linux/netlink.h, linux/rtnetlink.h, linux/if_link.h, linux/if_addr.h
@@ -43,7 +44,7 @@ _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO = 1, 3, 4, 18
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _VETH_INFO_PEER = 1, 2, 1
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_CACHEINFO, _IFA_FLAGS = 1, 2, 6, 8
 _IFA_CACHE = struct.Struct("=4I")  # seconds: preferred, valid; when it was made and changed
-_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_PREFSRC = 1, 4, 5, 6, 7
+_RTA_DST, _RTA_SRC, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_PREFSRC, _RTA_MARK = 1, 2, 4, 5, 6, 7, 16
 _KIND_MASK = 0x3FFF  # without NLA_F_NESTED and NLA_F_NET_BYTEORDER
 _IFF_UP, _IFF_NOARP = 0x1, 0x80
 _IFA_F_NODAD, _IFA_F_DEPRECATED, _IFA_F_NOPREFIXROUTE = 0x02, 0x20, 0x200
@@ -54,7 +55,7 @@ _SOL_NETLINK, _NETLINK_GET_STRICT_CHK = 270, 12  # Linux 4.20: listings by what 
 _SCOPE_UNIVERSE, _SCOPE_LINK, _TABLE_MAIN, _UNICAST = 0, 253, 254, 1
 _FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 
-NO_ROUTE = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL})
+NO_ROUTE = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL, errno.ENODEV})
 """No route at all, and the routes of type unreachable, prohibit and blackhole."""
 
 _RECEIVE_LEN = 64 * 1024
@@ -151,34 +152,38 @@ class NetlinkSocket:
 
     def outgoing_link(self, destination: IPAddress) -> int | None:
         """Index of the link that packets to an address leave by; None where there is no route."""
-        attributes = self._route_to(destination)
-        return int.from_bytes(attributes[_RTA_OIF], "little") if _RTA_OIF in attributes else None
+        way = self.way_to(destination)
+        return None if way is None else way.ifindex
 
     def gateway_to(self, destination: IPAddress) -> Gateway | None:
         """The next hop on the way there; None where there is no route, or one without a gateway of the same
         family."""
-        attributes = self._route_to(destination)
-        if not {_RTA_GATEWAY, _RTA_PREFSRC, _RTA_OIF} <= attributes.keys():
+        way = self.way_to(destination)
+        if way is None or way.gateway is None or way.source is None:
             return None
-        return Gateway(
-            ipaddress.ip_address(attributes[_RTA_GATEWAY]),
-            ipaddress.ip_address(attributes[_RTA_PREFSRC]),
-            int.from_bytes(attributes[_RTA_OIF], "little"),
-        )
+        return Gateway(way.gateway, way.source, way.ifindex)
 
-    def _route_to(self, destination: IPAddress) -> dict[int, bytes]:
-        """Attributes of the kernel's choice; none where there is no route."""
+    def way_to(
+        self, destination: IPAddress, *, source: IPAddress | None = None, ifindex: int = 0, mark: int = 0
+    ) -> Way | None:
+        """The kernel's choice, by routes and rules; None where there is no route. source: the packets leave
+        with it. ifindex: they leave by that link; 0: any. mark: their fwmark."""
         family, length = _FAMILIES[destination.version], destination.max_prefixlen
-        head = _RTMSG.pack(family, length, 0, 0, 0, 0, 0, 0, 0)
+        head = _RTMSG.pack(family, length, 0 if source is None else length, 0, 0, 0, 0, 0, 0)
+        body = head + _attribute(_RTA_DST, destination.packed)
+        if source is not None:
+            body += _attribute(_RTA_SRC, source.packed)
+        for kind, number in ((_RTA_OIF, ifindex), (_RTA_MARK, mark)):
+            body += _attribute(kind, number.to_bytes(4, "little")) if number else b""
         what = f"find the route to {destination}"
-        self._send(what, _GETROUTE, head + _attribute(_RTA_DST, destination.packed), _NLM_F_ACK)
+        self._send(what, _GETROUTE, body, _NLM_F_ACK)
         try:
-            answers = [body for kind, body in self._answers(what) if kind == _NEWROUTE]
+            answers = [content for kind, content in self._answers(what) if kind == _NEWROUTE]
         except RtnetlinkError as error:
             if error.error_number in NO_ROUTE:
-                return {}
+                return None
             raise
-        return read_attributes(answers[0][_RTMSG.size :]) if answers else {}
+        return _way_of(answers[0]) if answers else None
 
     # Requests
 
@@ -305,4 +310,16 @@ def _route_of(version: int, prefix_len: int, attributes: dict[int, bytes]) -> Ro
         ipaddress.ip_network((target, prefix_len)),
         None if source is None else ipaddress.ip_address(source),
         int.from_bytes(attributes.get(_RTA_PRIORITY, b""), "little"),
+    )
+
+
+def _way_of(body: bytes) -> Way | None:
+    attributes = read_attributes(body[_RTMSG.size :])
+    if _RTA_OIF not in attributes:
+        return None
+    gateway, source = attributes.get(_RTA_GATEWAY), attributes.get(_RTA_PREFSRC)
+    return Way(
+        int.from_bytes(attributes[_RTA_OIF], "little"),
+        None if gateway is None else ipaddress.ip_address(gateway),
+        None if source is None else ipaddress.ip_address(source),
     )

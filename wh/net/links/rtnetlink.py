@@ -58,6 +58,15 @@ class Route(NamedTuple):
         return str(self.destination)
 
 
+class Way(NamedTuple):
+    """Where packets to an address leave: by which link, to which gateway of the same family, and with which
+    source, if that was not said."""
+
+    ifindex: int
+    gateway: IPAddress | None
+    source: IPAddress | None
+
+
 class Gateway(NamedTuple):
     """The next hop on the way out of this host, and the address of ours that it sees."""
 

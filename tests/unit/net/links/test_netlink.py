@@ -2,21 +2,19 @@
 
 import asyncio
 import contextlib
-import ctypes
 import errno
 import fcntl
 import os
 import re
 import socket
 import struct
-import subprocess
-import threading
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from own_namespace import in_namespace, ip, needs_namespace
 
 from wh.errors import Code, SystemSetupError
 from wh.net.links import interface, tun
@@ -290,46 +288,6 @@ def test_a_system_without_tun_is_told_how_to_get_it(monkeypatch, tmp_path):
 
 # The real kernel, in a network namespace that ends with the thread that made it
 
-CLONE_NEWNET = 0x40000000
-
-
-def unshare_network():
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.unshare(CLONE_NEWNET) != 0:
-        raise OSError(ctypes.get_errno(), "unshare")
-
-
-def in_namespace(body):
-    """Run body() in a thread with a network namespace of its own (threads that it starts are in it too)."""
-    failures = []
-
-    def run():
-        try:
-            unshare_network()
-            body()
-        except BaseException as failure:
-            failures.append(failure)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
-    if failures:
-        raise failures[0]
-
-
-def namespace_problem():
-    if not Path(tun.TUN_DEVICE).exists():
-        return f"there is no {tun.TUN_DEVICE}"
-    try:
-        in_namespace(lambda: tun.close_all(tun.open_tun(NAME)))
-    except (OSError, SystemSetupError) as error:
-        return f"needs root, or CAP_SYS_ADMIN and CAP_NET_ADMIN: {error}"
-    return None
-
-
-PROBLEM = namespace_problem()
-needs_namespace = pytest.mark.skipif(PROBLEM is not None, reason=str(PROBLEM))
-
 
 def with_link(scenario, *, queues=1):
     """Run scenario(links, fds) in a namespace that has a TUN of ours."""
@@ -344,11 +302,6 @@ def with_link(scenario, *, queues=1):
             tun.close_all(fds)
 
     in_namespace(lambda: asyncio.run(run()))
-
-
-def ip(*words):
-    """iproute2, the independent witness."""
-    return subprocess.run(["ip", *words], capture_output=True, text=True, check=True).stdout  # noqa: S603, S607
 
 
 @needs_namespace

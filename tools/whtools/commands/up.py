@@ -89,7 +89,10 @@ def up(
     secret.close()
     if foreground:
         launcher.run_in_foreground(launch)
-    ready = launcher.run_in_background(launch, prepare_log(name))
+    say_ready(launcher.run_in_background(launch, prepare_log(name)), network)
+
+
+def say_ready(ready: Ready, network: Network) -> None:
     for warning in ready.warnings:
         print_warning(warning)
     click.echo(describe(ready, network))

@@ -17,13 +17,13 @@ from wh.config import parser
 from wh.config.model import Network
 from wh.config.reloading import require_reloadable
 from wh.daemon import overlay
-from wh.daemon.health import check_health
-from wh.daemon.inspection import Facts, Snapshot, describe
 from wh.daemon.membership import Membership
-from wh.daemon.netcheck import check_network
 from wh.daemon.parts import Options, Parts, PartsMaker
 from wh.daemon.persistence.claim_log import ClaimLog
 from wh.daemon.persistence.state import state_path
+from wh.daemon.reports.health import check_health
+from wh.daemon.reports.inspection import Facts, Snapshot, describe
+from wh.daemon.reports.netcheck import check_network
 from wh.daemon.surroundings import Surroundings
 from wh.daemon.verbs import Verbs
 from wh.engine.commands import BindAlias, Notify

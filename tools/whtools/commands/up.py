@@ -70,8 +70,7 @@ def up(
     config_path, config_fd, network = open_network(file)
     secret = find_key(private_key, network)
     warn_of_stranger(secret.public_key, network, private_key)
-    if not no_hosts:
-        warn_of_names(doubtful_names(network))
+    warn_of_names([] if no_hosts else doubtful_names(network))
     name = check_interface(interface or default_interface(secret))
     launch = launcher.Launch(
         config_path=config_path,
@@ -89,7 +88,11 @@ def up(
     secret.close()
     if foreground:
         launcher.run_in_foreground(launch)
-    ready = launcher.run_in_background(launch, prepare_log(name))
+    run_in_background(launch, network)
+
+
+def run_in_background(launch: launcher.Launch, network: Network) -> None:
+    ready = launcher.run_in_background(launch, prepare_log(launch.interface))
     for warning in ready.warnings:
         print_warning(warning)
     click.echo(describe(ready, network))

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from wh.config.parser import parse
-from wh.daemon.inspection import Facts, Snapshot, describe
+from wh.daemon.reports.inspection import Facts, Snapshot, describe
 from wh.ipc import schema
 from wh.ipc.schema import RelayInfo
 from wh.node.status import ContactStatus, NodeStatus, PeerStatus, Relayed, RelayStatus

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from wh.config.parser import parse
-from wh.daemon.health import check_health
+from wh.daemon.reports.health import check_health
 from wh.ipc import schema
 from wh.node.status import ContactStatus, NodeStatus, PeerStatus, Relayed
 from wh.wire.address import pack

@@ -7,7 +7,7 @@ import math
 from dataclasses import replace
 
 from wh.config.parser import parse
-from wh.daemon.netcheck import check_network
+from wh.daemon.reports.netcheck import check_network
 from wh.ipc import schema
 from wh.nat.behavior import NatBehaviour
 from wh.nat.port_mapping import Held, Outcome, Protocol, Wanted

@@ -199,9 +199,20 @@ class _Change:
         return SystemSetupError(
             f"{rival} already has a route to {destination}",
             code=Code.ROUTE_TAKEN,
-            hint=f"where {rival} is on the same network, take it down first; else choose another subnet, or "
-            "remove that route",
+            hint=_rival_hint(destination, rival),
         )
+
+
+def _rival_hint(destination: IPNetwork, rival: str) -> str:
+    if destination.num_addresses == 1:
+        return (
+            f"it is a member's of both networks, who is reached there by {rival} alone; to reach him in both, "
+            "start one of them with the word isolated, and use that by wh run or wh socks"
+        )
+    return (
+        f"where {rival} is on the same network, take it down first; else choose another subnet, remove that "
+        "route, or start this one with the word isolated"
+    )
 
 
 def _undo_step(step: Callable[..., None], *arguments: object, **keywords: object) -> None:

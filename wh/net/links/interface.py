@@ -206,8 +206,8 @@ class _Change:
 def _rival_hint(destination: IPNetwork, rival: str) -> str:
     if destination.num_addresses == 1:
         return (
-            f"it is a member's of both networks, who is reached there by {rival} alone; to reach him in both, "
-            "start one of them with the word isolated, and use that by wh run or wh socks"
+            f"it is a member's of both networks, reached by {rival} alone; to reach it in both, start one of "
+            "them with the word isolated, and use that by wh run or wh socks"
         )
     return (
         f"where {rival} is on the same network, take it down first; else choose another subnet, remove that "

@@ -71,6 +71,15 @@ def with_tun(host: Host) -> tuple[str, ...]:
     return ("unshare", "--mount", "sh", "-c", script, "sh")
 
 
+def test_a_command_that_ends_ends_both_ends_with_its_status(lan: Lan):
+    """The guest's standard input stays open: nobody types."""
+    for options, codes in (((), (0, 0)), (("--status",), (7, 7))):
+        host = End(lan.a, ["-e", "echo served; exit 7", *options])
+        guest = End(lan.b, [*options, host.invitation()], stdin=subprocess.PIPE)
+        assert (host.wait(), guest.wait()) == codes
+        assert guest.event("done")["status"] == 7
+
+
 def test_progress_tells_rate_total_and_path(lan: Lan, data: Path):
     with data.open("rb") as source:
         host = End(lan.a, ["--progress"], stdin=source.fileno())

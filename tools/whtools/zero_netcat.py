@@ -31,7 +31,7 @@ def run(arguments: list[str]) -> int:
         if settings.help or settings.version:
             print(USAGE if settings.help else f"0nc {_version()}\n", end="", flush=True)
             return EXIT_DONE
-        _dispatch(settings, reporter)
+        return _dispatch(settings, reporter)
     except Ended as ended:
         reporter.error(ended)
         return ended.exit_code
@@ -42,10 +42,10 @@ def run(arguments: list[str]) -> int:
             raise
         reporter.error(_ended_by_other(error))
         return _ended_by_other(error).exit_code
-    return EXIT_DONE
 
 
-def _dispatch(settings: Settings, reporter: Reporter) -> None:
+def _dispatch(settings: Settings, reporter: Reporter) -> int:
+    """The exit code."""
     plain = settings.is_plain
     invitation = None
     if not plain:
@@ -57,11 +57,10 @@ def _dispatch(settings: Settings, reporter: Reporter) -> None:
         from whtools.znc import plain as plain_tcp
 
         open_ends = plain_tcp.ends_of(settings, streams.opened)
-        (plain_tcp.listen if settings.listen else plain_tcp.connect)(settings, reporter, open_ends)
-    else:
-        from whtools.znc import meeting
+        return (plain_tcp.listen if settings.listen else plain_tcp.connect)(settings, reporter, open_ends)
+    from whtools.znc import meeting
 
-        meeting.run(invitation, settings, reporter, streams)
+    return meeting.run(invitation, settings, reporter, streams)
 
 
 def _read_invitation(settings: Settings) -> str | None:

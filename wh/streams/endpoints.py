@@ -10,6 +10,11 @@ import os
 import select
 import socket
 import stat
+import subprocess
+from collections.abc import Callable
+
+LOOK_S = 0.2
+"""How soon an end elsewhere is noticed by who waits for something else."""
 
 PIPE_LEN = 1 << 20
 """Bytes: what an unprivileged process may have (fs.pipe-max-size). Pipes come with a sixteenth of it."""
@@ -58,6 +63,15 @@ class Source:
                 return 0
             raise
 
+    def drain(self, buffer: memoryview, is_over: Callable[[], bool]) -> None:
+        """Read what nobody wants any more, up to its end. Raises OSError."""
+        poll = select.poll()
+        if self.fd >= 0:
+            poll.register(self.fd, select.POLLIN)
+        while self.fd >= 0 and not is_over():
+            if poll.poll(1000 * LOOK_S) and not self.read_into(buffer):
+                return
+
     @property
     def is_pipe(self) -> bool:
         return self.fd >= 0 and stat.S_ISFIFO(os.fstat(self.fd).st_mode)
@@ -96,6 +110,21 @@ class Sink:
                 connection.shutdown(socket.SHUT_WR)
         if self._owned:
             os.close(fd)
+
+
+class Command:
+    """A command whose streams are the local ends."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+
+    def wait(self, is_over: Callable[[], bool]) -> int | None:
+        """Its status, as a shell has it, when it has ended; None where is_over() comes first."""
+        while not is_over():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                status = self._process.wait(LOOK_S)
+                return status if status >= 0 else 128 - status
+        return None
 
 
 class Conduit:

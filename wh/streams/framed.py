@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 from wh.streams import frames
 from wh.streams.connection import read_exactly, wait_for_end
-from wh.streams.endpoints import Conduit, Sink, Source
+from wh.streams.endpoints import Command, Conduit, Sink, Source
 from wh.streams.failure import End, StreamFailure
 from wh.streams.frames import HEADER_LEN, BadFrame, Kind, Reason, Terms
 from wh.streams.stream import BUFFER_LEN, TELLING_S, Stream
@@ -27,6 +27,7 @@ class FramedStream(Stream):
         *,
         idle_s: float | None = None,
         ends_with_peer: bool = False,
+        command: Command | None = None,
         target: str = "",
         greeted: bool = False,
         announced: bool = False,
@@ -34,7 +35,9 @@ class FramedStream(Stream):
     ) -> None:
         """target: what the other end shall join its end to; "": its own streams. greeted, announced: its
         HELLO has been read, ours sent. datagrams: each read and each write is one."""
-        super().__init__(connection, source, sink, idle_s=idle_s, ends_with_peer=ends_with_peer)
+        super().__init__(
+            connection, source, sink, idle_s=idle_s, ends_with_peer=ends_with_peer, command=command
+        )
         self._target = target
         self._greeted = greeted
         self._announced = announced
@@ -80,6 +83,8 @@ class FramedStream(Stream):
                 if frames.decode_count_untrusted(body) != self.sent or self._acknowledged.is_set():
                     raise BadFrame("the other end acknowledges what was not sent")
                 self._acknowledged.set()
+            elif kind is Kind.ENDED and not ended:
+                self._take_status(frames.decode_ended_untrusted(body))
             elif kind is Kind.FAILED:
                 raise _remote_failure(body)
             else:
@@ -104,6 +109,15 @@ class FramedStream(Stream):
         self._close_sink()
         self._put(frames.count(Kind.ACK, total))
         self._peer_has_no_more()
+
+    def _take_status(self, status: int) -> None:
+        """Of the other end's command, which reads no more."""
+        if self._command is None:
+            self.status = status
+        self._wakeup.wake()
+
+    def _tell_ended(self, status: int) -> None:
+        self._put(frames.ended(status))
 
     def _tell(self, failure: StreamFailure) -> None:
         """Only where no frame is half sent, and the connection takes it soon."""

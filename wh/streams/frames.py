@@ -27,6 +27,7 @@ class Kind(IntEnum):
     EOF = 2  # no more data; how many bytes there were, 8
     ACK = 3  # all of it is written, and what it was written to is closed; how many bytes, 8
     FAILED = 4  # the sender of this ends the stream: Reason 1, then why, in UTF-8
+    ENDED = 5  # the command behind the sender has ended with this status, 1: what comes now is dropped
 
 
 class Terms(IntFlag):
@@ -103,6 +104,17 @@ def decode_count_untrusted(body: bytes) -> int:
     if len(body) != COUNT_LEN:
         raise BadFrame("a count of a wrong length")
     return int.from_bytes(body, "little")
+
+
+def ended(status: int) -> bytes:
+    return header(Kind.ENDED, 1) + bytes((status,))
+
+
+def decode_ended_untrusted(body: bytes) -> int:
+    """A status as a shell has it. Raises BadFrame."""
+    if len(body) != 1:
+        raise BadFrame("a status of a wrong length")
+    return body[0]
 
 
 def failed(reason: Reason, text: str) -> bytes:

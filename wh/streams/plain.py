@@ -14,6 +14,8 @@ class PlainStream(Stream):
     def _send_end(self) -> None:
         with contextlib.suppress(OSError):
             self._connection.shutdown(socket.SHUT_WR)
+            if self._drops:  # nobody reads what may come
+                self._connection.shutdown(socket.SHUT_RD)
 
     def _receive(self) -> None:
         view = memoryview(bytearray(BUFFER_LEN))

@@ -14,11 +14,12 @@ import time
 from collections.abc import Callable
 
 from wh.streams.connection import lost, prepare, wait_for_acknowledgement, wait_for_end
-from wh.streams.endpoints import Conduit, Sink, Source, Wakeup
+from wh.streams.endpoints import Command, Conduit, Sink, Source, Wakeup
 from wh.streams.failure import End, StreamFailure
 from wh.streams.frames import BadFrame
 
 BUFFER_LEN = 1 << 20
+DRAIN_LEN = 1 << 16
 FAREWELL_S = 10.0
 """How long the end of the other side is awaited once all is done and acknowledged."""
 
@@ -43,11 +44,13 @@ class Stream:
         *,
         idle_s: float | None = None,
         ends_with_peer: bool = False,
+        command: Command | None = None,
     ) -> None:
         """Takes ownership of the connection. source, sink: None for a direction that is not wanted.
         idle_s: end it where no byte of data moved for so long. ends_with_peer: where nothing was read from
         the source when the other end has no more to say, we have not either (a terminal that nobody types
-        on)."""
+        on). command: whose streams these are; the stream ends with it."""
+        self.status: int | None = None  # of our command, else of the other end's
         self.sent = 0
         self.received = 0
         self._connection = connection
@@ -55,6 +58,8 @@ class Stream:
         self._sink = sink
         self._idle_s = idle_s
         self._ends_with_peer = ends_with_peer
+        self._command = command
+        self._drops = False  # what comes in: the command does not read it
         self._wakeup = Wakeup()  # for the sender: nothing more is to be read
         self._lock = threading.Lock()
         self._failure: StreamFailure | None = None
@@ -118,6 +123,9 @@ class Stream:
     def _receive(self) -> None:
         raise NotImplementedError
 
+    def _tell_ended(self, status: int) -> None:
+        """Let the other end know that our command has ended."""
+
     def _tell(self, failure: StreamFailure) -> None:
         """Let the other end know of a failure of ours."""
 
@@ -128,8 +136,25 @@ class Stream:
             self._send_pipe()
         else:
             self._send_copies()
+        if self._command is not None:
+            self._end_with(self._command)
         if self._failure is None:
             self._send_end()
+
+    def _end_with(self, command: Command) -> None:
+        """Its output is over, or not wanted; its end may come later."""
+
+        def is_over() -> bool:
+            return self._failure is not None
+
+        if self._source is not None:
+            with contextlib.suppress(OSError):
+                self._source.drain(memoryview(bytearray(DRAIN_LEN)), is_over)
+        status = command.wait(is_over)
+        if status is not None:
+            self._drops = True
+            self.status = status
+            self._tell_ended(status)
 
     def _send_pipe(self) -> None:
         conduit = Conduit()
@@ -192,9 +217,13 @@ class Stream:
             self._connection.shutdown(socket.SHUT_RDWR)
 
     def _write(self, data: memoryview) -> None:
-        if self._sink is not None:
+        if self._sink is not None and not self._drops:
             try:
                 self._sink.write(data)
+            except BrokenPipeError as error:
+                self._drops = self._command is not None  # which has ended, or reads no more
+                if not self._drops:
+                    raise StreamFailure(End.LOCAL_ERROR, f"cannot write: {error.strerror}") from error
             except OSError as error:
                 raise StreamFailure(End.LOCAL_ERROR, f"cannot write: {error.strerror}") from error
         self.received += len(data)

@@ -24,6 +24,7 @@ from wh.streams.framed import FramedStream
 from wh.streams.frames import BadFrame, Kind, Reason
 from wh.streams.plain import PlainStream
 from wh.streams.stream import Stream
+from whtools.znc.local_ends import command_ends
 
 PATIENCE_S = 20
 POOL = ThreadPoolExecutor(16)
@@ -323,3 +324,39 @@ def wait_for(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline
         threading.Event().wait(0.01)
+
+
+@pytest.mark.parametrize("kind", [FramedStream, PlainStream])
+@pytest.mark.parametrize(
+    ("command", "typed", "printed", "status"),
+    [
+        ("echo hi", b"", b"hi\n", 0),
+        ("echo hi; exit 7", b"", b"hi\n", 7),
+        ("kill -9 $$", b"", b"", 137),
+        ("head -c 3; exec <&-; sleep 0.2; echo late", b"abc" + bytes(1 << 20), b"abclate\n", 0),
+        ("(sleep 0.2; echo child) & exit 3", b"", b"child\n", 3),
+    ],
+)
+def test_a_stream_ends_with_its_command_though_nobody_closes_the_other_end(
+    kind: type[Stream], command: str, typed: bytes, printed: bytes, status: int
+) -> None:
+    ours, theirs = connected()
+    person = Side(kind, theirs)
+    with command_ends(command) as ends:
+        stream = kind(ours, ends.source, ends.sink, command=ends.command)
+        runs = [POOL.submit(stream.run), POOL.submit(person.run)]
+        reading = POOL.submit(person.read)
+        typing = POOL.submit(_type, person.input, typed)
+        if kind is FramedStream:  # else it is for the other program to end
+            assert runs[1].result(PATIENCE_S) is End.DONE
+        assert runs[0].result(PATIENCE_S) is None
+    os.close(person.input)
+    typing.result(PATIENCE_S)
+    assert reading.result(PATIENCE_S) == printed
+    assert stream.status == status
+    assert person.stream.status == (status if kind is FramedStream else None)
+
+
+def _type(fd: int, text: bytes) -> None:
+    with contextlib.suppress(BrokenPipeError):
+        _write_all(fd, text)

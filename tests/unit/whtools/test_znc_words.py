@@ -121,7 +121,17 @@ def test_every_forward_that_is_read_has_two_places(text: str):
 def test_help_names_every_option_and_so_does_the_manual():
     manual = (ROOT / "docs/man/0nc.1").read_text().replace("\\-", "-")
     for option in (
-        *("--exec", "--keep-open", "--send-only", "--recv-only", "-L", "-R", "--allow-forward", "--wait"),
+        *(
+            "--exec",
+            "--status",
+            "--keep-open",
+            "--send-only",
+            "--recv-only",
+            "-L",
+            "-R",
+            "--allow-forward",
+            "--wait",
+        ),
         *("--idle", "--expires", "--qr", "--lan", "--no-relay", "--bootstrap", "--progress", "--json"),
         *("--verbose", "--quiet", "--listen", "--help", "--version"),
     ):

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from wh.streams.endpoints import Sink, Source
+from wh.streams.endpoints import Command, Sink, Source
 from whtools.znc.settings import Settings
 
 STDIN, STDOUT = 0, 1
@@ -23,6 +23,7 @@ class LocalEnds(NamedTuple):
     sink: Sink | None
     ends_with_peer: bool = False
     total: int | None = None
+    command: Command | None = None
 
 
 class StandardStreams:
@@ -59,7 +60,7 @@ def command_ends(command: str) -> Iterator[LocalEnds]:
     process.stdin.close()
     process.stdout.close()
     try:
-        yield LocalEnds(source, sink)
+        yield LocalEnds(source, sink, command=Command(process))
     finally:
         source.close()
         sink.close()

@@ -12,7 +12,7 @@ from wh.meeting.rendezvous import Guest, Host, Party, Terms, read_bootstrap
 from wh.streams.connection import hang_up
 from whtools.znc.forwarding import Forwarding
 from whtools.znc.local_ends import StandardStreams
-from whtools.znc.outcome import EXIT_EXPIRED, EXIT_LOST, EXIT_UNREACHABLE, Ended, Reporter
+from whtools.znc.outcome import EXIT_DONE, EXIT_EXPIRED, EXIT_LOST, EXIT_UNREACHABLE, Ended, Reporter
 from whtools.znc.plain import ends_of, serve
 from whtools.znc.settings import Settings
 from whtools.znc.transfer import Transfer, Way
@@ -25,19 +25,19 @@ CLOSING_S = 3.0
 """How long saying goodbye may take."""
 
 
-def run(text: str | None, settings: Settings, reporter: Reporter, streams: StandardStreams) -> None:
-    """text: of the invitation; None: make one. Raises Ended, WireHubError."""
+def run(text: str | None, settings: Settings, reporter: Reporter, streams: StandardStreams) -> int:
+    """The exit code. text: of the invitation; None: make one. Raises Ended, WireHubError."""
     terms = Terms(
         bootstraps=tuple(map(read_bootstrap, settings.bootstraps)), lan=settings.lan, relay=settings.relay
     )
     if text is None:
         host = Host(terms)
         with _Closing(host):
-            _wait_for_guests(host, settings, reporter, streams)
+            return _wait_for_guests(host, settings, reporter, streams)
     else:
         guest = Guest(text, terms)
         with _Closing(guest):
-            _visit(guest, settings, reporter, streams)
+            return _visit(guest, settings, reporter, streams)
 
 
 class _Closing:
@@ -55,13 +55,13 @@ class _Closing:
         closing.join(CLOSING_S)
 
 
-def _wait_for_guests(host: Host, settings: Settings, reporter: Reporter, streams: StandardStreams) -> None:
+def _wait_for_guests(host: Host, settings: Settings, reporter: Reporter, streams: StandardStreams) -> int:
     host.start()
     reception = _Reception(host, settings, reporter)
     if settings.forwards or settings.allow_forward:
         Forwarding(host, settings, reporter).serve(reception.accept, reception.known)
-        return
-    serve(
+        return EXIT_DONE
+    return serve(
         reception.accept,
         settings,
         reporter,
@@ -142,7 +142,7 @@ def _print_invitation(host: Host, settings: Settings, reporter: Reporter) -> Non
         reporter.plain("qr", as_text(text))
 
 
-def _visit(guest: Guest, settings: Settings, reporter: Reporter, streams: StandardStreams) -> None:
+def _visit(guest: Guest, settings: Settings, reporter: Reporter, streams: StandardStreams) -> int:
     started = time.monotonic()
     patience_s = rendezvous.PATIENCE_S if settings.wait_s is None else settings.wait_s
     guest.start()
@@ -153,9 +153,9 @@ def _visit(guest: Guest, settings: Settings, reporter: Reporter, streams: Standa
         _tell_connected(guest, guest.host, guest.words, reporter, time.monotonic() - started)
         if settings.forwards or settings.allow_forward:
             Forwarding(guest, settings, reporter).visit(connection)
-            return
+            return EXIT_DONE
         with ends_of(settings, streams.opened)() as ends:
-            Transfer(connection, ends, settings, reporter, way=Way(guest, guest.host)).run()
+            return Transfer(connection, ends, settings, reporter, way=Way(guest, guest.host)).run()
     finally:
         hang_up(connection)
 

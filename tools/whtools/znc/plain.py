@@ -20,17 +20,17 @@ RETRY_S = 0.2
 OpenEnds = Callable[[], AbstractContextManager[LocalEnds]]
 
 
-def connect(settings: Settings, reporter: Reporter, open_ends: OpenEnds) -> None:
-    """0nc HOST PORT. Raises Ended."""
+def connect(settings: Settings, reporter: Reporter, open_ends: OpenEnds) -> int:
+    """0nc HOST PORT. The exit code. Raises Ended."""
     host, port = settings.words[0], _port(settings.words[1])
     connection = _dial(host, port, settings.wait_s)
     reporter.event("connected", f"connected to {host} port {port}", level=2, address=host, port=port)
     with open_ends() as ends:
-        Transfer(connection, ends, settings, reporter, plain=True).run()
+        return Transfer(connection, ends, settings, reporter, plain=True).run()
 
 
-def listen(settings: Settings, reporter: Reporter, open_ends: OpenEnds) -> None:
-    """0nc -l [ADDRESS] PORT. Raises Ended."""
+def listen(settings: Settings, reporter: Reporter, open_ends: OpenEnds) -> int:
+    """0nc -l [ADDRESS] PORT. The exit code. Raises Ended."""
     *address, port_word = settings.words
     with _listener(address[0] if address else "", _port(port_word)) as listener:
         listener.settimeout(settings.wait_s)
@@ -40,7 +40,7 @@ def listen(settings: Settings, reporter: Reporter, open_ends: OpenEnds) -> None:
             connection, address = listener.accept()
             return connection, str(address[0])
 
-        serve(accept, settings, reporter, open_ends, plain=True)
+        return serve(accept, settings, reporter, open_ends, plain=True)
 
 
 def serve(
@@ -51,8 +51,9 @@ def serve(
     *,
     plain: bool,
     way: Callable[[str], Way] | None = None,
-) -> None:
-    """The next connection; with keep_open one after the other, or with a command all at once."""
+) -> int:
+    """The next connection, and its exit code; with keep_open one after the other, or with a command all at
+    once, for ever."""
     while True:
         try:
             connection, address = accept()
@@ -60,24 +61,23 @@ def serve(
             raise Ended(EXIT_UNREACHABLE, "nobody has connected in time") from None
         reporter.event("accepted", f"connection from {address}", level=2, address=address)
 
-        def work(connection: socket.socket = connection, address: str = address) -> None:
+        def work(connection: socket.socket = connection, address: str = address) -> int:
             try:
                 with open_ends() as ends:
                     on = None if way is None else way(address)
-                    Transfer(connection, ends, settings, reporter, plain=plain, way=on).run()
+                    return Transfer(connection, ends, settings, reporter, plain=plain, way=on).run()
             finally:
                 hang_up(connection)
 
         if not settings.keep_open:
-            work()
-            return
+            return work()
         if settings.command is None:
             _reported(work, reporter)
         else:
             threading.Thread(target=_reported, args=(work, reporter), daemon=True).start()
 
 
-def _reported(work: Callable[[], None], reporter: Reporter) -> None:
+def _reported(work: Callable[[], int], reporter: Reporter) -> None:
     """With -k the end of one is not the end of all."""
     try:
         work()

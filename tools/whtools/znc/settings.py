@@ -18,7 +18,8 @@ usage: 0nc [OPTIONS]                 print an invitation, wait for the one who h
 Joins the standard streams of two machines, encrypted, from one to the other. Needs no
 root, no account and no server.
 
-  -e, --exec CMD          join the stream to a command's instead, run by sh
+  -e, --exec CMD          join the stream to a command's instead, run by sh; ends with it
+      --status            end with the command's status, at the end that says so
   -k, --keep-open         go on with the next one who connects (with -e: all at once)
       --send-only         take nothing from the other end
       --recv-only         send nothing
@@ -57,6 +58,7 @@ class Settings:
     listen: bool = False
     command: str | None = None
     keep_open: bool = False
+    status: bool = False
     send_only: bool = False
     recv_only: bool = False
     local_forwards: list[ForwardWord] = field(default_factory=list)
@@ -94,6 +96,7 @@ _FLAGS = {
     "--listen": "listen",
     "-k": "keep_open",
     "--keep-open": "keep_open",
+    "--status": "status",
     "--send-only": "send_only",
     "--recv-only": "recv_only",
     "--allow-forward": "allow_forward",

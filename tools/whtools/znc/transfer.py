@@ -11,7 +11,7 @@ from wh.streams.framed import FramedStream
 from wh.streams.plain import PlainStream
 from wh.streams.stream import Stream
 from whtools.znc.local_ends import LocalEnds
-from whtools.znc.outcome import Ended, Reporter, ended_by_stream
+from whtools.znc.outcome import EXIT_DONE, Ended, Reporter, ended_by_stream
 from whtools.znc.settings import Settings
 
 TYPE_CHECKING = False
@@ -56,8 +56,14 @@ class Transfer:
     ) -> None:
         kind = PlainStream if plain else FramedStream
         self.stream: Stream = kind(
-            connection, ends.source, ends.sink, idle_s=settings.idle_s, ends_with_peer=ends.ends_with_peer
+            connection,
+            ends.source,
+            ends.sink,
+            idle_s=settings.idle_s,
+            ends_with_peer=ends.ends_with_peer,
+            command=ends.command,
         )
+        self._wants_status = settings.status
         self._total = ends.total
         self._progress = settings.progress
         self._path = ""
@@ -66,8 +72,9 @@ class Transfer:
         self._way_at = time.monotonic()  # when there was one last
         self._done = threading.Event()
 
-    def run(self) -> None:
-        """Raises Ended where it did not end well. An interrupt is told to the other end, and goes on."""
+    def run(self) -> int:
+        """The exit code: 0, or a command's status where that is wanted. Raises Ended where it did not end
+        well. An interrupt is told to the other end, and goes on."""
         outcome: list[Ended | None] = []
         started = time.monotonic()
         self._path_text()
@@ -98,7 +105,9 @@ class Transfer:
             sent=sent,
             received=received,
             seconds=round(time.monotonic() - started, 3),
+            status=self.stream.status,
         )
+        return self.stream.status or EXIT_DONE if self._wants_status else EXIT_DONE
 
     def _wait(self, started: float) -> None:
         pause = PROGRESS_S if self._progress else None if self._way is None else WAY_CHECK_S

@@ -231,8 +231,7 @@ class _Change:
         return SystemSetupError(
             f"{rival} already has a route to {destination}",
             code=Code.ROUTE_TAKEN,
-            hint=f"where {rival} is on the same network, take it down first; else choose another subnet, or "
-            "remove that route",
+            hint=_rival_hint(destination, rival),
         )
 
 
@@ -240,6 +239,18 @@ def some(things: Sequence[str]) -> str:
     """Of many, the first few and how many more."""
     named = ", ".join(things[:_NAMED_MAX])
     return named if len(things) <= _NAMED_MAX else f"{named} and {len(things) - _NAMED_MAX} more"
+
+
+def _rival_hint(destination: IPNetwork, rival: str) -> str:
+    if destination.num_addresses == 1:
+        return (
+            f"it is a member's of both networks, reached by {rival} alone; to reach it in both, start one of "
+            "them with the word isolated, and use that by wh run or wh socks"
+        )
+    return (
+        f"where {rival} is on the same network, take it down first; else choose another subnet, remove that "
+        "route, or start this one with the word isolated"
+    )
 
 
 def _undo_step(step: Callable[..., None], *arguments: object, **keywords: object) -> None:

@@ -81,10 +81,10 @@ def test_docker_builds_both_images_on_a_debian(tmp_path: Path, environment: dict
     programs = Programs(tmp_path, "docker", others=":/usr/bin:/bin")
     answer = programs.run("build", ENGINE="docker", **environment)
     assert answer.returncode == 0, answer.stderr
-    assert answer.stdout == "wirehub/wh: 104 MB\nwirehub/sandbox: 104 MB\n"
+    assert answer.stdout == "wirehub/sandbox: 104 MB\nwirehub/wh: 104 MB\n"
     builds = [line for line in programs.said() if line.startswith("build ")]
     assert [line.split("--target ")[1] for line in builds] == [
-        f"{name} --tag wirehub/{name} ." for name in ("wh", "sandbox")
+        f"{name} --tag wirehub/{name} ." for name in ("sandbox", "wh")
     ]
     assert all(f"--build-arg BASE={base} " in line for line in builds)
     assert (f"pull --quiet {DEBIAN}" in programs.said()) is (base == DEBIAN)

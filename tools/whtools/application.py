@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import click
 
-from wh.exit_codes import EXIT_FAILED, EXIT_OK, EXIT_USAGE
+from wh.system.exit_codes import EXIT_FAILED, EXIT_OK, EXIT_USAGE
 from whcore.errors import WireHubError
 from whtools import grammar
 from whtools.outcome import EXIT_INTERRUPTED, print_error, report

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
-from wh.exit_codes import EXIT_FAILED
 from wh.system import signals, standard_streams
+from wh.system.exit_codes import EXIT_FAILED
 from whtools.outcome import EXIT_BROKEN_PIPE, EXIT_INTERNAL, EXIT_INTERRUPTED, print_error
 
 FILTERS = frozenset(("pubkey", "workbit", "bid"))

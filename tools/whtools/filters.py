@@ -6,8 +6,8 @@ imported (and, where a network file is named, its reader).
 
 from __future__ import annotations
 
-from wh.exit_codes import EXIT_OK, EXIT_USAGE
 from wh.system import standard_streams
+from wh.system.exit_codes import EXIT_OK, EXIT_USAGE
 from whcore import keys
 from whcore.errors import WireHubError
 from whtools.grammar import GrammarError, Parsed, Words, parse

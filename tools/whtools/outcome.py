@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from wh.exit_codes import exit_code_of
+from wh.system.exit_codes import exit_code_of
 from whtools.terminal import BOLD, RED, YELLOW, has_colour, paint, printable
 
 TYPE_CHECKING = False

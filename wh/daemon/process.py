@@ -24,12 +24,12 @@ from wh.config.model import Network
 from wh.daemon.authority import Authority
 from wh.daemon.orphans import FIRST_PROCESS, reap_orphans
 from wh.errors import Code, SystemSetupError
-from wh.exit_codes import exit_code_of
 from wh.helper.requests import Charge
 from wh.ipc import schema
 from wh.ipc.paths import run_dir
 from wh.naming.hosts import HOSTS_PATH
 from wh.system import standard_streams
+from wh.system.exit_codes import exit_code_of
 from wh.system.memory import protect_memory
 from wh.system.signals import is_ignored
 from whcore.errors import WireHubError
@@ -47,7 +47,7 @@ log = logging.getLogger("wh.daemon.process")  # not __main__
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit code: 0 after a clean stop, else that of the error (wh.exit_codes)."""
+    """The exit code: 0 after a clean stop, else that of the error (wh.system.exit_codes)."""
     if arguments is None:
         standard_streams.prepare()
     options = _parse(arguments)

@@ -1,5 +1,5 @@
 """What a program of ours does with this machine beyond the network: files that others may have a hand in,
-other Pythons, the standard streams, signals, memory.
+other Pythons, the standard streams, signals, exit codes, memory.
 
 In: paths, contents, modules to run. Out: files written whole or not at all; SystemSetupError or UnsafePlace
 where a place is not ours alone.

@@ -14,8 +14,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from wh.exit_codes import exit_code_of
 from wh.ipc import client, schema
+from wh.system.exit_codes import exit_code_of
 from whcore.keys import SecretKey, encode_key, encode_key_wg
 
 ROOT = Path(__file__).parents[3]

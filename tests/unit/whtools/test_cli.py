@@ -17,9 +17,9 @@ from fake_daemon import HEALTH, OWN_KEY, PEER_KEY, FakeDaemon
 from msgspec import structs
 
 from wh.errors import Code
-from wh.exit_codes import exit_code_of
 from wh.ipc import client, schema
 from wh.ipc.server import Progress
+from wh.system.exit_codes import exit_code_of
 from whcore import keys
 from whtools import cli, completion
 from whtools.application import COMMANDS, RESERVED

@@ -23,7 +23,9 @@ from wh.config.parser import load, parse
 from wh.config.writer import render
 from wh.daemon import host_facts
 from wh.errors import Code, InvitationError, IpcError, SystemSetupError
-from wh.exit_codes import (
+from wh.ipc import schema
+from wh.ipc.schema import Ready
+from wh.system.exit_codes import (
     EXIT_BAD_CONFIG,
     EXIT_BAD_INVITATION,
     EXIT_FAILED,
@@ -31,8 +33,6 @@ from wh.exit_codes import (
     EXIT_OK,
     EXIT_USAGE,
 )
-from wh.ipc import schema
-from wh.ipc.schema import Ready
 from wh.trust.degrees import Held, Holding, HostFacts
 from wh.trust.invitation import Flag, Invitation, encode
 from wh.wire.address import pack

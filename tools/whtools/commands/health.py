@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import click
 import msgspec
 
-from wh.exit_codes import EXIT_FAILED, EXIT_OK
 from wh.ipc import client, schema
+from wh.system.exit_codes import EXIT_FAILED, EXIT_OK
 from whcore.errors import WireHubError
 from whtools.application import command
 from whtools.interfaces import named_or_all

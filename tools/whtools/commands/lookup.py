@@ -7,8 +7,8 @@ import sys
 import click
 import msgspec
 
-from wh.exit_codes import EXIT_FAILED, EXIT_OK
 from wh.ipc import client, schema
+from wh.system.exit_codes import EXIT_FAILED, EXIT_OK
 from whtools.application import command
 from whtools.parameters import Interface, Peer
 from whtools.terminal import counted, is_terminal, printable

@@ -7,8 +7,8 @@ import sys
 import click
 import msgspec
 
-from wh.exit_codes import EXIT_NO_DAEMON, EXIT_OK
 from wh.ipc import client, schema
+from wh.system.exit_codes import EXIT_NO_DAEMON, EXIT_OK
 from whcore.errors import WireHubError
 from whtools.application import command
 from whtools.interfaces import NOTHING_UP, named_or_all

@@ -8,8 +8,8 @@ import click
 import msgspec
 
 from wh.errors import Code
-from wh.exit_codes import EXIT_OK
 from wh.ipc import client, schema
+from wh.system.exit_codes import EXIT_OK
 from whtools.application import command
 from whtools.outcome import report
 from whtools.parameters import Interface, Peer, WholeNumber

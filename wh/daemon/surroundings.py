@@ -1,5 +1,5 @@
-"""What changes around a running node: the host's addresses and ways out, as the engine hears of them; what leads
-elsewhere than it did; and what of the overlay's own may have been taken away."""
+"""What changes around a running node: the host's addresses and ways out, as the engine hears of them; what
+leads elsewhere than it did; and what of the overlay's own may have been taken away."""
 
 from __future__ import annotations
 

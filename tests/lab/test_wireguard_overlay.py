@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from labnet import Host, wait_until
+from labnet import wait_until
 from pinging import answers_within
 from tutorial import ADDRESSES, Tutorial
 from wireguard_ends import UAPI_DIRECTORY, End, sockets_removed
@@ -121,24 +121,13 @@ def test_the_configuration_socket_goes_with_the_node(overlay: Overlay) -> None:
     assert sockets[1].exists()
 
 
-def test_the_namespace_of_a_node_s_interface_may_change_and_its_mtu_there(overlay: Overlay) -> None:
-    """Padding never exceeds the MTU, which is how an outside observer sees that it is known."""
-    inner = 1401
-
-    def message_sent(host: Host) -> int:
-        before = int(overlay.show("transfer")[2])
-        host.run(["ping", "-c1", "-W2", f"-s{inner - 28}", ADDRESSES["node_b"]])
-        return int(overlay.show("transfer")[2]) - before
-
+def test_the_namespace_of_a_node_s_interface_may_change(overlay: Overlay) -> None:
     assert overlay.reaches_b()
-    wait_until(lambda: message_sent(overlay.a) == 1408 + 32, 10, "padded to a multiple of 16")
     elsewhere = overlay.tutorial.lab.host("elsewhere")
     overlay.a.ip("link", "set", overlay.interface, "netns", elsewhere.namespace)
     elsewhere.ip("address", "add", f"{ADDRESSES['node_a']}/24", "dev", overlay.interface)
     elsewhere.ip("link", "set", overlay.interface, "up")
     assert answers_within(elsewhere, ADDRESSES["node_b"], 10), "its UDP sockets stayed behind"
-    elsewhere.ip("link", "set", overlay.interface, "mtu", "1404")
-    wait_until(lambda: message_sent(elsewhere) == 1404 + 32, 10, "the new MTU is followed")
     elsewhere.ip("link", "delete", overlay.interface)
     socket = UAPI_DIRECTORY / f"{overlay.interface}.sock"
     wait_until(lambda: not socket.exists(), 10, "the node ends with its interface")

@@ -76,6 +76,8 @@ cdef void peer_set_paths(wh_device* dev, wh_peer* peer, wh_paths* paths) noexcep
     wh_spin_lock(&peer.seen_lock)
     old = peer.paths
     same = paths_that_stay(old, paths)
+    if peer.managed:
+        keep_sources(old, paths)
     wh_store_ptr(&peer.paths, paths)
     wh_spin_unlock(&peer.seen_lock)
     for i in range(2):
@@ -88,6 +90,17 @@ cdef void peer_set_paths(wh_device* dev, wh_peer* peer, wh_paths* paths) noexcep
         wh_store_u32(&peer.second_answers, 0)
     if old != NULL:
         retire_later(dev, RETIRED_MEMORY, old, -1)
+
+
+cdef void keep_sources(const wh_paths* before, wh_paths* after) noexcept nogil:
+    """A path that stays leaves from where it did, whatever else was decided about it."""
+    cdef int i, j
+    if before == NULL or after == NULL:
+        return
+    for i in range(after.n):
+        for j in range(before.n):
+            if path_is(&before.at[j], &after.at[i]):
+                after.at[i].source = before.at[j].source
 
 
 cdef int paths_that_stay(const wh_paths* before, const wh_paths* after) noexcept nogil:

@@ -8,7 +8,7 @@ from shutil import which
 import pytest
 
 from bus import start_bus
-from labnet import Host, Lab, wait_until
+from labnet import Host, Lab, join_devices, wait_until
 from nodes import INTERFACE
 from two_uplinks import TwoUplinks
 
@@ -139,6 +139,54 @@ def test_what_others_add_stays(world: TwoUplinks) -> None:
     wait_until(lambda: complete(world), 5, "all of it is there")
     assert "10.99.0.1/24" in host.ip("address", "show", "dev", INTERFACE)
     host.ip("address", "del", "10.99.0.1/24", "dev", INTERFACE)
+
+
+@pytest.fixture(scope="module")
+def router(world: TwoUplinks) -> Host:
+    return world.internet.lab.host("cafe")
+
+
+@pytest.fixture
+def cafe(world: TwoUplinks, router: Host) -> Iterator[Host]:
+    """A router that a is plugged into, as eth2."""
+    join_devices(world.a.host, "eth2", router, "lan0")
+    yield router
+    world.a.host.ip("link", "del", "eth2")
+    wait_until(lambda: complete(world), 5, "the route to the subnet is back")
+
+
+@pytest.mark.parametrize("bits", [24, 16])
+def test_a_lan_with_the_overlay_s_subnet_is_reached(world: TwoUplinks, cafe: Host, bits: int) -> None:
+    """Its gateway was not, and nobody said why."""
+    host, logged = world.a.host, world.a.host.logs().count("others took")
+    cafe.ip("address", "add", f"10.42.0.1/{bits}", "dev", "lan0")
+    host.ip("address", "add", f"10.42.0.50/{bits}", "dev", "eth2")
+    host.ip("address", "add", f"10.42.0.51/{bits}", "dev", "eth2")
+
+    def warned() -> bool:
+        return any("eth2 leads to 10.42.0.0/" in each["message"] for each in world.a.inspect()["warnings"])
+
+    wait_until(warned, 5, "it is told")
+    for to in ("10.42.0.1", "b"):
+        assert host.run(["ping", "-4", "-c1", "-W2", to], check=False).returncode == 0, to
+    assert "eth2 leads to 10.42.0.0/" in host.logs()
+    host.ip("address", "flush", "dev", "eth2")
+    wait_until(lambda: not warned(), 5, "the warning is gone")
+    assert host.logs().count("others took") == logged, "to go without a route is no loss"
+
+
+def test_a_gateway_of_the_host_is_no_member(world: TwoUplinks, cafe: Host) -> None:
+    """Who has b's address here is the way to everywhere; b is still reached by its other address."""
+    host = world.a.host
+    cafe.ip("address", "add", "10.42.0.3/24", "dev", "lan0")
+    host.ip("address", "add", "10.42.0.50/24", "dev", "eth2")
+    host.ip("route", "add", "192.168.0.0/16", "via", "10.42.0.3", "dev", "eth2")
+    wait_until(lambda: "10.42.0.3 dev wh0" not in host.ip("route"), 5, "the route is left to it")
+    cafe.ip("address", "add", "192.168.7.7/32", "dev", "lo")
+    for to in ("10.42.0.3", "192.168.7.7", world.b.inspect()["orchid"]):
+        assert host.run(["ping", "-c1", "-W2", to], check=False).returncode == 0, to
+    messages = [each["message"] for each in world.a.inspect()["warnings"]]
+    assert any("10.42.0.3 is a gateway of this host" in message for message in messages)
 
 
 def test_wh_shows_what_is_wrong(world: TwoUplinks) -> None:

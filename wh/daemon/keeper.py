@@ -71,6 +71,7 @@ class Keeper:
         self._pause_s = 0.0
         self._last = Restored("")
         self._refused: SystemSetupError | None = None
+        self._told: set[str] = set()
         self._times = 0
         self._lost_at = float("-inf")
         self._lost: tuple[str, ...] = ()
@@ -104,6 +105,7 @@ class Keeper:
             self._refused = error
             return 0.0
         self._refused = None
+        self._tell_new(self._last.warnings)
         now = self._clock()
         if not self._last.lost:
             return 0.0
@@ -113,6 +115,12 @@ class Keeper:
         self._times += 1
         self._lost, self._lost_at = self._last.lost, now
         return self._pacing.pause_after_loss(now)
+
+    def _tell_new(self, warnings: tuple[SystemSetupError, ...]) -> None:
+        texts = {str(warning) for warning in warnings}
+        for text in sorted(texts - self._told):
+            log.warning("%s", text)
+        self._told = texts
 
     async def _tell(self) -> None:
         """In the log, once until nobody has taken anything for a while."""

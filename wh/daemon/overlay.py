@@ -58,12 +58,13 @@ def plan_overlay(network: Network, own_key: Key) -> OverlayPlan:
     addresses = {own_orchid} if subnet_address is None else {own_orchid, subnet_address}
     orchids = {peer.key: ipaddress.IPv6Network((orchid(peer.key, namespace), 128)) for peer in others}
     routes = {_route(to, own_orchid.ip) for to in orchids.values()}
+    cover = None
     if subnet_address is not None:
         routes |= {_route(to, subnet_address.ip) for peer in others for to in _host_route(peer)}
-        routes.add(Route(subnet_address.subnet, subnet_address.ip, COVER_METRIC))
+        cover = Route(subnet_address.subnet, subnet_address.ip, COVER_METRIC)
     member_keys = {peer.key for peer in members}
     return OverlayPlan(
-        link=Wanted(MTU, frozenset(addresses), frozenset(routes)),
+        link=Wanted(MTU, frozenset(addresses), frozenset(routes), cover),
         allowed_ips={peer.key: frozenset(_host_route(peer) | {orchids[peer.key]}) for peer in others},
         names=tuple(entry for entry in NameTable(network) if entry.key in member_keys and entry.hostname),
     )

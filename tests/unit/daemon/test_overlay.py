@@ -35,15 +35,14 @@ def test_other_members_may_use_their_own_addresses_and_no_more() -> None:
 def test_neither_we_nor_an_unclaimed_alias_is_a_peer_of_the_data_plane() -> None:
     plan = overlay.plan_overlay(parse(FILE), OWN)
     assert set(plan.allowed_ips) == {OTHER}
-    members = {route for route in plan.link.routes if route.metric != overlay.COVER_METRIC}
-    assert {str(route) for route in members} == {"10.0.42.9/32", f"{ORCHID[OTHER]}/128"}
+    assert {str(route) for route in plan.link.routes} == {"10.0.42.9/32", f"{ORCHID[OTHER]}/128"}
 
 
 def test_packets_to_members_leave_with_our_address_of_that_kind() -> None:
     plan = overlay.plan_overlay(parse(FILE), OWN)
+    assert (str(plan.link.cover), str(plan.link.cover.source)) == ("10.0.42.0/24", "10.0.42.2")
     assert {str(route): str(route.source) for route in plan.link.routes} == {
         "10.0.42.9/32": "10.0.42.2",
-        "10.0.42.0/24": "10.0.42.2",
         f"{ORCHID[OTHER]}/128": str(ORCHID[OWN]),
     }
 

@@ -541,6 +541,8 @@ def test_data_leaves_from_where_the_peer_writes_to_unless_that_is_refused(
     hear()
     ((key, remote, source),) = a.plane.sources()
     assert (key, remote, source[:16]) == (b.key, b.remote, wire("127.0.0.1", 0)[:16])
+    a.plane.set_paths(b.key, [(second_socket(a), b.remote), (a.socket, b.remote, 0, 1400)])
+    assert a.plane.sources() == [(key, remote, source)], "a decision about paths is none about that"
     a.plane.refuse_sources(b.key, [source])
     for _ in range(3):
         hear()
@@ -549,7 +551,7 @@ def test_data_leaves_from_where_the_peer_writes_to_unless_that_is_refused(
     assert b.tun.recv(2000) == packet
     a.plane.set_paths(b.key, [(a.socket, b.remote)])
     hear()
-    assert a.plane.sources() == [], "another decision about paths changes nothing of that"
+    assert a.plane.sources() == [], "nor of what is refused"
     a.plane.refuse_sources(b.key, [])
     hear()
     assert a.plane.sources() == [(b.key, b.remote, source)]

@@ -11,7 +11,8 @@ from typing import NamedTuple, Protocol
 
 from wh.config.model import IPAddress, IPNetwork
 from wh.errors import Code, SystemSetupError
-from wh.net.links.rtnetlink import InterfaceAddress, Link, LinkAddress, Route, RtnetlinkError
+from wh.net.links.overlaps import find_overlap
+from wh.net.links.rtnetlink import ForeignRoute, InterfaceAddress, Link, LinkAddress, Route, RtnetlinkError
 
 _logger = logging.getLogger(__name__)
 
@@ -32,23 +33,41 @@ class Kernel(Protocol):
     def add_route(self, ifindex: int, route: Route) -> None: ...
     def delete_route(self, ifindex: int, route: Route) -> None: ...
     def outgoing_link(self, destination: IPAddress) -> int | None: ...
+    def other_routes(self, version: int, ifindex: int) -> list[ForeignRoute]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a link should have, besides link-local addresses and the routes that others made."""
+    """What a link should have, besides link-local addresses and the routes that others made. cover: to the
+    whole subnet, whose members are among the routes; where the host is in the same subnet elsewhere, it and
+    routes to the host's own gateways are not wanted."""
 
     mtu: int
     addresses: frozenset[InterfaceAddress]
     routes: frozenset[Route]
+    cover: Route | None = None
+
+    def here(self, kernel: Kernel, ifindex: int) -> tuple[Wanted, Warnings]:
+        """The same for the networks that the host is in now."""
+        if self.cover is None:
+            return self, ()
+        subnet = self.cover.destination
+        overlap = find_overlap(kernel, ifindex, subnet)
+        taken = {route for route in self.routes if route.destination.network_address in overlap.gateways}
+        cover = frozenset() if overlap.networks or overlap.gateways else frozenset({self.cover})
+        members = (route.destination.network_address for route in self.routes)
+        here = Wanted(self.mtu, self.addresses, self.routes - taken | cover)
+        return here, overlap.warnings(subnet, members)
 
 
 class Restored(NamedTuple):
-    """name: of the link, at present. lost: what it had no more, and has again."""
+    """name: of the link, at present. lost: what it had no more, and has again. routes: those that it should
+    have here."""
 
     name: str
     lost: tuple[str, ...] = ()
     warnings: Warnings = ()
+    routes: frozenset[Route] = frozenset()
 
 
 def find_link(kernel: Kernel, name: str) -> Link:
@@ -64,30 +83,36 @@ def bring_up(kernel: Kernel, link: Link, wanted: Wanted) -> Warnings:
     with ExitStack() as undo:
         undo.callback(_undo_step, kernel.set_link, link.ifindex, up=link.up, mtu=link.mtu)
         kernel.set_link(link.ifindex, up=True, mtu=wanted.mtu)
-        warnings = _Change(kernel, link, undo).apply(wanted)
+        here, overlaps = wanted.here(kernel, link.ifindex)
+        warnings = _Change(kernel, link, undo).apply(here)
         undo.pop_all()
-    return warnings
+    return (*warnings, *overlaps)
 
 
 def update(kernel: Kernel, link: Link, wanted: Wanted) -> Warnings:
     """Raises SystemSetupError; the link is as before then."""
+    here, overlaps = wanted.here(kernel, link.ifindex)
     with ExitStack() as undo:
-        warnings = _Change(kernel, link, undo).apply(wanted)
+        warnings = _Change(kernel, link, undo).apply(here)
         undo.pop_all()
-    return warnings
+    return (*warnings, *overlaps)
 
 
-def restore(kernel: Kernel, link: Link, wanted: Wanted) -> Restored:
-    """Give a link what it should have and has not. What others added stays. Raises SystemSetupError where the
-    kernel refuses; some of it may be done then."""
+def restore(kernel: Kernel, link: Link, wanted: Wanted, before: frozenset[Route] | None = None) -> Restored:
+    """Give a link what it should have and has not. What others added stays. before: the routes that were
+    wanted at the last look, None: not known; others are not lost when they are missing. Raises
+    SystemSetupError where the kernel refuses; some of it may be done then."""
     lost = [] if link.up else ["that it is up"]
     if link.mtu != wanted.mtu:
         lost.append(f"the MTU {wanted.mtu}")
     if lost:
         kernel.set_link(link.ifindex, up=True, mtu=wanted.mtu)
+    here, overlaps = wanted.here(kernel, link.ifindex)
     change = _Change(kernel, link, ExitStack())
-    warnings = change.apply(wanted, others_stay=True)
-    return Restored(link.name, (*lost, *change.added), warnings)
+    warnings = change.apply(here, others_stay=True)
+    routes = [route for route in change.added_routes if before is None or route in before]
+    lost += [*change.added, *(f"the route to {route}" for route in routes)]
+    return Restored(link.name, tuple(lost), (*warnings, *overlaps), here.routes)
 
 
 def local_addresses(kernel: Kernel, exclude: int | None) -> list[IPAddress]:
@@ -112,7 +137,8 @@ class _Change:
         self._kernel = kernel
         self._link = link
         self._undo = undo
-        self.added: list[str] = []
+        self.added: list[str] = []  # addresses
+        self.added_routes: list[Route] = []
         self._without_ipv6: list[str] = []  # what could not be had for lack of IPv6
         self._rivals: dict[str, SystemSetupError] = {}
 
@@ -181,7 +207,7 @@ class _Change:
             return
         try:
             self._kernel.add_route(self._link.ifindex, route)
-            self.added.append(f"the route to {route}")
+            self.added_routes.append(route)
         except RtnetlinkError as error:
             if error.error_number != errno.EEXIST:
                 self._tolerate_missing_ipv6(error, route.destination.version, str(route))

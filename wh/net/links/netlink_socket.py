@@ -18,6 +18,7 @@ from wh.config.model import IPAddress
 from wh.net.links.rtnetlink import (
     ROUTE_PROTOCOL,
     DumpInterrupted,
+    ForeignRoute,
     Gateway,
     InterfaceAddress,
     Link,
@@ -141,6 +142,23 @@ class NetlinkSocket:
                 out = int.from_bytes(attributes.get(_RTA_OIF, b""), "little")
                 if (head[0], head[4], head[5], out) == (family, _TABLE_MAIN, ROUTE_PROTOCOL, ifindex):
                     found.append(_route_of(version, head[1], attributes))
+        return found
+
+    def other_routes(self, version: int, ifindex: int) -> list[ForeignRoute]:
+        """Of all links but that one, in the main table."""
+        family = _FAMILIES[version]
+        found = []
+        request = _RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
+        for body in self.dump("list the routes", _GETROUTE, _NEWROUTE, request):
+            if (body[0], body[4], body[7]) != (family, _TABLE_MAIN, _UNICAST):
+                continue
+            attributes = read_attributes(body[_RTMSG.size :])
+            route = _route_of(version, body[1], attributes)
+            out = int.from_bytes(attributes.get(_RTA_OIF, b""), "little")
+            gateway = attributes.get(_RTA_GATEWAY)
+            if out != ifindex:
+                via = None if gateway is None else ipaddress.ip_address(gateway)
+                found.append(ForeignRoute(route.destination, out, via))
         return found
 
     def add_route(self, ifindex: int, route: Route) -> None:

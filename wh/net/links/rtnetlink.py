@@ -58,6 +58,14 @@ class Route(NamedTuple):
         return str(self.destination)
 
 
+class ForeignRoute(NamedTuple):
+    """Of the main table, none of ours. ifindex: 0 where it is of several links, or of none."""
+
+    destination: IPNetwork
+    ifindex: int
+    gateway: IPAddress | None
+
+
 class Way(NamedTuple):
     """Where packets to an address leave: by which link, to which gateway of the same family, and with which
     source, if that was not said."""

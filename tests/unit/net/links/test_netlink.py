@@ -112,6 +112,9 @@ class FakeKernel:
     def outgoing_link(self, destination):
         return 2
 
+    def other_routes(self, version, ifindex):
+        return []
+
 
 ADDRESSES = st.frozensets(st.sampled_from([V4, V4_NEXT, ORCHID]))
 ROUTES = st.frozensets(st.sampled_from([route(ORCHIDS), route(OTHER_NET), route(ip_network("10.8.0.0/16"))]))

@@ -10,7 +10,7 @@ from typing import Protocol
 from wh.config.model import IPNetwork
 from wh.daemon.overlay import OverlayPlan
 from wh.engine.events import Key
-from wh.errors import UserError
+from wh.errors import UserError, one_line
 from wh.naming.table import NameEntry
 from wh.net.links.namespaces import Links
 from whcore.datapath import Datapath
@@ -58,14 +58,14 @@ class Host:
         warnings: list[str] = []
         if self._has_interface:
             self._set_peers(plan)
-            warnings = [str(each) for each in await self._links.setup(plan.link)]
+            warnings = [one_line(each) for each in await self._links.setup(plan.link)]
         return warnings + await self._write_names(plan)
 
     async def change(self, plan: OverlayPlan) -> list[str]:
         """Go over to another plan: all of it, or (SystemSetupError) nothing. Returns warnings."""
         warnings: list[str] = []
         if self._has_interface:
-            warnings = [str(each) for each in await self._links.update(plan.link)]
+            warnings = [one_line(each) for each in await self._links.update(plan.link)]
             self._set_peers(plan)
         return warnings + await self._write_names(plan)
 
@@ -105,4 +105,4 @@ class Host:
         try:
             return await self._names.write_names(plan.names)
         except UserError as error:
-            return [str(error)]
+            return [one_line(error)]

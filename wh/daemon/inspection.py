@@ -4,7 +4,7 @@ themselves."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv6Address
 from typing import cast, get_args
 
@@ -48,6 +48,7 @@ class Snapshot:
     data: dict[str, int]
     control: dict[str, int]
     check_words: Callable[[Key], tuple[str, ...]]
+    unresolved: dict[str, str] = field(default_factory=dict)
 
 
 def describe(facts: Facts, now: Snapshot) -> schema.Status:
@@ -85,6 +86,7 @@ def describe(facts: Facts, now: Snapshot) -> schema.Status:
         control=now.control,
         tcp_links=[to_text(address) for address in node.tcp_links],
         listen_tcp=network.listen_tcp,
+        unresolved=dict(now.unresolved),
     )
 
 

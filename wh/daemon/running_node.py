@@ -493,6 +493,7 @@ class RunningNode:
             data=parts.datapath.counters(),
             control=parts.runner.counters(),
             check_words=self._membership.check_words,
+            unresolved=parts.runner.unresolved,
         )
         return describe(facts, snapshot)
 

@@ -170,6 +170,11 @@ class Runner:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    @property
+    def unresolved(self) -> dict[str, str]:
+        """Why, by name, of endpoints' names that could not be looked up."""
+        return self._names.failures
+
     def counters(self) -> dict[str, int]:
         """Of the control channel, and how often the engine failed."""
         return {

@@ -116,6 +116,13 @@ class UserError(WireHubError):
         super().__init__(message, code=code or self.default_code, hint=hint, place=place)
 
 
+def one_line(error: WireHubError) -> str:
+    """All that is known of it, for a log: its place, its code, what to do."""
+    place = f"{error.place}: " if error.place else ""
+    hint = f" ({error.hint})" if error.hint else ""
+    return f"{place}{error} [{error.code}]{hint}"
+
+
 class UsageError(UserError):
     """A command line that is not understood."""
 

@@ -17,6 +17,10 @@ from whtools.outcome import EXIT_INTERRUPTED, print_error, report
 USAGE_CODE = "WH130"
 
 
+SYNONYMS = {"status": "show"}
+"""What else a command is called, by who knows other programs."""
+
+
 class Entry(NamedTuple):
     """One subcommand: a function of its name in a module of whtools.commands."""
 
@@ -155,8 +159,9 @@ def run(arguments: list[str]) -> int:
     """Run one command line; the exit code. Expected errors are printed, others raised."""
     if not arguments:
         arguments = ["show"]
-    elif arguments == ["--version"]:
+    elif arguments in (["--version"], ["-V"]):
         arguments = ["version"]
+    arguments = [SYNONYMS.get(arguments[0], arguments[0]), *arguments[1:]]
     try:
         with application.make_context("wh", arguments) as context:
             code = application.invoke(context)

@@ -19,6 +19,21 @@ def named_or_all(interface: str) -> list[str]:
     return running
 
 
+def named_or_only(interface: str | None) -> list[str]:
+    """The interface itself, or all, or the only one where nothing was said."""
+    return named_or_all(the_only_one(interface) if interface is None else interface)
+
+
+def interface_and_peer(first: str, second: str | None) -> tuple[str, str]:
+    """`INTERFACE PEER`, or `PEER` where only one interface is up."""
+    if second is not None:
+        return first, second
+    only = the_only_one(None)
+    if first == only:
+        raise UsageError(f"of the peer there is no word behind {first}", hint="name it, or give its key")
+    return only, first
+
+
 def the_only_one(interface: str | None) -> str:
     """The named interface, or the one that is up. Raises IpcError where none is, UsageError where several
     are."""

@@ -128,6 +128,18 @@ class Peer(click.types.StringParamType):
         return []
 
 
+class InterfaceOrPeer(Peer):
+    """The first of two words, or the only one."""
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        return [
+            *_matching(client.list_interfaces(), incomplete),
+            *super().shell_complete(ctx, param, incomplete),
+        ]
+
+
 def _names(status: schema.Status) -> list[str]:
     """Peers that the user named; keys only where there is no name, as the original offers them."""
     return [peer.hostname or peer.public_key for peer in status.peers]

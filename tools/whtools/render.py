@@ -50,6 +50,8 @@ class Renderer:
             yield f"  address: {printable(status.address)}"
         if not status.has_interface:
             yield f"  helps others to find each other: {_holdings(status.dht, 'other public node')}"
+        for name, why in status.unresolved.items():
+            yield f"  cannot resolve {printable(name)}: {printable(why)}"
         if self._everything:
             yield from self._details(status)
         yield from self._warnings(status)

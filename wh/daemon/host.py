@@ -11,7 +11,7 @@ from typing import Protocol
 from wh.config.model import IPNetwork
 from wh.daemon.overlay import OverlayPlan
 from wh.engine.events import Key
-from wh.errors import UserError
+from wh.errors import UserError, one_line
 from wh.naming.hosts_block import HostsBlock
 from wh.naming.table import NameEntry
 from wh.net.links.interface import Restored
@@ -66,7 +66,7 @@ class Host:
         async with self._changing:
             if self._has_interface:
                 self._set_peers(plan)
-                warnings = [str(each) for each in await self._links.setup(plan.link)]
+                warnings = [one_line(each) for each in await self._links.setup(plan.link)]
             self._plan = plan
             return warnings + await self._write_names(plan)
 
@@ -75,7 +75,7 @@ class Host:
         warnings: list[str] = []
         async with self._changing:
             if self._has_interface:
-                warnings = [str(each) for each in await self._links.update(plan.link)]
+                warnings = [one_line(each) for each in await self._links.update(plan.link)]
                 self._set_peers(plan)
             self._plan = plan
             return warnings + await self._write_names(plan)
@@ -132,4 +132,4 @@ class Host:
         try:
             return await self._names.write_names(plan.names)
         except UserError as error:
-            return [str(error)]
+            return [one_line(error)]

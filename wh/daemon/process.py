@@ -28,7 +28,7 @@ from wh.helper.requests import Charge
 from wh.ipc import schema
 from wh.ipc.paths import run_dir
 from wh.naming.hosts import HOSTS_PATH
-from wh.system import standard_streams
+from wh.system import logs, standard_streams
 from wh.system.exit_codes import exit_code_of
 from wh.system.memory import protect_memory
 from wh.system.signals import is_ignored
@@ -41,8 +41,6 @@ if TYPE_CHECKING:  # imported while the helper starts beside
     from wh.net.links.private_namespace import PrivateNamespace
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-
 log = logging.getLogger("wh.daemon.process")  # not __main__
 
 
@@ -52,9 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         standard_streams.prepare()
     options = _parse(arguments)
     protect_memory()
-    logging.basicConfig(stream=sys.stderr, level=_log_level(), format=LOG_FORMAT)
     with contextlib.ExitStack() as undo:
         try:
+            logs.configure()
             authority = undo.enter_context(contextlib.closing(_begin(options)))
             network, secret_key = _read_inputs(options)
         except WireHubError as error:
@@ -91,11 +89,6 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--no-hosts", action="store_true", help="leave the hosts file alone")
     add("--ephemeral", action="store_true", help="keep no state: the key will not come again")
     return options.parse_args(arguments)
-
-
-def _log_level() -> int:
-    """WH_LOG: debug, info, warning or error."""
-    return logging.getLevelNamesMapping().get(os.environ.get("WH_LOG", "").upper(), logging.INFO)
 
 
 def _read_inputs(options: argparse.Namespace) -> tuple[Network, SecretKey]:
@@ -198,7 +191,7 @@ async def _reload(node: RunningNode) -> None:
     try:
         await node.reload()
     except WireHubError as error:
-        log.error("nothing was changed: %s", _one_line(error))
+        log.error("nothing was changed: %s", error)
 
 
 def _report_ready(ready_fd: int | None, ready: schema.Ready, *, isolated: bool) -> None:
@@ -211,7 +204,7 @@ def _report_ready(ready_fd: int | None, ready: schema.Ready, *, isolated: bool) 
 
 
 def _report_failure(ready_fd: int | None, error: WireHubError) -> None:
-    log.error("cannot start: %s", _one_line(error))
+    log.error("cannot start: %s", error)
     _report(ready_fd, schema.Readiness(error=schema.failure_of(error)))
 
 
@@ -221,12 +214,6 @@ def _report(ready_fd: int | None, readiness: schema.Readiness) -> None:
         return
     with contextlib.suppress(OSError), os.fdopen(ready_fd, "wb") as pipe:
         pipe.write(msgspec.json.encode(readiness) + b"\n")
-
-
-def _one_line(error: WireHubError) -> str:
-    place = f"{error.place}: " if error.place else ""
-    hint = f" ({error.hint})" if error.hint else ""
-    return f"{place}{error} [{error.code}]{hint}"
 
 
 if __name__ == "__main__":

@@ -197,6 +197,7 @@ class RunningNode:
             control=parts.runner.counters(),
             check_words=self._membership.check_words,
             warnings=parts.keeper.warnings(),
+            unresolved=parts.runner.unresolved,
         )
         return describe(facts, snapshot)
 

@@ -6,6 +6,7 @@ Descriptor 0 is a stream socket to the daemon, descriptor 3 the network file, op
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import logging
 import os
@@ -18,7 +19,7 @@ from pathlib import Path
 import msgspec
 
 from wh.config import parser
-from wh.errors import Code, ConfigError
+from wh.errors import Code, ConfigError, UsageError
 from wh.helper.frames import Gone, close_all, receive, send
 from wh.helper.requests import Charge, Refusal, Reply, Request
 from wh.helper.verbs import VERBS, Office, Result
@@ -26,7 +27,7 @@ from wh.net.wireguard.uapi_paths import UAPI_DIRECTORY
 from wh.privileges.capabilities import Capability
 from wh.privileges.drop import give_up
 from wh.privileges.sandbox import confine_helper
-from wh.system import standard_streams
+from wh.system import logs, standard_streams
 from wh.system.memory import protect_memory
 from whcore.errors import WireHubError
 
@@ -40,7 +41,6 @@ KEPT = (
     Capability.KILL,
 )
 CONFIG_FD = 3
-LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 _requests = msgspec.json.Decoder(Request)
 
@@ -52,7 +52,8 @@ def main() -> int:
     protect_memory()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)  # of the daemon's process group: it ends when the daemon has
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format=LOG_FORMAT)
+    with contextlib.suppress(UsageError):  # the daemon tells
+        logs.configure(least=logging.WARNING)
     peer = socket.socket(fileno=fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, CONFIG_FD))
     os.close(0)
     os.open(os.devnull, os.O_RDWR)

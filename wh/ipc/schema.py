@@ -186,8 +186,9 @@ class Status(msgspec.Struct):
     has_interface: a node whose file has neither subnet nor member makes none, and only serves the DHT.
     address: our own in the overlay's subnet. mode: as `wh up` was told; reachability: as it turned out
     (blocked: UDP does not get through). data and control: counters by name. tcp_links: public nodes that are
-    reached over TCP, by their UDP addresses. listen_tcp: where we take others over TCP. namespace_pid: a
-    process in the network namespace that the interface is in; None: it is the host's.
+    reached over TCP, by their UDP addresses. listen_tcp: where we take others over TCP. unresolved: names
+    of endpoints that could not be looked up, and why. namespace_pid: a process in the network namespace that
+    the interface is in; None: it is the host's.
     """
 
     interface: str
@@ -215,6 +216,7 @@ class Status(msgspec.Struct):
     control: dict[str, int] = {}
     tcp_links: list[str] = []
     listen_tcp: int | None = None
+    unresolved: dict[str, str] = {}
     namespace_pid: int | None = None
     privileges: Privileges | None = None
     device: str = ""

@@ -19,8 +19,7 @@ from wh.config.fields import read_endpoint
 from wh.config.model import DEFAULT_NAMESPACE, DEFAULT_WORKBIT, Endpoint, Network, Peer, PeerKind
 from wh.config.parser import parse
 from wh.config.writer import render
-from wh.daemon.embedded import EmbeddedNode
-from wh.daemon.parts import Options
+from wh.daemon.embedded import EmbeddedNode, options_of
 from wh.engine.events import Key
 from wh.errors import Code, InvitationError, IpcError, SystemSetupError, UsageError
 from wh.net.links.private_namespace import PrivateNamespace
@@ -35,8 +34,8 @@ from whcore.keys import SecretKey, decode_key, orchid
 PORT = 1
 """TCP, in the overlay; nothing else is there."""
 
-INTERFACE = "wh0"
 BACKLOG = 64
+
 PATIENCE_S = 30.0
 """To reach the one who invited, where the user says nothing."""
 
@@ -148,18 +147,7 @@ class Party:
             time.sleep(POLL_S)
 
     def _start(self, network: Network, secret_key: SecretKey) -> None:
-        options = Options(
-            config_path=None,
-            interface=INTERFACE,
-            listen_port=None,
-            mode="nat",  # gone in a moment: no place in anybody's routing table
-            hosts_path=None,
-            ephemeral=True,
-            namespace=self.namespace,
-            sockets=False,
-            lan=True,
-            direct_only=not self._terms.relay,
-        )
+        options = replace(options_of(self.namespace), lan=True, direct_only=not self._terms.relay)
         self._node = EmbeddedNode(network, secret_key, options)
         self._node.start()
 

@@ -16,6 +16,7 @@ log = logging.getLogger(__name__)
 TIMEOUT_S = 5.0
 AT_ONCE_MAX = 16
 ADDRESSES_MAX = 8
+FAILURES_MAX = 256
 
 
 class NameResolver:
@@ -23,6 +24,8 @@ class NameResolver:
 
     def __init__(self, *, allow_loopback: bool = False) -> None:
         self._allow_loopback = allow_loopback
+        self.failures: dict[str, str] = {}
+        """Why, by name, of names that could not be resolved when they were looked up last."""
         self._permits = asyncio.Semaphore(AT_ONCE_MAX)
 
     async def resolve(self, host: str, port: int) -> NameResolved:
@@ -31,9 +34,17 @@ class NameResolver:
             async with self._permits, asyncio.timeout(TIMEOUT_S):
                 answers = await loop.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
         except (OSError, TimeoutError, UnicodeError) as error:  # UnicodeError: not a name that IDNA can write
-            log.info("cannot resolve %s: %s", host, error or "no answer in time")
+            self._tell(host, getattr(error, "strerror", None) or str(error) or "no answer in time")
             return NameResolved(host, port, ())
+        self.failures.pop(host, None)
         return NameResolved(host, port, self._usable(answers, port))
+
+    def _tell(self, host: str, reason: str) -> None:
+        """Once, until it is another reason or the name is found."""
+        if self.failures.get(host) == reason or len(self.failures) >= FAILURES_MAX:
+            return
+        self.failures[host] = reason
+        log.warning("cannot resolve %s: %s", host, reason)
 
     def _usable(self, answers: Sequence[tuple[object, ...]], port: int) -> tuple[Address, ...]:
         """In the resolver's order, without scoped link-local addresses, which no peer could use."""

@@ -150,6 +150,11 @@ class Runner:
         """What control datagrams leave from."""
         return self._channel.sources
 
+    @property
+    def unresolved(self) -> dict[str, str]:
+        """Why, by name, of endpoints' names that could not be looked up."""
+        return self._names.failures
+
     def counters(self) -> dict[str, int]:
         """Of the control channel, and how often the engine failed."""
         return {

@@ -5,16 +5,20 @@ from __future__ import annotations
 import errno
 import hashlib
 import ipaddress
+import re
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from pathlib import Path
 
 import private_namespaces
 import pytest
 
+import wh
 from labnet import wait_until
 from wh.config.model import Endpoint, Network, Peer, PeerKind
-from wh.daemon.embedded import EmbeddedNode
+from wh.daemon.embedded import EmbeddedNode, options_of
 from wh.daemon.parts import Options
 from wh.engine.events import PingRequested
 from wh.errors import IpcError, SystemSetupError
@@ -22,6 +26,7 @@ from wh.net.links.host import host_addresses
 from wh.net.links.private_namespace import PrivateNamespace
 from whcore.keys import SecretKey, orchid
 
+DOCUMENT = Path(__file__).parents[3] / "docs" / "python.md"
 PORT = 7
 PATIENCE_S = 10
 TRANSFER = 30 << 20
@@ -166,3 +171,24 @@ def test_a_node_that_cannot_start_leaves_nothing():
     finally:
         member.close()
     assert first
+
+
+def test_a_node_that_is_not_running_says_so_instead_of_hanging():
+    member = Member(with_tun=True)
+    try:
+        node = EmbeddedNode(Network(), member.secret, options_of(member.namespace))
+        with pytest.raises(RuntimeError, match="not running"):
+            node.status()
+        node.close()
+        with pytest.raises(RuntimeError):
+            node.ready  # noqa: B018
+    finally:
+        member.close()
+
+
+def test_the_document_s_program_works(capsys: pytest.CaptureFixture[str]):
+    (program,) = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
+    exec(compile(program, str(DOCUMENT), "exec"), {})  # noqa: S102
+    port, address = capsys.readouterr().out.split()
+    assert (int(port) > 0, address) == (True, "10.0.42.2")
+    assert wh.__version__ == version("wirehub")

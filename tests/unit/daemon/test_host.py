@@ -94,7 +94,7 @@ def plan(**names: bytes) -> OverlayPlan:
 
 
 def test_a_plan_is_carried_out_everywhere_and_warnings_come_back(world: World) -> None:
-    assert world.set_up(plan(me=OWN, b=B)) == ["IPv6 is disabled"]
+    assert world.set_up(plan(me=OWN, b=B)) == ["IPv6 is disabled [WH217]"]
     assert "10.0.42.2/24" in world.links.addresses
     assert set(world.peers) == {B}
     assert (bytes([10, 0, 42, 3]), 32) in world.peers[B]

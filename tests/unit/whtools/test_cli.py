@@ -358,6 +358,32 @@ def test_down_returns_when_the_daemon_is_gone(wh: Wh, daemon: FakeDaemon) -> Non
     assert client.list_interfaces() == []
 
 
+def test_the_only_interface_needs_no_name(wh: Wh, daemon: FakeDaemon) -> None:
+    assert wh("ping", "node_b") == 0
+    assert wh("lookup", "node_b", "json") == 0
+    assert wh("forget", PEER_KEY) == 0
+    assert wh("reload") == 0
+    assert wh("inspect") == 0
+    assert [call[0] for call in daemon.calls if call[0] != "status"] == ["ping", "lookup", "forget", "reload"]
+    assert json.loads(wh.out)["public_key"] == OWN_KEY
+    assert wh("ping", "wh0") == 2
+    assert "no word behind wh0" in wh.err
+    with FakeDaemon("wh1"):
+        assert wh("ping", "node_b") == 2
+        assert wh("down") == 2
+        assert "wh0 | wh1" in wh.err
+        assert wh("down", "all") == 0
+    assert client.list_interfaces() == []
+    assert wh("down") == 3
+
+
+def test_other_programs_words_are_understood(wh: Wh, daemon: FakeDaemon) -> None:
+    assert wh("status", "wh0") == 0
+    assert "interface wh0" in wh.out
+    assert wh("-V") == 0
+    assert wh.out.startswith("wirehub ")
+
+
 def test_ipc_passes_json_through(wh: Wh, daemon: FakeDaemon) -> None:
     assert wh("ipc", "wh0", "lookup", "-", stdin='{"peer": "x"}') == 0
     *steps, result = map(json.loads, wh.out.splitlines())
@@ -414,10 +440,11 @@ def test_every_error_code_is_explained(wh: Wh) -> None:
         (["revoke"], "node", ["node_b"]),
         (["join", "wh2", "private-key"], "", [completion.FILES]),
         (["authenticate", "wh0", "node_b"], "", [completion.FILES]),
-        (["ping"], "", ["wh0"]),
+        (["ping"], "", ["wh0", "node_b"]),
+        (["down"], "", ["wh0", "all"]),
         (["ping", "wh0"], "node", ["node_b"]),
         (["ping", "wh0", "node_b"], "", ["count", "json"]),
-        (["ping", "wh9"], "", []),
+        (["ping", "wh9"], "", ["count", "json"]),
         (["show"], "a", ["all"]),
         (["show", "wh0"], "", ["light", "all", "json"]),
         (["up"], "", [completion.FILES]),

@@ -129,6 +129,8 @@ def test_advice_comes_where_nothing_was_found_and_only_there() -> None:
     assert "check that UDP port 4242" in rendered(lonely)
     assert "wh reload wh0" in rendered(msgspec.structs.replace(STATUS, peers=[]))
     assert "check that" not in rendered(STATUS)
+    unresolved = rendered(msgspec.structs.replace(lonely, unresolved={"boot.invalid": "not known"}))
+    assert "cannot resolve boot.invalid: not known" in unresolved
     stranger = rendered(msgspec.structs.replace(lonely, address=None, hostname=None))
     assert "this node is no member" in stranger and "check that" not in stranger
 

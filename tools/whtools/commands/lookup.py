@@ -10,7 +10,8 @@ import msgspec
 from wh.ipc import client, schema
 from wh.system.exit_codes import EXIT_FAILED, EXIT_OK
 from whtools.application import command
-from whtools.parameters import Interface, Peer
+from whtools.interfaces import interface_and_peer
+from whtools.parameters import InterfaceOrPeer, Peer
 from whtools.terminal import counted, is_terminal, printable
 
 TIMEOUT_S = 30.0
@@ -18,11 +19,12 @@ _ERASE_LINE = "\r\x1b[K"
 
 
 @command("lookup")
-@click.argument("interface", type=Interface(), metavar="INTERFACE")
-@click.argument("peer", type=Peer(), metavar="{KEY | NAME}")
+@click.argument("interface", type=InterfaceOrPeer(), metavar="[INTERFACE]")
+@click.argument("peer", required=False, type=Peer(), metavar="{KEY | NAME}")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def lookup(interface: str, peer: str, as_json: bool) -> int:
+def lookup(interface: str, peer: str | None, as_json: bool) -> int:
     """Ask the network where a peer is: the addresses and relays it has published."""
+    interface, peer = interface_and_peer(interface, peer)
     watched = is_terminal(sys.stderr)
     try:
         result = client.call(

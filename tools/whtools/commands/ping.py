@@ -11,8 +11,9 @@ from wh.errors import Code
 from wh.ipc import client, schema
 from wh.system.exit_codes import EXIT_OK
 from whtools.application import command
+from whtools.interfaces import interface_and_peer
 from whtools.outcome import report
-from whtools.parameters import Interface, Peer, WholeNumber
+from whtools.parameters import InterfaceOrPeer, Peer, WholeNumber
 from whtools.terminal import printable
 
 INTERVAL_S = 1.0
@@ -22,17 +23,18 @@ SILENCE = (Code.NO_ANSWER, Code.NOT_FOUND)
 
 
 @command("ping")
-@click.argument("interface", type=Interface(), metavar="INTERFACE")
-@click.argument("peer", type=Peer(), metavar="{KEY | NAME}")
+@click.argument("interface", type=InterfaceOrPeer(), metavar="[INTERFACE]")
+@click.argument("peer", required=False, type=Peer(), metavar="{KEY | NAME}")
 @click.option(
     "--count", type=WholeNumber(1), default=1, metavar="N", help="How many times, once a second [1]."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, a line for each answer.")
-def ping(interface: str, peer: str, count: int, as_json: bool) -> int:
+def ping(interface: str, peer: str | None, count: int, as_json: bool) -> int:
     """Ask a peer's WireHub for an answer on the control channel, and print the round trip.
 
     It reaches any node of the network, also one without an address. For the tunnel itself use ping(8).
     """
+    interface, peer = interface_and_peer(interface, peer)
     silences = []
     for number in range(count):
         if number:

@@ -7,18 +7,21 @@ import click
 from wh.ipc import client, schema
 from whcore.errors import WireHubError
 from whtools.application import command
-from whtools.interfaces import named_or_all
+from whtools.interfaces import named_or_only
 from whtools.outcome import report
 from whtools.parameters import ALL, Interface
 from whtools.terminal import printable
 
 
 @command("reload")
-@click.argument("interface", type=Interface(ALL), metavar="{INTERFACE | all}")
-def reload(interface: str) -> int:
-    """Read the network file again. A file with an error changes nothing."""
+@click.argument("interface", required=False, type=Interface(ALL), metavar="[INTERFACE | all]")
+def reload(interface: str | None) -> int:
+    """Read the network file again. A file with an error changes nothing.
+
+    Without a word, that of the only interface that is up.
+    """
     code = 0
-    for name in named_or_all(interface):
+    for name in named_or_only(interface):
         try:
             changes = client.call(name, schema.RELOAD, schema.NoArguments())
             click.echo(f"{name}: {describe(changes)}")

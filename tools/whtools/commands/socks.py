@@ -13,6 +13,7 @@ from wh.errors import Code, IpcError, SystemSetupError, UsageError
 from wh.ipc import client, schema
 from whtools.application import command
 from whtools.commands.run import go_inside
+from whtools.interfaces import the_only_one
 from whtools.parameters import Interface
 
 DEFAULT_LISTEN = "127.0.0.1:1080"
@@ -21,12 +22,12 @@ STATUS_TIMEOUT_S = 5.0
 
 
 @command("socks")
-@click.argument("interface", type=Interface(), metavar="INTERFACE")
+@click.argument("interface", required=False, type=Interface(), metavar="[INTERFACE]")
 @click.option("--listen", metavar="ADDRESS:PORT", default=DEFAULT_LISTEN, help=f"[{DEFAULT_LISTEN}]")
 @click.option(
     "--open", "open_to_others", is_flag=True, help="Listen also where other machines can reach the proxy."
 )
-def socks(interface: str, listen: str, open_to_others: bool) -> None:
+def socks(interface: str | None, listen: str, open_to_others: bool) -> None:
     """Let programs of this host into an overlay by a proxy, SOCKS5 and HTTP CONNECT on one port.
 
     It leads to the addresses and names of the other members, by the interface, and nowhere else: not to this
@@ -38,6 +39,7 @@ def socks(interface: str, listen: str, open_to_others: bool) -> None:
             socks as proxy,  # asyncio takes time to import; inside, our files may be out of reach
         )
 
+        interface = the_only_one(interface)
         status = status_of(interface)
         if not status.has_interface:
             raise UsageError(f"{interface} is a public node: there is no overlay to go into")

@@ -4,7 +4,7 @@ themselves."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv6Address
 from typing import cast, get_args
 
@@ -51,6 +51,7 @@ class Snapshot:
     control: dict[str, int]
     check_words: Callable[[Key], tuple[str, ...]]
     warnings: tuple[SystemSetupError, ...] = ()
+    unresolved: dict[str, str] = field(default_factory=dict)
 
 
 def describe(facts: Facts, now: Snapshot) -> schema.Status:
@@ -90,6 +91,7 @@ def describe(facts: Facts, now: Snapshot) -> schema.Status:
         listen_tcp=network.listen_tcp,
         device=facts.device,
         warnings=[schema.failure_of(warning) for warning in now.warnings],
+        unresolved=dict(now.unresolved),
     )
 
 

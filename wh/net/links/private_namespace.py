@@ -14,6 +14,7 @@ import os
 import socket
 import threading
 from pathlib import Path
+from typing import Self
 
 from wh.errors import Code, SystemSetupError
 from wh.net.links import namespace_helper
@@ -49,6 +50,12 @@ class PrivateNamespace:
             raise SystemSetupError(f"cannot start a helper process: {error.strerror}") from error
         finally:
             theirs.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     @property
     def pid(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from container_engine import MINIMAL, Engine, wait_until
+from container_engine import FULL, MINIMAL, Engine, wait_until
 from container_networks import CONFIG, USER, Tutorial, mounted
 
 STATE = "/var/lib/wirehub"
@@ -130,6 +130,25 @@ def test_two_containers_with_one_key_on_one_volume(engine: Engine) -> None:
     first.engine("kill", "--signal", "KILL", first.name)
     wait_until(lambda: not first.running(), "killed")
     tutorial.start("node_a").wait_until_healthy()
+
+
+def test_two_containers_with_one_key_by_a_secret(engine: Engine) -> None:
+    """Each would be healthy by itself, and the others reach one of them at most."""
+    tutorial = Tutorial(engine, "node_a")
+    text = engine.run(MINIMAL, [], "wh", "genkey").stdout
+    given = [*FULL, f"--secret={engine.secret(text)},target={TARGET},mode=0400"]
+    tutorial.keys["node_a"] = engine.run(MINIMAL, given, "wh-node", "key").stdout.strip()
+    tutorial.config.write_text(tutorial.network_file("node_a"))
+    first = tutorial.start("node_a", given)
+    first.wait_until_healthy()
+    tutorial.volumes["node_a"] = engine.volume()
+    second = tutorial.start("node_a", given)
+
+    def both_say_so() -> bool:
+        told = [each.execute("wh", "health", check=False).stdout for each in (first, second)]
+        return all("another node has this node's key" in each for each in told)
+
+    wait_until(both_say_so, "both know of each other", 240)
 
 
 def test_health_of_a_key_on_no_trust_line_names_it(engine: Engine) -> None:

@@ -93,3 +93,40 @@ def test_a_thousand_servers_find_each_other() -> None:
     servers = make_servers(network, 1000, joining_s=100.0)
     askers = network.rng.sample(servers, 50)
     assert found_fraction(network, askers, network.rng.sample(servers, 50)) >= 0.98
+
+
+def noticed(node: SimNode) -> bool:
+    return node.node.snapshot().key_elsewhere
+
+
+def one_key_in_two_places(network: SimNetwork, servers: list[SimNode], publishes_s: float) -> list[SimNode]:
+    """Both, when both have noticed. publishes_s: that long at most after each other."""
+    config = network_file(servers[:3], [])
+    first, second, other = (SimNode(network, network.public_address()) for _ in range(3))
+    for node in (first, other):
+        node.start(config)
+    network.run(publishes_s)  # one that publishes again, or starts again, is nobody else
+    first.stop()
+    first.start(config)
+    network.run(publishes_s)
+    assert not any(map(noticed, (*servers, first, other)))
+    second.key = first.key
+    second.start(config)
+    network.run_until(lambda: noticed(first) and noticed(second), 2 * publishes_s, step=1.0)
+    assert not any(map(noticed, (*servers, other)))
+    return [first, second]
+
+
+def test_a_key_in_two_places_is_noticed_there() -> None:
+    network = SimNetwork(seed=7)
+    one_key_in_two_places(network, make_servers(network, 1), 80)
+
+
+@pytest.mark.slow
+def test_a_key_in_two_places_is_noticed_among_many_servers_and_forgotten_when_it_is_in_one() -> None:
+    network = SimNetwork(seed=8)
+    first, second = one_key_in_two_places(network, make_servers(network, 6), 2200)
+    second.stop()
+    network.run(2 * 3600)
+    assert not noticed(first)
+    assert first.node.snapshot().published

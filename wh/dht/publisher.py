@@ -84,6 +84,8 @@ class Publisher:
         self._stale = False  # something changed while the search ran
         self._newcomers: set[Key] = set()  # servers met while the search ran
         self._next = Alarm(engine.timers)
+        self._foreign_until = float("-inf")  # when the last record of ours that is not from here has ended
+        self._elsewhere = False
 
     @property
     def published(self) -> bool:
@@ -94,6 +96,11 @@ class Publisher:
     def sequence(self) -> int:
         """Of our latest record; 0 before the first."""
         return self._sequence
+
+    @property
+    def elsewhere(self) -> bool:
+        """Another node publishes under our key, so that others reach one of the two at most."""
+        return self._elsewhere
 
     def changed(self, now: Instant) -> None:
         """There is something new to say, or somebody new to say it to."""
@@ -129,7 +136,8 @@ class Publisher:
             self._engine.key,
             now,
             SearchCallbacks(done=self._put_everywhere),
-            want_record=False,
+            want_record=self._record is not None,  # one of before a restart is no news
+            have_sequence=self._sequence,
             paths=PATHS_CAREFUL if careful else PATHS_NORMAL,
         )
 
@@ -139,6 +147,7 @@ class Publisher:
         holders = {responder.contact.key for responder in result.put_set}
         self._stale = self._stale or (len(holders) < FEW_SERVERS and not self._newcomers <= holders)
         self._looked_up(result, now)
+        self._compare(result.record, now)
         record = self._sign(now)
         if record is not None:
             self._put_locally(record, now)
@@ -150,6 +159,17 @@ class Publisher:
             self.changed(now)
         else:
             self._schedule_next(bool(result.put_set), now)
+
+    def _compare(self, found: Record | None, now: Instant) -> None:
+        """With one that only our key can have signed, after what we have signed here."""
+        if found is not None and found.sequence > self._sequence:
+            self._foreign_until = now.monotonic + LIFETIME_S
+            self._outbid(found.sequence)
+        self._elsewhere = now.monotonic < self._foreign_until
+
+    def _outbid(self, sequence: int) -> None:
+        self._sequence = sequence
+        self._signed_content = None
 
     def _sign(self, now: Instant) -> Record | None:
         """The latest record, a new one where that is old or wrong; None where there is nothing to say."""
@@ -203,8 +223,7 @@ class Publisher:
         elif status == PutStatus.OUTDATED and self._sequence < answer.message.stored_sequence <= _highest(
             now
         ):
-            self._sequence = answer.message.stored_sequence
-            self._signed_content = None
+            self._outbid(answer.message.stored_sequence)
             self.changed(now)
 
     def _put_failed(self, now: Instant) -> None:

@@ -33,6 +33,7 @@ def snapshot(parts: Parts) -> NodeStatus:
         translated=reachability.translated,
         candidates=tuple(map(_candidate_status, parts.candidates())),
         published=parts.publisher.published,
+        key_elsewhere=parts.publisher.elsewhere,
         peers=tuple(_peer_status(parts, peer) for peer in parts.trusted),
         relays=_own_relays(parts),
         relayed=relayed,

@@ -93,4 +93,5 @@ class NodeStatus:
     relayed: Relayed
     stored_records: int
     size_estimate: int  # servers in the whole network, ourselves included
+    key_elsewhere: bool = False  # another node publishes under our key
     tcp_links: tuple[Address, ...] = ()  # of servers that we reach over TCP, since UDP does not get through

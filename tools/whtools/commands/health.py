@@ -32,9 +32,9 @@ PLACES = {
 def health(interface: str | None, as_json: bool) -> int:
     """Say whether a node does what it is there for, or why not.
 
-    Its daemon answers, its interface is up, its key is a member's, and a public node answers where the
-    network file names one. Members that are away are no illness. Exits with 0 where all is well, 1 where not,
-    3 without a daemon.
+    Its daemon answers, its interface is up, its key is a member's and nobody else's, and a public node
+    answers where the network file names one. Members that are away are no illness. Exits with 0 where all is
+    well, 1 where not, 3 without a daemon.
     """
     checks, code = fetch(named_or_all(interface or ALL))
     if as_json:

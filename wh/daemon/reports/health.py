@@ -53,6 +53,12 @@ def _problems(
                 f"this node's key {encode_key(node.key)} is on no trust line of the network file",
                 "give it a trust line in the file of every member, then: wh reload",
             )
+    if node.key_elsewhere:
+        yield schema.HealthProblem(
+            "key",
+            f"another node has this node's key {encode_key(node.key)}, and published itself within an hour",
+            "give each a key of its own (wh genkey), or stop the other and restart this one",
+        )
     boots = [peer for peer in network.peers if peer.kind is PeerKind.BOOT and peer.key != node.key]
     if boots and not node.joined:
         yield schema.HealthProblem(

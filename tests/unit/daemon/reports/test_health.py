@@ -73,6 +73,13 @@ def test_a_key_on_no_trust_line_is_said_with_the_key() -> None:
     assert encode_key(OWN) in told.problems[0].text
 
 
+def test_a_key_that_another_node_has_is_said_of_public_nodes_too() -> None:
+    for text in (BOOT + MEMBERS, f"boot {encode_key(OWN)} 192.0.2.7\n"):
+        told = check(text, replace(JOINED, key_elsewhere=True))
+        assert kinds(told) == ["key"]
+        assert encode_key(OWN) in told.problems[0].text
+
+
 def test_a_public_node_needs_neither_interface_nor_others() -> None:
     told = check(f"boot {encode_key(OWN)} 192.0.2.7\n", replace(LONE, peers=()), interface_up=False)
     assert kinds(told) == []

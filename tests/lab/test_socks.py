@@ -191,13 +191,14 @@ def test_a_route_that_leads_past_the_interface_is_not_taken(trio: Trio) -> None:
     """A member's address, which another interface now has a route to: the overlay, or nothing."""
     with RunningProxy(trio.b) as proxy:
         assert proxy.ask("node_c")["node_c"]["name"] == "c you"
-        trio.b.ip("route", "add", "10.0.42.4/32", "via", "192.168.9.2")
+        rival = ("10.0.42.4/32", "via", "192.168.9.2")
+        trio.b.ip("route", "prepend", *rival)  # before the interface's own
         neighbour = next(host for host in trio.b.lab.hosts if host.name == "neighbour")
         neighbour.ip("address", "add", "10.0.42.4/32", "dev", "lo")
         try:
             assert proxy.ask("10.0.42.4")["10.0.42.4"]["name"] == "c you"
         finally:
-            trio.b.ip("route", "del", "10.0.42.4/32")
+            trio.b.ip("route", "del", *rival)
 
 
 def test_who_leaves_the_network_file_is_reached_no_more(trio: Trio) -> None:

@@ -402,7 +402,7 @@ cdef void link_header_on(iovec* vectors) noexcept nogil:
 cdef void write_link_header(virtio_net_hdr* header, const uint8_t* packet) noexcept nogil:
     cdef uint8_t* link = <uint8_t*>header + sizeof(virtio_net_hdr)
     memset(link, 0, LINK_HEADER_LEN)
-    link[0] = 0x02                  # locally administered: 02:00:00:00:00:01, as wh/net/links/packet_interface.py has it
+    link[0] = 0x02                  # locally administered: 02:00:00:00:00:01, as wh/net/private/packet_interface.py has it
     link[5] = 0x01
     store_be16(link + 12, 0x0800 if packet[0] >> 4 == 4 else 0x86DD)
     if header.flags & VNET_NEEDS_CSUM:

@@ -1,7 +1,7 @@
 """Whether this host lets anybody make namespaces."""
 
 from wh.errors import SystemSetupError
-from wh.net.links.private_namespace import PrivateNamespace
+from wh.net.private.namespace import PrivateNamespace
 
 
 def refusal() -> str | None:

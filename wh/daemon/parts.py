@@ -263,9 +263,8 @@ class PartsMaker:
 
     def _confine(self) -> Privileges | None:
         """All that takes privileges is open; no thread has been started. Raises SystemSetupError."""
-        if self._options.authority is None:
-            return None
-        return self._options.authority.confine(has_interface=self.has_interface)
+        authority = self._options.authority
+        return None if authority is None else authority.confine(has_interface=self.has_interface)
 
     # After that
 

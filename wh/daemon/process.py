@@ -38,7 +38,7 @@ from whcore.keys import SecretKey
 if TYPE_CHECKING:  # imported while the helper starts beside
     from wh.daemon.parts import Options
     from wh.daemon.running_node import RunningNode
-    from wh.net.links.private_namespace import PrivateNamespace
+    from wh.net.private.namespace import PrivateNamespace
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 log = logging.getLogger("wh.daemon.process")  # not __main__
@@ -109,7 +109,7 @@ async def _serve(
 ) -> int:
     from wh.config.reloading import needs_interface
     from wh.daemon.running_node import RunningNode
-    from wh.net.links.private_namespace import PrivateNamespace
+    from wh.net.private.namespace import PrivateNamespace
 
     with contextlib.ExitStack() as undo:
         isolated = options.isolated and needs_interface(network)

@@ -22,7 +22,7 @@ from wh.config.writer import render
 from wh.daemon.embedded import EmbeddedNode, options_of
 from wh.engine.events import Key
 from wh.errors import Code, InvitationError, IpcError, SystemSetupError, UsageError
-from wh.net.links.private_namespace import PrivateNamespace
+from wh.net.private.namespace import PrivateNamespace
 from wh.paths.states import PathState
 from wh.trust import invitation
 from wh.trust.degrees import Source, reachable

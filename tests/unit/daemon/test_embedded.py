@@ -23,7 +23,7 @@ from wh.daemon.parts import Options
 from wh.engine.events import PingRequested
 from wh.errors import IpcError, SystemSetupError
 from wh.net.links.host import host_addresses
-from wh.net.links.private_namespace import PrivateNamespace
+from wh.net.private.namespace import PrivateNamespace
 from whcore.keys import SecretKey, orchid
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "python.md"

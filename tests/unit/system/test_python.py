@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from wh.net.links import namespace_helper
+from wh.net.private import namespace_helper
 from whtools import wireguard
 
 ROOT = Path(__file__).parents[3]

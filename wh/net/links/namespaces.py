@@ -1,4 +1,4 @@
-"""Where a node's interface is: on the host, or in a namespace of its own (wh.net.links.private_namespace)."""
+"""Where a node's interface is: on the host, or in a namespace of its own (wh.net.private.namespace)."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """A network namespace of our own, made without privilege and without a trace on the host (docs/design.md 4).
 
-A helper process makes it (wh.net.links.namespace_helper) and passes out what is made inside: a TUN, sockets.
-A socket keeps the namespace it was made in, so this process uses both: UDP sockets of the host, and TCP over
-the tunnel. Everything disappears with this process, also where it is killed: the helper ends with its
-socket.
+A helper process makes it (wh.net.private.namespace_helper) and passes out what is made inside: a TUN,
+sockets. A socket keeps the namespace it was made in, so this process uses both: UDP sockets of the host, and
+TCP over the tunnel. Everything disappears with this process, also where it is killed: the helper ends with
+its socket.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Self
 
 from wh.errors import Code, SystemSetupError
-from wh.net.links import namespace_helper
-from wh.net.links.namespace_helper import ANSWER, REQUEST, WANT_SOCKET, WANT_TUN
 from wh.net.links.namespaces import Links
 from wh.net.links.netlink import PrivateLinks
 from wh.net.links.netlink_socket import NetlinkSocket
-from wh.net.links.packet_interface import open_packet_interface
 from wh.net.links.tun import check_interface_name, open_tun
+from wh.net.private import namespace_helper
+from wh.net.private.namespace_helper import ANSWER, REQUEST, WANT_SOCKET, WANT_TUN
+from wh.net.private.packet_interface import open_packet_interface
 from wh.system.python import python_file, spawn
 
 READY_TIMEOUT_S = 10.0

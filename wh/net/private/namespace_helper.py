@@ -1,7 +1,7 @@
 """The process inside a private network namespace: it makes the namespace, and then sockets in it on request.
 
 Run by its path with `python -I -S`, on the standard library alone. Descriptor 0 is a SOCK_SEQPACKET socket to
-whoever wants the namespace (wh.net.links.private_namespace, which has the messages). A process of its own,
+whoever wants the namespace (wh.net.private.namespace, which has the messages). A process of its own,
 because a process with threads cannot enter a user namespace; it holds no secret, and ends with the other
 end of its socket, however that ends.
 """

@@ -16,11 +16,11 @@ from private_namespaces import refusal
 
 from labnet import wait_until
 from wh.errors import SystemSetupError
-from wh.net.links import private_namespace
 from wh.net.links.interface import Wanted
 from wh.net.links.netlink import PrivateLinks
-from wh.net.links.private_namespace import PrivateNamespace
 from wh.net.links.rtnetlink import InterfaceAddress, Route, RtnetlinkError
+from wh.net.private import namespace as private_namespace
+from wh.net.private.namespace import PrivateNamespace
 
 V4 = InterfaceAddress(ipaddress.ip_address("10.9.0.1"), 24)
 V6 = InterfaceAddress(ipaddress.ip_address("2001:20::1"), 128)
@@ -127,7 +127,7 @@ def test_errors_inside_are_told(namespace: PrivateNamespace):
 
 def test_nothing_is_left_when_the_process_is_killed():
     script = (
-        "import sys; from wh.net.links.private_namespace import PrivateNamespace; n = PrivateNamespace(); "
+        "import sys; from wh.net.private.namespace import PrivateNamespace; n = PrivateNamespace(); "
         "n.wait_until_ready(); print(n.pid, flush=True); sys.stdin.read()"
     )
     process = subprocess.Popen(
@@ -180,7 +180,7 @@ def test_a_refusal_says_what_to_allow(monkeypatch: pytest.MonkeyPatch, sysctls: 
 def test_the_limit_of_namespaces_is_told(tmp_path: Path):
     """In a user namespace of its own, where the limit can be set without touching the host's."""
     script = (
-        "from wh.net.links.private_namespace import PrivateNamespace\n"
+        "from wh.net.private.namespace import PrivateNamespace\n"
         "from wh.errors import SystemSetupError\n"
         "n = PrivateNamespace()\ntry:\n n.wait_until_ready()\n"
         "except SystemSetupError as e:\n print(e.code, e.hint)"

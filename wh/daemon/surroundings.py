@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeVar
 
 from wh.config.model import IPAddress
 from wh.daemon.parts import Parts
-from wh.engine.events import LocalAddresses
+from wh.engine.events import LinksChanged, LocalAddresses
 from wh.errors import SystemSetupError
 from wh.net.links.host import of_host, ways_out
 from wh.net.links.link_monitor import LinkMonitor, open_change_socket
@@ -91,6 +91,7 @@ class Surroundings:
         self._parts.mapper.network_changed()
         self._parts.uplinks.refuse(await self._on_ways(self._parts.uplinks.judge))
         self._tell(await self._look())
+        self._parts.runner.dispatch(LinksChanged())
 
     async def _on_ways(self, operation: Callable[[NetlinkSocket, frozenset[Use]], T]) -> T:
         """In a thread: there may be thousands."""

@@ -16,6 +16,7 @@ from wh.dht.searches import Searches
 from wh.engine.core import Engine
 from wh.engine.endpoints import FileEndpoints
 from wh.engine.events import Instant, Key, Path
+from wh.engine.limits import RateLimit
 from wh.engine.randomness import jittered
 from wh.engine.requests import Answer, Requests
 from wh.engine.timers import Alarm
@@ -26,6 +27,9 @@ JOIN_RETRY_FIRST_S = 0.5
 JOIN_RETRY_MAX_S = 60.0
 CHECK_S = 60.0
 """How often the contact that was silent longest, and the bootstraps that are dead, get a PING."""
+
+AT_ONCE, ONE_MORE_S = 3, 2.0
+"""So often bootstraps are asked because links changed, and once more each two seconds."""
 
 LOOK_AROUND_S = (2.0, 5.0, 15.0, 60.0)
 """Pauses between lookups for who needs more servers than are known; from the first again after a new one."""
@@ -62,6 +66,7 @@ class Discovery:
         self._looks = 0
         self._look_not_before = float("-inf")
         self._greetings: OrderedDict[tuple[Key, Path], int] = OrderedDict()  # -> capabilities
+        self._occasions = RateLimit(AT_ONCE, ONE_MORE_S, 1)
         requests.answer_listeners.append(self._answered)
         requests.silence_listeners.append(self._unanswered)
         requests.validation_listeners.append(self._validated)
@@ -82,6 +87,18 @@ class Discovery:
         """PING the bootstraps now, and with growing pauses until one answers."""
         self._join_retry_s = JOIN_RETRY_FIRST_S
         self._ping_bootstraps(now)
+
+    def links_changed(self, now: Instant) -> None:
+        """What was asked in vain is asked again, as often as that may be."""
+        if not self._kademlia.joined and self._occasions.allow("", now.monotonic):
+            self.join(now)
+
+    def endpoints_changed(self, now: Instant) -> None:
+        """Bootstraps that are somewhere else now, by the names that the file has for them."""
+        for key in self._bootstraps:
+            contact = self._kademlia.table.get(key)
+            if contact is None or contact.dead or contact.address not in self._endpoints.addresses_of(key):
+                self._ping_bootstrap(key, now)
 
     def greet(self, key: Key, path: Path, capabilities: int, now: Instant) -> None:
         """A node PINGed us. If it says it is a server it enters the table once it is known to be there: when

@@ -9,11 +9,15 @@ from wh.config.model import Endpoint, Network
 from wh.engine.commands import ResolveName
 from wh.engine.core import Engine
 from wh.engine.events import Instant, Key, NameResolved
+from wh.engine.limits import RateLimit
 from wh.engine.randomness import jittered
 from wh.engine.timers import Alarm
 from wh.wire.address import Address
 
 RETRY_FIRST_S = 1.0
+AT_ONCE, ONE_MORE_S = 3, 5.0
+"""So often a name is asked because something changed, and once more each five seconds."""
+
 RETRY_MAX_S = 60.0
 REFRESH_S = 300.0
 ADDRESSES_MAX = 8
@@ -31,6 +35,7 @@ class FileEndpoints:
         self._addresses: dict[Key, tuple[Address, ...]] = {}  # as far as they are resolved
         self._next = Alarm(engine.timers)
         self._retry_s = RETRY_FIRST_S
+        self._occasions = RateLimit(AT_ONCE, ONE_MORE_S)
 
     def set_network(self, network: Network, now: Instant) -> None:
         self._of_peer = {peer.key: peer.endpoint for peer in network.peers if peer.endpoint is not None}
@@ -59,6 +64,24 @@ class FileEndpoints:
         self._publish()
         self._schedule(now)
         self._changed(now)
+
+    def links_changed(self, now: Instant) -> None:
+        """Names that could not be found may be there now, and others may have another address here."""
+        self._retry_s = RETRY_FIRST_S
+        self._ask_early(self._names(), now)
+        if self._missing():
+            self._schedule(now)
+
+    def unanswered(self, key: Key, now: Instant) -> None:
+        """A node that is silent may have moved, and its name with it."""
+        endpoint = self._of_peer.get(key)
+        if endpoint is not None and endpoint.address is None:
+            self._ask_early({(endpoint.host, endpoint.port)}, now)
+
+    def _ask_early(self, names: set[tuple[str, int]], now: Instant) -> None:
+        for name in sorted(names):
+            if self._occasions.allow(name, now.monotonic):
+                self._engine.emit(ResolveName(*name))
 
     def _names(self) -> set[tuple[str, int]]:
         return {(known.host, known.port) for known in self._of_peer.values() if known.address is None}

@@ -80,6 +80,12 @@ class MappingsChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class LinksChanged:
+    """Something of the host's links, addresses, routes or rules is other than it was, whether or not
+    LocalAddresses says so: what failed for want of a network may work."""
+
+
+@dataclass(frozen=True, slots=True)
 class Woke:
     """The machine slept: what the networks around it knew of us may be gone."""
 
@@ -306,6 +312,7 @@ HostEvent = (
     NetworkLoaded
     | LocalAddresses
     | MappingsChanged
+    | LinksChanged
     | Woke
     | RelayOpened
     | RelayEnded

@@ -24,6 +24,7 @@ from wh.engine.events import (
     HostEvent,
     Instant,
     Key,
+    LinksChanged,
     LocalAddresses,
     MappingsChanged,
     NameResolved,
@@ -122,6 +123,9 @@ class Node:
                 self._surroundings_changed(now)
             case Woke():
                 self._surroundings_changed(now)
+            case LinksChanged():
+                parts.endpoints.links_changed(now)
+                parts.discovery.links_changed(now)
             case MappingsChanged(mappings=mappings):
                 parts.reachability.mappings_changed(mappings, now)
             case SocketOpened():
@@ -199,6 +203,7 @@ class Node:
         parts = self.parts
         parts.reachability.restart(now)
         parts.discovery.join(now)
+        parts.endpoints.links_changed(now)
         parts.fallback.surroundings_changed(now)
         parts.trusted.local_changed(now)
         parts.relays.local_changed(now)

@@ -55,6 +55,7 @@ class Parts:
         engine, requests, kademlia = self.engine, self.requests, self.kademlia
         self.searches = searches = Searches(engine, requests, kademlia)
         self.endpoints = FileEndpoints(engine, self._endpoints_changed)
+        requests.silence_listeners.append(self.endpoints.unanswered)
         self.discovery = Discovery(
             engine,
             requests,
@@ -172,6 +173,7 @@ class Parts:
         """Names of the network file have other addresses."""
         self.reachability.file_addresses = self.endpoints.addresses_of(self.engine.key)
         self.trusted.endpoints_changed(now)
+        self.discovery.endpoints_changed(now)
         if not self.kademlia.joined:
             self.discovery.join(now)
             self.fallback.surroundings_changed(now)

@@ -5,7 +5,7 @@ from engine_parts import OTHER_ADDRESS, OTHER_PATH, PEER_ADDRESS, PEER_KEY, Driv
 
 from wh.config.model import Endpoint, Network, Peer, PeerKind
 from wh.engine.commands import ResolveName
-from wh.engine.endpoints import ADDRESSES_MAX, FileEndpoints
+from wh.engine.endpoints import ADDRESSES_MAX, AT_ONCE, ONE_MORE_S, FileEndpoints
 from wh.engine.events import NameResolved
 from wh.wire.address import pack
 
@@ -80,3 +80,38 @@ def test_a_reload_forgets_endpoints_that_are_gone(resolver: Resolver) -> None:
     resolver.log.clear()
     resolver.run_to(500)
     assert resolver.asked_at() == []
+
+
+def test_a_change_of_links_is_an_occasion_to_ask_at_once(resolver: Resolver) -> None:
+    """The network came after the first questions; the next one by the clock was 19 s away."""
+    resolver.run_to(10)
+    resolver.log.clear()
+    resolver.endpoints.links_changed(at(10))
+    resolver.take(10)
+    resolver.run_to(14)
+    asked = resolver.asked_at()
+    assert asked[0] == 10
+    assert asked[1] < 11.2, "and soon again: resolvers come after addresses"
+
+
+def test_a_name_that_is_known_is_asked_again_too(resolver: Resolver) -> None:
+    resolver.endpoints.resolved(NameResolved("boot.example", 62096, (PEER_ADDRESS,)), at(0.1))
+    resolver.log.clear()
+    resolver.endpoints.links_changed(at(10))
+    resolver.endpoints.unanswered(PEER_KEY, at(10))
+    resolver.endpoints.unanswered(NUMERIC_KEY, at(10))
+    resolver.endpoints.unanswered(bytes(32), at(10))
+    resolver.take(10)
+    assert resolver.asked_at() == [10, 10]
+
+
+def test_a_host_on_which_something_always_changes_asks_no_more_than_every_few_seconds(
+    resolver: Resolver,
+) -> None:
+    resolver.endpoints.resolved(NameResolved("boot.example", 62096, (PEER_ADDRESS,)), at(0.1))
+    resolver.log.clear()
+    for tenth in range(1000):
+        resolver.endpoints.links_changed(at(tenth / 10))
+        resolver.endpoints.unanswered(PEER_KEY, at(tenth / 10))
+    resolver.take(100)
+    assert len(resolver.asked_at()) <= AT_ONCE + 100 / ONE_MORE_S

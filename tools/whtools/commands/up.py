@@ -72,7 +72,7 @@ def up(
     warn_of_stranger(secret.public_key, network, private_key)
     if not no_hosts:
         warn_of_names(doubtful_names(network))
-    name = check_interface(interface or default_interface(secret))
+    name = check_interface(default_interface(secret) if interface is None else interface)
     launch = launcher.Launch(
         config_path=config_path,
         config_fd=config_fd,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -48,26 +47,15 @@ def start(
     env: Mapping[str, str] | None = None,
 ) -> subprocess.Popen[bytes]:
     """closed, full: descriptors 0 to 2 that are closed, or /dev/full. ignored: signals. All others are as by
-    default."""
-    closed, full, ignored = set(closed), set(full), set(ignored)
-
-    def prepare() -> None:
-        for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGPIPE):
-            signal.signal(number, signal.SIG_IGN if number in ignored else signal.SIG_DFL)
-        for number in full:
-            descriptor = os.open("/dev/full", os.O_RDWR)
-            os.dup2(descriptor, number)
-            os.close(descriptor)
-        for number in closed:
-            os.close(number)
-
+    default. A shell does that, as it does for users; it becomes the program."""
+    script = "".join(f"trap '' {number.name.removeprefix('SIG')}; " for number in ignored)
+    redirections = [f"{number}<>/dev/full" for number in full] + [f"{number}<&-" for number in closed]
+    script += f'exec "$@" {" ".join(redirections)}'
     return subprocess.Popen(
-        [*command_of(words[0]), *words[1:]],
+        ["sh", "-c", script, "sh", *command_of(words[0]), *words[1:]],
         stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         cwd=cwd,
         env=env,
-        preexec_fn=prepare,
-        restore_signals=False,
     )

@@ -13,8 +13,10 @@ from wh.system.exit_codes import EXIT_FAILED, EXIT_OK, EXIT_USAGE
 from whcore.errors import WireHubError
 from whtools import grammar
 from whtools.outcome import EXIT_INTERRUPTED, print_error, report
+from whtools.terminal import printable
 
 USAGE_CODE = "WH130"
+WORD_SHOWN = 60
 
 
 SYNONYMS = {"status": "show"}
@@ -87,6 +89,15 @@ def options_of(command: click.Command) -> dict[str, click.Option]:
     return {option.opts[0].removeprefix("--"): option for option in options}
 
 
+def is_text(word: str) -> bool:
+    """Whether it came as UTF-8: other bytes of an argument are in it as surrogates."""
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 class KeywordCommand(click.Command):
     """A command with the keyword grammar."""
 
@@ -95,7 +106,16 @@ class KeywordCommand(click.Command):
             parsed = grammar.parse(args, words_of(self))
         except grammar.GrammarError as error:
             raise click.UsageError(_with_suggestion(str(error), error.suggestion), ctx) from None
-        return super().parse_args(ctx, parsed.for_click())
+        rest = super().parse_args(ctx, parsed.for_click())
+        self._require_text(ctx)
+        return rest
+
+    def _require_text(self, ctx: click.Context) -> None:
+        """What is no name of a file, nor another program's, is text: it may be printed and sent."""
+        for parameter in self.params:
+            value = ctx.params.get(parameter.name or "")
+            if isinstance(value, str) and not isinstance(parameter.type, click.Path) and not is_text(value):
+                raise click.UsageError(f"{printable(value[:WORD_SHOWN])} is not UTF-8 text", ctx)
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
         return [_usage_piece(parameter, ctx) for parameter in self.params]

@@ -150,7 +150,7 @@ def prepare(
     known = key_file_of(private_key, config, interface)
     secret, new = find_key(known, invited)
     invited.check_usable(now_unix=time.time(), own_key=secret.public_key)
-    name = check_interface(interface or default_interface(secret))
+    name = check_interface(default_interface(secret) if interface is None else interface)
     config_path = Path(config) if config else DIRECTORY / name
     key_path = known or beside(config_path)
     begun = None if new else place_of(config_path, secret, invited)

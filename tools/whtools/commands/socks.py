@@ -98,6 +98,8 @@ def listener_at(word: str, *, open_to_others: bool) -> socket.socket:
                 hint="say so with the word: open",
             )
         return socket.create_server(place, family=family, backlog=BACKLOG)
+    except UnicodeError:
+        raise UsageError(f"{host[:60]!r} is no name of a host") from None
     except OSError as error:
         raise SystemSetupError(
             f"cannot listen on {word}: {error.strerror or error}", code=Code.PORT_TAKEN

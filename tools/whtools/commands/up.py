@@ -71,7 +71,7 @@ def up(
     secret = find_key(private_key, network)
     warn_of_stranger(secret.public_key, network, private_key)
     warn_of_names([] if no_hosts else doubtful_names(network))
-    name = check_interface(interface or default_interface(secret))
+    name = check_interface(default_interface(secret) if interface is None else interface)
     launch = launcher.Launch(
         config_path=config_path,
         config_fd=config_fd,

@@ -223,8 +223,9 @@ class Forwarding:
         """dial: makes the other half of each connection. Raises Ended where that cannot be."""
         try:
             listener = _listen_at(place)
-        except OSError as error:
-            raise Ended(EXIT_IO, f"cannot listen on {place}: {error.strerror or error}") from None
+        except (OSError, UnicodeError) as error:  # UnicodeError: no name that IDNA can write
+            reason = getattr(error, "strerror", None) or error
+            raise Ended(EXIT_IO, f"cannot listen on {place}: {reason}") from None
         work = self._take_datagrams if place.kind == "udp" else self._take_connections
         self._spawn(work, listener, dial, stop or self._over)
         self._spawn(_close_after, listener, stop or self._over, place)

@@ -16,6 +16,7 @@ from whtools.znc.settings import Settings, usage_error
 from whtools.znc.transfer import Transfer, Way
 
 BACKLOG = 16
+NAME_SHOWN = 253
 RETRY_S = 0.2
 OpenEnds = Callable[[], AbstractContextManager[LocalEnds]]
 
@@ -96,8 +97,9 @@ def _dial(host: str, port: int, wait_s: float | None) -> socket.socket:
     while True:
         try:
             return socket.create_connection((host, port), timeout=wait_s)
-        except socket.gaierror as error:
-            raise Ended(EXIT_UNREACHABLE, f"no address is known of {host}: {error.strerror}") from None
+        except (socket.gaierror, UnicodeError) as error:  # UnicodeError: no name that IDNA can write
+            reason = getattr(error, "strerror", "it is no name of a host")
+            raise Ended(EXIT_UNREACHABLE, f"no address is known of {host[:NAME_SHOWN]}: {reason}") from None
         except OSError as error:
             if time.monotonic() + RETRY_S >= deadline:
                 reason = error.strerror or str(error) or "no answer"
@@ -115,9 +117,9 @@ def _listener(address: str, port: int) -> socket.socket:
                 ("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=BACKLOG
             )
         return socket.create_server(("", port), backlog=BACKLOG)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise Ended(EXIT_IO, f"cannot listen on {address or 'port'} {port}: {reason}") from None
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no address"
+        raise Ended(EXIT_IO, f"cannot listen on {address[:NAME_SHOWN] or 'port'} {port}: {reason}") from None
 
 
 def _port(word: str) -> int:

@@ -27,7 +27,7 @@ def hide(secret: str) -> None:
         ]
     except (OSError, ValueError, IndexError):
         return  # no /proc: nobody sees it there
-    needle = secret.encode()
+    needle = os.fsencode(secret)
     for base, content, end in areas:
         at = content.find(needle)
         while needle and at >= 0:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import click
+import msgspec
+
 from wh.errors import Code, IpcError, UsageError
-from wh.ipc import client
+from wh.ipc import client, schema
+from wh.system.exit_codes import EXIT_OK
+from whcore.errors import WireHubError
+from whtools.outcome import report
 from whtools.parameters import ALL
 
 NOTHING_UP = "no interface is up; start one with: wh up FILE"
@@ -45,3 +51,22 @@ def the_only_one(interface: str | None) -> str:
             "more than one interface is up", hint=f"say which: interface {{{' | '.join(running)}}}"
         )
     return running[0]
+
+
+def ask_each(
+    interfaces: list[str], verb: schema.Verb[schema.NoArguments, schema.Result], timeout_s: float
+) -> tuple[list[schema.Result], int]:
+    """What each that answers tells; errors are printed. Also the exit code."""
+    answers, code = [], EXIT_OK
+    for interface in interfaces:
+        try:
+            answers.append(client.call(interface, verb, schema.NoArguments(), timeout=timeout_s))
+        except WireHubError as error:
+            code = report(error)
+    return answers, code
+
+
+def print_json(answers: list[schema.Result], asked: str | None) -> None:
+    """A list, or of one interface that was asked for by name its answer, null where it gave none."""
+    shown: object = answers if asked in (None, ALL) else answers[0] if answers else None
+    click.echo(msgspec.json.format(msgspec.json.encode(shown), indent=2).decode())

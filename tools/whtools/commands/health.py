@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import click
-import msgspec
 
-from wh.ipc import client, schema
+from wh.ipc import schema
 from wh.system.exit_codes import EXIT_FAILED, EXIT_OK
-from whcore.errors import WireHubError
 from whtools.application import command
-from whtools.interfaces import named_or_all
-from whtools.outcome import report
+from whtools.interfaces import ask_each, named_or_all, print_json
 from whtools.parameters import ALL, Interface
 from whtools.terminal import counted, printable
 
@@ -36,27 +33,15 @@ def health(interface: str | None, as_json: bool) -> int:
     answers where the network file names one. Members that are away are no illness. Exits with 0 where all is
     well, 1 where not, 3 without a daemon.
     """
-    checks, code = fetch(named_or_all(interface or ALL))
+    checks, code = ask_each(named_or_all(interface or ALL), schema.HEALTH, TIMEOUT_S)
     if as_json:
-        shown: object = checks if interface in (None, ALL) else checks[0] if checks else None
-        click.echo(msgspec.json.format(msgspec.json.encode(shown), indent=2).decode())
+        print_json(checks, interface)
     else:
         for check in checks:
             click.echo("\n".join(lines(check)))
     if code == EXIT_OK and not all(check.healthy for check in checks):
         return EXIT_FAILED
     return code
-
-
-def fetch(interfaces: list[str]) -> tuple[list[schema.Health], int]:
-    """What each that answers tells; errors are printed. Also the exit code."""
-    checks, code = [], EXIT_OK
-    for interface in interfaces:
-        try:
-            checks.append(client.call(interface, schema.HEALTH, schema.NoArguments(), timeout=TIMEOUT_S))
-        except WireHubError as error:
-            code = report(error)
-    return checks, code
 
 
 def lines(check: schema.Health) -> Iterator[str]:

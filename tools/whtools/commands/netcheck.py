@@ -5,15 +5,12 @@ from __future__ import annotations
 import sys
 
 import click
-import msgspec
 
 from wh.ipc import client, schema
-from wh.system.exit_codes import EXIT_NO_DAEMON, EXIT_OK
-from whcore.errors import WireHubError
+from wh.system.exit_codes import EXIT_NO_DAEMON
 from whtools.application import command
-from whtools.interfaces import NOTHING_UP, named_or_all
+from whtools.interfaces import NOTHING_UP, ask_each, named_or_all, print_json
 from whtools.network_report import NetworkReport
-from whtools.outcome import report
 from whtools.parameters import ALL, Interface
 from whtools.terminal import has_colour
 
@@ -33,22 +30,10 @@ def netcheck(interface: str | None, as_json: bool) -> int:
     if interface is None and not client.list_interfaces():
         click.echo("[]") if as_json else click.echo(NOTHING_UP)
         return EXIT_NO_DAEMON
-    checks, code = fetch(named_or_all(interface or ALL))
+    checks, code = ask_each(named_or_all(interface or ALL), schema.NETCHECK, TIMEOUT_S)
     if as_json:
-        shown: object = checks if interface in (None, ALL) else checks[0] if checks else None
-        click.echo(msgspec.json.format(msgspec.json.encode(shown), indent=2).decode())
+        print_json(checks, interface)
     else:
         written = NetworkReport(colour=has_colour(sys.stdout))
         click.echo("\n".join(map(written.render, checks)), nl=bool(checks))
     return code
-
-
-def fetch(interfaces: list[str]) -> tuple[list[schema.NetCheck], int]:
-    """What each that answers tells; errors are printed. Also the exit code."""
-    checks, code = [], EXIT_OK
-    for interface in interfaces:
-        try:
-            checks.append(client.call(interface, schema.NETCHECK, schema.NoArguments(), timeout=TIMEOUT_S))
-        except WireHubError as error:
-            code = report(error)
-    return checks, code

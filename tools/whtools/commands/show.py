@@ -10,10 +10,8 @@ import msgspec
 
 from wh.ipc import client, schema
 from wh.system.exit_codes import EXIT_NO_DAEMON, EXIT_OK
-from whcore.errors import WireHubError
 from whtools.application import command
-from whtools.interfaces import NOTHING_UP, named_or_all
-from whtools.outcome import report
+from whtools.interfaces import NOTHING_UP, ask_each, named_or_all, print_json
 from whtools.parameters import ALL, Interface, OneOf
 from whtools.render import Renderer
 from whtools.terminal import has_colour
@@ -39,27 +37,13 @@ def show(interface: str | None, detail: str | None, as_json: bool) -> int:
     if interface is None and not client.list_interfaces():
         return _show_nothing(as_json)
     names = named_or_all(interface or ALL)
-    statuses, code = fetch(names)
+    statuses, code = ask_each(names, schema.STATUS, STATUS_TIMEOUT_S)
     if as_json:
-        shown: object = statuses if interface in (None, ALL) else statuses[0] if statuses else None
-        click.echo(msgspec.json.format(msgspec.json.encode(shown), indent=2).decode())
+        print_json(statuses, interface)
     else:
         renderer = Renderer(colour=has_colour(sys.stdout), now_unix=time.time(), everything=detail == ALL)
         click.echo("\n".join(map(renderer.render, statuses)), nl=bool(statuses))
     return code
-
-
-def fetch(interfaces: list[str]) -> tuple[list[schema.Status], int]:
-    """The status of each that answers; errors are printed. Also the exit code."""
-    statuses, code = [], EXIT_OK
-    for interface in interfaces:
-        try:
-            statuses.append(
-                client.call(interface, schema.STATUS, schema.NoArguments(), timeout=STATUS_TIMEOUT_S)
-            )
-        except WireHubError as error:
-            code = report(error)
-    return statuses, code
 
 
 def _show_names(as_json: bool) -> int:

@@ -31,7 +31,7 @@ from whtools.commands.down import stop
 from whtools.commands.up import check_interface, default_interface, describe, prepare_log
 from whtools.key_search import search
 from whtools.membership import read_invitation
-from whtools.network_file import load
+from whtools.network_file import in_memory, load
 from whtools.outcome import print_warning
 from whtools.parameters import InvitedSubnet, OneOf, WholeNumber
 from whtools.place import (
@@ -345,9 +345,7 @@ def claim(launch: launcher.Launch, secret: SecretKey, text: str, invited: Invita
 
 def start(launch: launcher.Launch, secret: SecretKey, network: Network) -> schema.Ready:
     """A daemon with this network, which it need not read from a file."""
-    config_fd = os.memfd_create("wirehub-network", os.MFD_CLOEXEC)
-    os.write(config_fd, render(network).encode())
-    os.lseek(config_fd, 0, os.SEEK_SET)
+    config_fd = in_memory(render(network).encode())
     started = launch._replace(config_fd=config_fd, key_fd=to_descriptor(secret))
     try:
         return launcher.run_in_background(started, prepare_log(launch.interface))

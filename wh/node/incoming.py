@@ -19,7 +19,6 @@ from wh.engine.events import (
 from wh.engine.peers import Peer
 from wh.node.parts import Parts
 from wh.paths.trusted import TrustedPeer
-from wh.wire.fields import NONCE_LEN
 from wh.wire.messages import ANSWERS, Auth, Challenge, ChallengeWant, Leaving, Ping, Reveal
 
 LATE_ANSWERS = tuple(ANSWERS.values())
@@ -105,8 +104,7 @@ class Incoming:
 
     def _challenge(self, event: MessageReceived, now: Instant) -> None:
         """Somebody we serve sends from a new address: until it is proved, large answers cannot go there."""
-        nonce = self._parts.engine.rng.randbytes(NONCE_LEN)
-        self._parts.requests.challenge(event.peer, event.path, nonce, now)
+        self._parts.requests.challenge(event.peer, event.path, self._parts.engine.nonce(), now)
 
     # Sessions
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from client_of_relays import (
     Scene,
     relay_address,
@@ -13,13 +12,6 @@ from wh.engine.events import Path
 from wh.relay.backoff import ENTRIES_MAX, Backoff
 from wh.relay.choosing import SAMPLE, Offer, choose_relays
 from wh.wire.address import pack
-
-
-@pytest.fixture
-def scene() -> Scene:
-    scene = Scene()
-    scene.wait(1)
-    return scene
 
 
 def offers(*rtts: float | None, member: bool = False, start: int = 0) -> list[Offer]:

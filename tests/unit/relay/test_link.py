@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from client_of_relays import (
     PEER,
     STRANGER,
@@ -24,13 +23,6 @@ from wh.wire.messages import (
     RelayStatus,
     Reserve,
 )
-
-
-@pytest.fixture
-def scene() -> Scene:
-    scene = Scene()
-    scene.wait(1)
-    return scene
 
 
 def test_a_channel_that_the_relay_ends_is_gone(scene: Scene) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from client_of_relays import (
     NETWORK,
     OTHER_PEER,
@@ -35,13 +34,6 @@ from wh.wire.messages import (
     RelayStatus,
     Reserved,
 )
-
-
-@pytest.fixture
-def scene() -> Scene:
-    scene = Scene()
-    scene.wait(1)
-    return scene
 
 
 def test_a_relay_of_ours_may_tell_of_a_channel_that_a_peer_opened(scene: Scene) -> None:

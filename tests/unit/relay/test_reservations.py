@@ -24,13 +24,6 @@ from wh.wire.messages import (
 )
 
 
-@pytest.fixture
-def scene() -> Scene:
-    scene = Scene()
-    scene.wait(1)
-    return scene
-
-
 def test_three_reservations_are_made_at_once(scene: Scene) -> None:
     assert scene.held() == [relay_key(0), relay_key(1), relay_key(2)]
     assert scene.client.relays[0].address == relay_address(0)

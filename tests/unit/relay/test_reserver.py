@@ -33,13 +33,6 @@ from wh.wire.messages import (
 from wh.wire.records import Relay
 
 
-@pytest.fixture
-def scene() -> Scene:
-    scene = Scene()
-    scene.wait(1)
-    return scene
-
-
 def test_a_channel_is_opened_at_the_nearest_relay_of_the_peer(scene: Scene) -> None:
     scene.open(4, 1, 3)
     (channel,) = scene.opened()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from engine_parts import OWN_KEY, at, received
 from relaying_node import (
     MEMBERS,
@@ -43,11 +42,6 @@ from wh.wire.messages import (
     RelayStatus,
     Reserved,
 )
-
-
-@pytest.fixture
-def relay() -> Relay:
-    return Relay()
 
 
 def test_both_ends_are_told_of_a_channel(relay: Relay) -> None:

@@ -38,11 +38,6 @@ from wh.wire.messages import (
 )
 
 
-@pytest.fixture
-def relay() -> Relay:
-    return Relay()
-
-
 def test_a_stranger_opens_four_channels(relay: Relay) -> None:
     for number in range(CHANNELS_OF_OPENER + 1):
         relay.reserve(stranger(10 + number), network_path(10 + number))

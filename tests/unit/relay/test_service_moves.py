@@ -33,11 +33,6 @@ from wh.wire.messages import (
 )
 
 
-@pytest.fixture
-def relay() -> Relay:
-    return Relay()
-
-
 def moves(commands: list[Command]) -> set[tuple[int, Path]]:
     return {(command.leg, command.path) for command in commands if isinstance(command, MoveRelay)}
 

@@ -47,11 +47,6 @@ from wh.wire.messages import (
 )
 
 
-@pytest.fixture
-def relay() -> Relay:
-    return Relay()
-
-
 def test_anybody_whose_address_is_proved_gets_a_reservation(relay: Relay) -> None:
     assert relay.reserve(A, PATH_A, ttl=600) == Reserved(5, RelayStatus.OK, 600, POLICY.rate, 0)
     assert relay.reserve(MEMBERS[0], PATH_B) == Reserved(5, RelayStatus.OK, 3600, 0, 0)

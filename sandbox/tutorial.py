@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from labnet import Host, Lab, Network, Router
+from nodes import in_parallel
 
 Shell = Callable[[Host, str], subprocess.CompletedProcess[str]]
 """Runs a line of bash on a host; raises where it fails."""
@@ -132,8 +133,13 @@ class Tutorial:
         """Everything up to and including the last `wh up`."""
         self.make_keys()
         self.write_files()
-        for host in self.nodes:
-            self.up(host)
+        self.up_all()
+
+    def up_all(self) -> None:
+        """The members beside each other, once there is somebody whom they meet at."""
+        bootstrap, *members = self.nodes
+        self.up(bootstrap)
+        in_parallel(self.up, members)
 
     def inspect(self, host: Host) -> dict[str, Any]:
         answer: dict[str, Any] = json.loads(host.run(["wh", "inspect", INTERFACE]).stdout)

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from labnet import Lab, missing_requirements
-from nodes import in_parallel
 from tutorial import Tutorial
 
 
@@ -51,7 +50,5 @@ def tutorial() -> Iterator[Tutorial]:
 @pytest.fixture
 def running(tutorial: Tutorial) -> Tutorial:
     """The tutorial after its last `wh up`."""
-    bootstrap, *members = tutorial.nodes
-    tutorial.up(bootstrap)
-    in_parallel(tutorial.up, members)
+    tutorial.up_all()
     return tutorial

@@ -15,6 +15,7 @@ from wh.engine.requests import Answer, Requests
 from wh.relay.choosing import Channel, Ways
 from wh.relay.link import RelayLink
 from wh.relay.reservations import Reachability, Reservations
+from wh.relay.tables import UNAGREED_OF_TARGET
 from wh.wire.address import Address
 from wh.wire.messages import Capability, Close, CloseReason, Opened, Pong, RelayStatus
 from wh.wire.records import Relay
@@ -30,11 +31,11 @@ OFFERS_BURST = 32
 OFFERS_INTERVAL_S = 0.5
 """Channels of one member, and of all strangers, that one relay may tell us of."""
 
-GUESTS_OF_RELAY = 24
+GUESTS_OF_RELAY = UNAGREED_OF_TARGET * 3 // 2
 GUEST_S = 30.0
-"""Channels of peers that the file does not name yet, and how long each has to claim an alias. A relay holds
-16 for us, and sees to it that no network has them all: we do not know where they come from. The news of an
-end may be overtaken by that of who came instead, so there is room for more."""
+"""Channels of peers that the file does not name yet, and how long each has to claim an alias. The relay lets
+no network have them all: we do not know where they come from. The news of an end may be overtaken by that of
+who came instead, so there is room for half as many again as it lets wait."""
 
 
 class RelayClient:

@@ -120,29 +120,29 @@ def test_twenty_at_once_on_one_volume_make_one_key(engine: Engine) -> None:
 
 def test_two_containers_with_one_key_on_one_volume(engine: Engine) -> None:
     """The second would take the first one's packets away."""
-    tutorial = Tutorial(engine, "node_a")
-    first = tutorial.start("node_a")
+    tutorial = Tutorial(engine, "node-a")
+    first = tutorial.start("node-a")
     first.wait_until_healthy()
-    second = tutorial.start("node_a")
+    second = tutorial.start("node-a")
     assert second.exit_code() == 1
     assert "WH222" in second.logs()
     assert first.execute("wh", "health").returncode == 0
     first.engine("kill", "--signal", "KILL", first.name)
     wait_until(lambda: not first.running(), "killed")
-    tutorial.start("node_a").wait_until_healthy()
+    tutorial.start("node-a").wait_until_healthy()
 
 
 def test_two_containers_with_one_key_by_a_secret(engine: Engine) -> None:
     """Each would be healthy by itself, and the others reach one of them at most."""
-    tutorial = Tutorial(engine, "node_a")
+    tutorial = Tutorial(engine, "node-a")
     text = engine.run(MINIMAL, [], "wh", "genkey").stdout
     given = [*FULL, f"--secret={engine.secret(text)},target={TARGET},mode=0400"]
-    tutorial.keys["node_a"] = engine.run(MINIMAL, given, "wh-node", "key").stdout.strip()
-    tutorial.config.write_text(tutorial.network_file("node_a"))
-    first = tutorial.start("node_a", given)
+    tutorial.keys["node-a"] = engine.run(MINIMAL, given, "wh-node", "key").stdout.strip()
+    tutorial.config.write_text(tutorial.network_file("node-a"))
+    first = tutorial.start("node-a", given)
     first.wait_until_healthy()
-    tutorial.volumes["node_a"] = engine.volume()
-    second = tutorial.start("node_a", given)
+    tutorial.volumes["node-a"] = engine.volume()
+    second = tutorial.start("node-a", given)
 
     def both_say_so() -> bool:
         told = [each.execute("wh", "health", check=False).stdout for each in (first, second)]

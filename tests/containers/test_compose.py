@@ -74,7 +74,7 @@ def test_a_member_joins_through_the_public_node_of_the_compose_file(engine: Engi
     assert told["HostConfig"]["ReadonlyRootfs"]
 
     volume = engine.volume()
-    lines = f"subnet 10.0.42.0/24\nboot {key} {outside}:{project.port}\ntrust node_a {engine.key(volume)}\n"
+    lines = f"subnet 10.0.42.0/24\nboot {key} {outside}:{project.port}\ntrust node-a {engine.key(volume)}\n"
     member = engine.start(
         MINIMAL, ["--network", network, *FULL, *mounted(engine.file("config", lines), volume)], "wh-node"
     )

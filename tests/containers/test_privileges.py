@@ -42,8 +42,8 @@ def member(degree: str) -> str:
 @pytest.fixture(scope="module")
 def tutorial(engine: Engine) -> Iterator[Tutorial]:
     users = {member(degree): USER for degree, (options, _) in DEGREES.items() if "--user" in options}
-    made = Tutorial(engine, "node_b", "node_c", "node_d", *map(member, DEGREES), users=users)
-    made.start("node_b").wait_until_healthy()
+    made = Tutorial(engine, "node-b", "node-c", "node-d", *map(member, DEGREES), users=users)
+    made.start("node-b").wait_until_healthy()
     yield made
 
 
@@ -74,27 +74,27 @@ def test_a_member_of_each_degree_reaches_the_others(tutorial: Tutorial, open_tun
     assert container.health().place == ("isolated" if isolated else "host")
     assert ("in a namespace of its own, UDP port" in logs) is isolated
     named = isolated or "--read-only" not in options  # /etc/hosts is a part of the root then
-    reach(container, "node_b" if named else NODE_B)
+    reach(container, "node-b" if named else NODE_B)
     assert container.stop() == 0
 
 
 def test_root_without_any_capability_is_told_to_be_somebody_else(tutorial: Tutorial) -> None:
     """Linux lets nobody map root into a user namespace without CAP_SETFCAP (user_namespaces(7))."""
-    container = tutorial.start("node_d", NOTHING)
+    container = tutorial.start("node-d", NOTHING)
     assert container.exit_code() == 1
     assert "WH230" in container.logs() and "--user 1000" in container.logs()
 
 
 def test_isolated_programs_get_in_by_run_and_by_the_proxy(engine: Engine, tutorial: Tutorial) -> None:
-    container = tutorial.start("node_c", (), image=SANDBOX)
+    container = tutorial.start("node-c", (), image=SANDBOX)
     container.wait_until_healthy()
-    reach(container, "node_b")
+    reach(container, "node-b")
     container.execute("sh", "-c", "wh socks wh0 listen 127.0.0.1:1080 >/dev/null 2>&1 &")
     script = "for i in 1 2 3 4 5 6 7 8 9; do curl -s -o /dev/null -w '%{proxy_connect}' "
     script += (
-        "--socks5-hostname 127.0.0.1:1080 http://node_b:9/; [ $? = 97 ] && exit 0; sleep 1; done; exit 1"
+        "--socks5-hostname 127.0.0.1:1080 http://node-b:9/; [ $? = 97 ] && exit 0; sleep 1; done; exit 1"
     )
-    assert container.execute("sh", "-c", script, check=False).returncode == 0, "node_b refuses, by the proxy"
+    assert container.execute("sh", "-c", script, check=False).returncode == 0, "node-b refuses, by the proxy"
 
 
 def test_where_user_namespaces_are_forbidden_it_says_what_to_allow(
@@ -106,10 +106,10 @@ def test_where_user_namespaces_are_forbidden_it_says_what_to_allow(
     forbidding = tmp_path / "seccomp.json"
     forbidding.write_text(json.dumps(profile))
     options = ["--security-opt", f"seccomp={forbidding}"]
-    container = tutorial.start("node_d", options)
+    container = tutorial.start("node-d", options)
     assert container.exit_code() != 0
     assert "WH230" in container.logs() and "--security-opt" in container.logs()
-    with_admin = tutorial.start("node_d", [*options, *FULL])
+    with_admin = tutorial.start("node-d", [*options, *FULL])
     with_admin.wait_until_healthy()
     public = engine.start(
         MINIMAL,

@@ -12,12 +12,12 @@ DOCUMENT = ROOT / "docs/containers.md"
 
 
 def player(engine: Engine) -> Player:
-    """Of a transcript about node_a and node_b on the network lab."""
-    names = {name: engine.unique(name) for name in ("node_a", "node_b", "lab")}
-    for name in ("node_a", "node_b"):
+    """Of a transcript about node-a and node-b on the network lab."""
+    names = {name: engine.unique(name) for name in ("node-a", "node-b", "lab")}
+    for name in ("node-a", "node-b"):
         engine.expect("volume", names[name])
     engine.expect("network", names["lab"])
-    for name in ("node_a", "node_b"):
+    for name in ("node-a", "node-b"):
         engine.expect("container", names[name])
     return Player(engine, names)
 

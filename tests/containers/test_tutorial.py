@@ -15,12 +15,12 @@ ORPHANS = "for i in 1 2 3 4 5; do sh -c 'sleep 0.1 &'; done"
 
 class Pair:
     def __init__(self, engine: Engine) -> None:
-        self.tutorial = Tutorial(engine, "node_a", "node_b")
+        self.tutorial = Tutorial(engine, "node-a", "node-b")
         started = time.monotonic()
-        self.a = self.tutorial.start("node_a", image=SANDBOX)
+        self.a = self.tutorial.start("node-a", image=SANDBOX)
         self.a.wait_until_healthy()
         print(f"start to joined: {time.monotonic() - started:.1f} s")
-        self.b = self.tutorial.start("node_b", image=SANDBOX)
+        self.b = self.tutorial.start("node-b", image=SANDBOX)
         self.b.wait_until_healthy()
 
 
@@ -36,7 +36,7 @@ def ping(container: Container, name: str, family: str = "-4") -> None:
 
 
 def test_both_ping_each_other_by_name(pair: Pair) -> None:
-    for container, other in ((pair.a, "node_b"), (pair.b, "node_a")):
+    for container, other in ((pair.a, "node-b"), (pair.b, "node-a")):
         for family in ("-4", "-6"):
             ping(container, other, family)
 
@@ -44,7 +44,7 @@ def test_both_ping_each_other_by_name(pair: Pair) -> None:
 def test_the_start_says_what_the_container_may_do(pair: Pair) -> None:
     said = pair.a.logs()
     assert "NET_ADMIN: yes, /dev/net/tun: yes; the interface is the container's own" in said
-    assert f"key {pair.tutorial.keys['node_a']}, kept in /var/lib/wirehub/node/key" in said
+    assert f"key {pair.tutorial.keys['node-a']}, kept in /var/lib/wirehub/node/key" in said
     assert "interface wh0 is up, UDP port" in said
     assert "a public node: no privilege is needed" in pair.tutorial.public.logs()
 
@@ -75,7 +75,7 @@ def test_a_restart_keeps_key_port_and_address(pair: Pair) -> None:
     after = pair.a.inspect()
     for what in ("public_key", "listen_port", "address", "orchid"):
         assert before[what] == after[what], what
-    ping(pair.b, "node_a")
+    ping(pair.b, "node-a")
 
 
 def test_a_killed_container_comes_back(pair: Pair) -> None:
@@ -86,7 +86,7 @@ def test_a_killed_container_comes_back(pair: Pair) -> None:
     pair.b.engine("start", pair.b.name)
     pair.b.wait_until_healthy()
     assert pair.b.inspect()["listen_port"] == port
-    ping(pair.b, "node_a")
+    ping(pair.b, "node-a")
 
 
 def test_a_container_that_was_paused_goes_on(pair: Pair) -> None:
@@ -94,8 +94,8 @@ def test_a_container_that_was_paused_goes_on(pair: Pair) -> None:
     time.sleep(60)  # what is tested is this time
     pair.a.engine("unpause", pair.a.name)
     pair.a.wait_until_healthy()
-    ping(pair.b, "node_a")
-    ping(pair.a, "node_b")
+    ping(pair.b, "node-a")
+    ping(pair.a, "node-b")
 
 
 def test_stop_and_interrupt_end_it_cleanly(pair: Pair) -> None:
@@ -108,7 +108,7 @@ def test_stop_and_interrupt_end_it_cleanly(pair: Pair) -> None:
 def test_a_stop_at_any_moment_of_the_start_is_heard(engine: Engine, pair: Pair) -> None:
     """Also by a process that has no handler yet: none waits for SIGKILL."""
     options = ["--network", pair.tutorial.network, *FULL]
-    options += mounted(pair.tutorial.config, pair.tutorial.volumes["node_a"])
+    options += mounted(pair.tutorial.config, pair.tutorial.volumes["node-a"])
     for milliseconds in (0, 20, 50, 100, 200, 400, 800):
         container = engine.start(MINIMAL, options, "wh-node")
         time.sleep(milliseconds / 1000)
@@ -119,7 +119,7 @@ def test_a_stop_at_any_moment_of_the_start_is_heard(engine: Engine, pair: Pair) 
 
 def test_without_public_node_it_says_so(engine: Engine, pair: Pair) -> None:
     pair.tutorial.public.stop()
-    lonely = pair.tutorial.start("node_a")
+    lonely = pair.tutorial.start("node-a")
     wait_until(lambda: lonely.execute("wh", "health", check=False).returncode == 1, "unhealthy")
     told = lonely.execute("wh", "health", check=False).stdout
     assert "no public node answers" in told and f"{PORT}" not in lonely.logs().split("is up")[0]
@@ -128,7 +128,7 @@ def test_without_public_node_it_says_so(engine: Engine, pair: Pair) -> None:
 
 def test_two_containers_find_each_other_without_a_public_node(engine: Engine) -> None:
     """The README's quick start."""
-    network, names = engine.network(), ("node_a", "node_b")
+    network, names = engine.network(), ("node-a", "node-b")
     volumes = {name: engine.volume() for name in names}
     lines = ["name tutorial", "subnet 10.0.42.0/24", *(f"trust {n} {engine.key(volumes[n])}" for n in names)]
     config = engine.file("config", "\n".join(lines) + "\n")
@@ -138,7 +138,7 @@ def test_two_containers_find_each_other_without_a_public_node(engine: Engine) ->
     )
     a.wait_until_healthy()
     b.wait_until_healthy()
-    ping(a, "node_b")
-    ping(b, "node_a")
+    ping(a, "node-b")
+    ping(b, "node-a")
     told = a.execute("wh", "health").stdout
     assert told == "healthy: interface wh0, 0 public nodes known, 1 member, 1 direct, 0 relayed\n"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 from shutil import which
 
 import pytest
@@ -220,3 +222,34 @@ def test_a_rule_sends_everything_by_the_other_uplink(default_by_the_first: TwoUp
         gap_s = world.gap_s(divert)
     print(f"rule changed: {gap_s:.3f} s")
     assert gap_s < 1.5 + GAP_S
+
+
+@pytest.fixture
+def without_ipv4(world: TwoUplinks) -> Iterator[TwoUplinks]:
+    (state,) = (world.a.host.directory / "state").glob("*/state")
+    wait_until(lambda: len(public_nodes(state)) == 2, 45, "what public nodes say of themselves")
+    world.leave_ipv4()
+    yield world
+    world.take_ipv4()
+    world.wait_until_direct()
+
+
+def public_nodes(state: Path) -> dict[str, list[str]]:
+    """Those of which both addresses are kept."""
+    kept: dict[str, list[str]] = json.loads(state.read_text())["public_nodes"]
+    return {key: addresses for key, addresses in kept.items() if len(addresses) == 2}
+
+
+def test_a_network_of_ipv6_alone_is_enough_for_a_file_of_ipv4_literals(without_ipv4: TwoUplinks) -> None:
+    """No public node was found there, not after a restart either."""
+    world = without_ipv4
+
+    def servers() -> list[str]:
+        return [each["address"] for each in world.a.inspect()["dht"]["contacts"] if each["address"][0] == "["]
+
+    wait_until(lambda: len(servers()) == 2, 5, "public nodes answer over IPv6")
+    assert world.a.host.run(["ping", "-c1", "-W5", "b"]).returncode == 0
+    world.a.down()
+    world.a.up(world.file())
+    wait_until(lambda: len(servers()) == 2, 5, "public nodes answer over IPv6")
+    assert world.a.host.run(["ping", "-c1", "-W5", "b"]).returncode == 0

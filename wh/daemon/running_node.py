@@ -101,6 +101,7 @@ class RunningNode:
         self._start_engine(parts)
         self.dispatch(AliasesClaimed(await asyncio.to_thread(self._membership.former_claims)))
         await surroundings.tell()
+        self.dispatch(parts.remembered)
         self._load_network()
         surroundings.watch()
         if self._options.port_mapping and self._options.mode != "direct":  # then others reach it already

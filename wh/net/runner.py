@@ -17,6 +17,7 @@ from wh.engine.commands import (
     BindAlias,
     Command,
     Notify,
+    RememberAddresses,
 )
 from wh.engine.events import (
     TCP,
@@ -102,6 +103,7 @@ class Runner:
         on_woke: Callable[[], None],
         on_bind: Callable[[BindAlias], None] | None = None,
         send_beacon: Callable[[], None] = lambda: None,
+        on_learnt: Callable[[RememberAddresses], None] = lambda command: None,
         direct_only: bool = False,
         allow_loopback: bool = False,
     ) -> None:
@@ -112,7 +114,15 @@ class Runner:
         self._tcp = tcp
         tcp.tell = self.dispatch
         self._execution: Executor = Execution(
-            datapath, channel, punch_sockets, tcp, self, on_bind, send_beacon, direct_only=direct_only
+            datapath,
+            channel,
+            punch_sockets,
+            tcp,
+            self,
+            on_bind,
+            send_beacon,
+            on_learnt,
+            direct_only=direct_only,
         )
         self._on_tun_gone = on_tun_gone
         self._on_woke = on_woke

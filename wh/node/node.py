@@ -13,6 +13,7 @@ from wh.config.model import Network, PeerKind
 from wh.engine.commands import Command, Knock, Reply, ResetSession, Send
 from wh.engine.core import Engine
 from wh.engine.events import (
+    AddressesRemembered,
     AliasBound,
     AliasesClaimed,
     BeaconHeard,
@@ -123,6 +124,8 @@ class Node:
                 self._surroundings_changed(now)
             case Woke():
                 self._surroundings_changed(now)
+            case AddressesRemembered():
+                parts.public_addresses.remembered(event)
             case LinksChanged():
                 parts.endpoints.links_changed(now)
                 parts.discovery.links_changed(now)
@@ -186,6 +189,7 @@ class Node:
         parts.endpoints.set_network(network, now)
         parts.reachability.file_addresses = parts.endpoints.addresses_of(parts.engine.key)
         parts.reachability.relays = network.relay.offered
+        parts.public_addresses.set_network(network)
         parts.discovery.set_network(network, now)
         parts.server.tcp_port = network.listen_tcp or 0
         parts.trusted.set_network(network, now)
@@ -202,7 +206,7 @@ class Node:
         """Other addresses, or a sleep in which NATs forgot us: nothing that was measured counts any more."""
         parts = self.parts
         parts.reachability.restart(now)
-        parts.discovery.join(now)
+        parts.discovery.surroundings_changed(now)
         parts.endpoints.links_changed(now)
         parts.fallback.surroundings_changed(now)
         parts.trusted.local_changed(now)

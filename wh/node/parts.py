@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from wh.dht.discovery import Discovery
 from wh.dht.kademlia import Kademlia
+from wh.dht.public_addresses import PublicAddresses
 from wh.dht.publisher import Content, Publisher
 from wh.dht.searches import Searches
 from wh.engine.core import Engine
@@ -56,6 +57,7 @@ class Parts:
         self.searches = searches = Searches(engine, requests, kademlia)
         self.endpoints = FileEndpoints(engine, self._endpoints_changed)
         requests.silence_listeners.append(self.endpoints.unanswered)
+        self.public_addresses = PublicAddresses(engine, kademlia, searches, self.endpoints)
         self.discovery = Discovery(
             engine,
             requests,
@@ -162,6 +164,7 @@ class Parts:
     def _new_server(self, key: Key, now: Instant) -> None:
         """A server entered the table, or lives again: somebody to publish at, to ask, and to be seen by."""
         self.publisher.server_found(key, now)
+        self.public_addresses.joined(now)
         self.reachability.servers_changed(now)
         self.relays.servers_changed(now)
         if len(self.kademlia.table.closest(self.engine.key, 2)) == 1:

@@ -49,7 +49,7 @@ def surroundings(parts: Parts) -> Surroundings:
     reachability = parts.reachability
     return Surroundings(
         udp_blocked=reachability.udp_blocked,
-        answered=parts.kademlia.joined,
+        answered=parts.discovery.answered,
         local=tuple(sorted(parts.engine.addressing.local)),
         behaviours=tuple(reachability.behaviours()),
         hairpinning=reachability.hairpinning,

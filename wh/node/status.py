@@ -60,7 +60,7 @@ class Surroundings:
     nearest first."""
 
     udp_blocked: bool
-    answered: bool  # some server answers
+    answered: bool  # some server has, since the surroundings changed last
     local: tuple[Address, ...]  # the host's own addresses
     behaviours: tuple[NatBehaviour, ...]
     hairpinning: bool | None

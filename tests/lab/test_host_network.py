@@ -12,6 +12,8 @@ import pytest
 from bus import start_bus
 from labnet import Host, Lab, join_devices, wait_until
 from nodes import INTERFACE
+from pinging import answers_within
+from test_clock import shifted_clock
 from two_uplinks import TwoUplinks
 
 UNRELATED = ("2001:4860:4860::8888", "2400:cb00::1", "2620:fe::fe", "2001:db8:ffff::1")
@@ -84,7 +86,6 @@ def complete(world: TwoUplinks, device: str = INTERFACE) -> bool:
 TAKEN = {
     "addresses": ("address", "flush", "dev", INTERFACE),
     "routes": ("route", "flush", "dev", INTERFACE),
-    "IPv6 routes": ("-6", "route", "flush", "dev", INTERFACE),
     "MTU": ("link", "set", INTERFACE, "mtu", "1000"),
     "link": ("link", "set", INTERFACE, "down"),
 }
@@ -248,8 +249,30 @@ def test_a_network_of_ipv6_alone_is_enough_for_a_file_of_ipv4_literals(without_i
         return [each["address"] for each in world.a.inspect()["dht"]["contacts"] if each["address"][0] == "["]
 
     wait_until(lambda: len(servers()) == 2, 5, "public nodes answer over IPv6")
-    assert world.a.host.run(["ping", "-c1", "-W5", "b"]).returncode == 0
+    assert answers_within(world.a.host, "b", 10)
     world.a.down()
     world.a.up(world.file())
     wait_until(lambda: len(servers()) == 2, 5, "public nodes answer over IPv6")
-    assert world.a.host.run(["ping", "-c1", "-W5", "b"]).returncode == 0
+    assert answers_within(world.a.host, "b", 10)
+
+
+@pytest.mark.slow
+def test_a_clock_that_is_a_day_slow_is_told(world: TwoUplinks) -> None:
+    """No member was found, and all seemed well."""
+    host = world.a.host
+    world.a.down()
+    host.variables |= {"LD_PRELOAD": str(shifted_clock(host.directory)), "CLOCK_AHEAD_S": str(-86400)}
+    world.a.up(world.file())
+
+    def told() -> list[str]:
+        return [each["message"] for each in world.a.inspect()["warnings"] if each["code"] == "WH229"]
+
+    wait_until(told, 15, "the clock is told")
+    (message,) = told()
+    assert "about 1 days slow" in message or "about 24 h slow" in message
+    wait_until(lambda: message in host.logs(), 10, "and logged")
+    assert "clock" in host.run(["wh", "health", INTERFACE], check=False).stdout
+    host.variables.clear()
+    world.a.down()
+    world.a.up(world.file())
+    assert not told()

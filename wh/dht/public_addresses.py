@@ -57,7 +57,8 @@ class PublicAddresses:
     def _look_up(self, now: Instant) -> None:
         for key in self._nodes if self._kademlia.joined else ():
             self._searches.find_record(key, now, have_sequence=0, found=self._found, done=lambda then: None)
-        complete = all(self._known.get(key) for key in self._nodes)
+        right = self._kademlia.clocks.slow_s(now) is None
+        complete = right and all(self._known.get(key) for key in self._nodes)
         wait_s = jittered(self._engine.rng, REFRESH_S if complete else RETRY_S)
         self._next.set(now.monotonic + wait_s, self._look_up)
 

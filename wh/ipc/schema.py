@@ -373,7 +373,7 @@ class NetCheck(msgspec.Struct):
 
 
 Place = Literal["host", "isolated", "none"]
-ProblemKind = Literal["interface", "membership", "public-nodes", "key"]
+ProblemKind = Literal["interface", "membership", "public-nodes", "key", "clock"]
 
 
 class HealthProblem(msgspec.Struct):

@@ -48,7 +48,7 @@ from wh.nat.reachability import Mode
 from wh.node import snapshots
 from wh.node.incoming import Incoming
 from wh.node.parts import Parts
-from wh.node.status import NodeStatus, Surroundings
+from wh.node.status import ClockStatus, NodeStatus, Surroundings
 from wh.node.user_requests import UserRequests
 from wh.trust.alias import CheckClaim, HandshakeHashes, no_claim_holds, no_session
 from wh.wire.messages import Leaving
@@ -110,6 +110,9 @@ class Node:
 
     def snapshot(self) -> NodeStatus:
         return snapshots.snapshot(self.parts)
+
+    def clocks(self, now: Instant) -> ClockStatus:
+        return snapshots.clocks(self.parts, now)
 
     def surroundings(self) -> Surroundings:
         return snapshots.surroundings(self.parts)

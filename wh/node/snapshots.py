@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from wh.dht.contacts import TrackedContact
+from wh.engine.events import Instant
 from wh.node.parts import Parts
 from wh.node.status import (
     CandidateStatus,
+    ClockStatus,
     ContactStatus,
     NodeStatus,
     PeerStatus,
@@ -42,6 +44,11 @@ def snapshot(parts: Parts) -> NodeStatus:
         size_estimate=max(round(parts.kademlia.size.servers), len(table) + reachability.proved),
         tcp_links=parts.fallback.links,
     )
+
+
+def clocks(parts: Parts, now: Instant) -> ClockStatus:
+    known = parts.kademlia.clocks
+    return ClockStatus(known.slow_s(now), tuple(known.fast(now).items()))
 
 
 def surroundings(parts: Parts) -> Surroundings:

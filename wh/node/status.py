@@ -78,6 +78,15 @@ class Relayed:
 
 
 @dataclass(frozen=True, slots=True)
+class ClockStatus:
+    """slow_s: how much our clock seems to be behind, below 0: ahead; None: it seems right. fast: whose else
+    is ahead of it, by seconds."""
+
+    slow_s: float | None = None
+    fast: tuple[tuple[Key, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class NodeStatus:
     key: Key
     mode: str  # "unknown", "direct" or "nat"

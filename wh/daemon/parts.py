@@ -315,6 +315,7 @@ class PartsMaker:
             check_claim=proofs.check,
             handshake_hashes=sessions.handshake_hashes,
             beacons=self._options.lan,
+            instance=int.from_bytes(self._rng.randbytes(8)),
         )
 
     def _make_runner(

@@ -44,6 +44,7 @@ from wh.net.sources import Sources
 from wh.net.tcp.bridge import TcpBridge
 from wh.node.executor import Executor, carry_out
 from whcore import datapath as core
+from whcore.keys import encode_key
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +78,8 @@ class Engine(Protocol):
     def tick(self, now: Instant) -> list[Command]: ...
 
     def next_deadline(self) -> float | None: ...
+
+    def twins(self) -> frozenset[Key]: ...
 
 
 def read_clocks() -> Instant:
@@ -133,6 +136,7 @@ class Runner:
         self._last_request = 0
         self._traffic: dict[Key, tuple[int, int, int]] = {}
         self._tick_not_before = 0.0
+        self._twins: frozenset[Key] = frozenset()
         self._stopped = False
         self._failures = 0
         self._failure_logged_at = float("-inf")
@@ -293,8 +297,14 @@ class Runner:
             now = read_clocks()
             self._guarded(self._channel.remove_idle, now)
             self._tcp.expire()
+            self._guarded(self._tell_twins)
             for report in (self._traffic_report, self._expire_relays):
                 self.dispatch(*(self._guarded(report) or ()))
+
+    def _tell_twins(self) -> None:
+        before, self._twins = self._twins, self._node.twins()
+        for key in self._twins - before:
+            log.warning("two running nodes have the key %s: each gets a part of its packets", encode_key(key))
 
     def _expire_relays(self) -> list[Event]:
         ended = self._datapath.relay_expire(int(RELAY_SILENCE_S * NS))

@@ -66,7 +66,7 @@ class Node:
     verify(key, message, signature) -> bool. mode: a Mode. check_claim(claimant, alias, commitment, proof) ->
     bool: whether an AUTH proves what it says in the session that it came in; without, no alias can be claimed
     here. handshake_hashes(peer): of the session with that peer; without, we can claim none. beacons: announce
-    ourselves in the LAN.
+    ourselves in the LAN. instance: which run of the node this is, a random number; 0: it does not say.
     """
 
     def __init__(
@@ -80,10 +80,10 @@ class Node:
         check_claim: CheckClaim = no_claim_holds,
         handshake_hashes: HandshakeHashes = no_session,
         beacons: bool = False,
+        instance: int = 0,
     ) -> None:
-        self.parts = Parts(
-            Engine(key, rng), sign, verify, Mode(mode), check_claim, handshake_hashes, beacons=beacons
-        )
+        engine = Engine(key, rng, instance)
+        self.parts = Parts(engine, sign, verify, Mode(mode), check_claim, handshake_hashes, beacons=beacons)
         self._incoming = Incoming(self.parts)
         self._user_requests = UserRequests(self.parts, handshake_hashes)
 
@@ -113,6 +113,11 @@ class Node:
 
     def clocks(self, now: Instant) -> ClockStatus:
         return snapshots.clocks(self.parts, now)
+
+    def twins(self) -> frozenset[Key]:
+        """Keys of the network file that two running nodes have, ours among them."""
+        twins = self.parts.twins
+        return frozenset((*twins.others, *([self.parts.engine.key] if twins.own else [])))
 
     def surroundings(self) -> Surroundings:
         return snapshots.surroundings(self.parts)

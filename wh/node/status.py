@@ -102,5 +102,6 @@ class NodeStatus:
     relayed: Relayed
     stored_records: int
     size_estimate: int  # servers in the whole network, ourselves included
-    key_elsewhere: bool = False  # another node publishes under our key
+    key_elsewhere: bool = False  # another node publishes under our key, or is heard by others
+    doubled: tuple[Key, ...] = ()  # of the network file, which two running nodes have
     tcp_links: tuple[Address, ...] = ()  # of servers that we reach over TCP, since UDP does not get through

@@ -68,7 +68,7 @@ def _problems(
     if node.key_elsewhere:
         yield schema.HealthProblem(
             "key",
-            f"another node has this node's key {encode_key(node.key)}, and published itself within an hour",
+            f"another node has this node's key {encode_key(node.key)}, and each gets a part of the packets",
             "give each a key of its own (wh genkey), or stop the other and restart this one",
         )
     boots = [peer for peer in network.peers if peer.kind is PeerKind.BOOT and peer.key != node.key]

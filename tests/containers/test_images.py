@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+from collections import Counter
 
 import pytest
 
@@ -22,9 +23,9 @@ TOOLS = (  # of the sandbox, and what they are linked with
     r"|libbsd0|libcap2|libcom-err2|libcurl4|libdbus-1-3|libelf1|libiperf0|libldap-?2.*|libmnl0|libnghttp[23].*"
     r"|libngtcp2.*|libpcap0.8|libproc2-0|libpsl5|librtmp1|libsasl2-2|libsasl2-modules-db|libsctp1|libssh2-1|libxtables12"
 )
-LIBRARIES = (  # of Python: ours, then those of others
-    r"wh|whcore|whtools|wirehub|_cffi_backend|cffi|click|cryptography|markdown_it(_py)?|mdurl|miniupnpc|msgspec|pycparser"
-    r"|pygments|pyroute2|rich|segno|uvloop"
+PINNED = re.findall(r"^([\w-]+)==", (ROOT / "requirements/run.txt").read_text(), re.MULTILINE)
+LIBRARIES = "|".join(  # of Python: ours, and those of others by their own names and their modules'
+    ("wh|whcore|whtools|wirehub|_cffi_backend|markdown_it", *(name.replace("-", "_") for name in PINNED))
 )
 SITE = r"/opt/wirehub/lib/python3\.\d+/site-packages"
 FILES = "|".join(
@@ -103,7 +104,10 @@ def test_images_contain_what_runs_and_nothing_else(
         - listed(engine, image, LIST_OWNED)
     )
     print(f"{image}: {len(more)} packages over its base: {' '.join(sorted(more))}")
-    print(f"{len(ours)} files of no package:", *sorted(ours), sep="\n  ")
+    tops = Counter(
+        re.sub(rf"({SITE}/[^/]+|/var/lib/dpkg|/usr/\w+/python[\d.]+)/.*", r"\1/", path) for path in ours
+    )
+    print("files of no package:", *(f"{count:5} {top}" for top, count in sorted(tops.items())), sep="\n")
     assert [path for path in sorted(ours) if not re.fullmatch(files, path)] == []
 
 

@@ -128,7 +128,6 @@ cdef bint prepare_data(wh_worker* w, scratch* s, int i, uint8_t* data, size_t n,
     if not keypair_receivable(kp, now):
         w.counters[DROP_EXPIRED] += 1
         return False
-    w.useful = True
     s.jobs[job].src = s.jobs[job].dst = data + DATA_HEADER_LEN
     s.jobs[job].len = <uint32_t>(n - DATA_OVERHEAD)
     s.jobs[job].key = kp.recv_key

@@ -123,7 +123,7 @@ def change_everything(site: Site, host: Host) -> None:
     site.write_file(host, f"trust third {other}")
     host.run(["wh", "reload", INTERFACE])
     assert "third" in host.hosts_file.read_text()
-    assert "10.0.42.4" not in host.ip("route")
+    assert "10.0.42.4 dev wh0" in host.ip("route")  # each member has a route of its own
     invitation = host.run(["wh", "invite", "guest"]).stdout.strip()
     assert "alias guest" in (host.directory / "config").read_text()
     files = ["config", "./config", "private-key", "./own.sk", "interface", INTERFACE]

@@ -140,9 +140,11 @@ def renew(relay: SimNode, clients: list[Stranger]) -> None:
         client.network.call_later(0.01 * number, partial(client.say, relay, Reserve(5, 3600)))
 
 
-def test_strangers_of_one_network_keep_nobody_from_a_client() -> None:
-    """They open so many channels to it as may wait, with ever new keys, while it lets strangers speak."""
-    pair = make_pair()
+@pytest.mark.parametrize("seed", range(1, 5))
+def test_strangers_of_one_network_keep_nobody_from_a_client(seed: int) -> None:
+    """They open so many channels to it as may wait, with ever new keys, while it lets strangers speak. News of
+    the relay's may overtake each other."""
+    pair = make_pair(seed)
     alias = Peer(PeerKind.ALIAS, make_key(random.Random(7)), hostname="newcomer")
     pair.config = Network(peers=(*pair.config.peers, alias))
     start_all(pair)

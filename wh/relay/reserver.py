@@ -30,10 +30,11 @@ OFFERS_BURST = 32
 OFFERS_INTERVAL_S = 0.5
 """Channels of one member, and of all strangers, that one relay may tell us of."""
 
-GUESTS_OF_RELAY = 16
+GUESTS_OF_RELAY = 24
 GUEST_S = 30.0
-"""Channels of peers that the file does not name yet, and how long each has to claim an alias. A relay holds
-no more of them for us, and sees to it that no network has them all: we do not know where they come from."""
+"""Channels of peers that the file does not name yet, and how long each has to claim an alias. A relay holds 16 of
+them for us, and sees to it that no network has them all: we do not know where they come from. The news of an end
+may be overtaken by that of who came instead, so there is room for more."""
 
 
 class RelayClient:

@@ -142,8 +142,8 @@ def renew(relay: SimNode, clients: list[Stranger]) -> None:
 
 @pytest.mark.parametrize("seed", range(1, 5))
 def test_strangers_of_one_network_keep_nobody_from_a_client(seed: int) -> None:
-    """They open so many channels to it as may wait, with ever new keys, while it lets strangers speak. News of
-    the relay's may overtake each other."""
+    """They open so many channels to it as may wait, with ever new keys, while it lets strangers speak.
+    The relay's news may overtake each other."""
     pair = make_pair(seed)
     alias = Peer(PeerKind.ALIAS, make_key(random.Random(7)), hostname="newcomer")
     pair.config = Network(peers=(*pair.config.peers, alias))

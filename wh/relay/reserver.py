@@ -32,9 +32,9 @@ OFFERS_INTERVAL_S = 0.5
 
 GUESTS_OF_RELAY = 24
 GUEST_S = 30.0
-"""Channels of peers that the file does not name yet, and how long each has to claim an alias. A relay holds 16
-for us, and sees to it that no network has them all: we do not know where they come from. The news of an end may
-be overtaken by that of who came instead, so there is room for more."""
+"""Channels of peers that the file does not name yet, and how long each has to claim an alias. A relay holds
+16 for us, and sees to it that no network has them all: we do not know where they come from. The news of an
+end may be overtaken by that of who came instead, so there is room for more."""
 
 
 class RelayClient:

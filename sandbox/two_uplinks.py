@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from internet import Internet, Site, Subnet
-from labnet import Lab
+from labnet import Lab, LabError
 from nodes import Node, PublicNodes, in_parallel, members_file, wait_for_state
 from timed_ping import TimedPing, longest_gap_s
 
@@ -48,8 +48,8 @@ class TwoUplinks:
         world.wait_until_direct()
         return world
 
-    def file(self, *more_lines: str) -> str:
-        return members_file(self.publics, (self.a, self.b), *more_lines)
+    def file(self, *more_lines: str, by_name: bool = False) -> str:
+        return members_file(self.publics, (self.a, self.b), *more_lines, by_name=by_name)
 
     def wait_until_direct(self) -> None:
         ping = TimedPing(self.a.host, "b")
@@ -67,34 +67,48 @@ class TwoUplinks:
             route = ("route", "replace", "default", "via", self.gateway(version, uplink))
             self.a.host.ip(f"-{version}", *route)
 
+    def leave_ipv4(self) -> None:
+        """As in a network that has IPv6 alone: addresses and routes of the other go."""
+        for device in ("eth0", "eth1"):
+            self.a.host.ip("-4", "address", "flush", "dev", device)
+
+    def take_ipv4(self) -> None:
+        self.a.host.ip("address", "add", f"{self.site.public_ipv4}/24", "dev", "eth0")
+        self.a.host.ip("address", "add", self.second.addresses(2)[0], "dev", "eth1")
+        self.a.host.ip("-4", "route", "replace", "default", "via", self.gateway(4, 0))
+
     @contextmanager
     def second_by_rule(self) -> Iterator[Callable[[], None]]:
-        """Yields what makes the ISP swallow all of a's first uplink, and has a rule send by the second
-        what has no route but the default. Undone at the end."""
-        host, isp = self.a.host, self.internet.isp
-        addresses = (f"ip {{way}} {self.site.public_ipv4}", f"ip6 {{way}} {self.site.ipv6}")
-        drops = [f"{each.format(way=way)} drop" for each in addresses for way in ("saddr", "daddr")]
-        hook = "type filter hook forward priority -10"
-        table = "\n".join(["table inet swallow {", "chain forward {", hook, *drops, "}", "}", ""])
-
-        def divert() -> None:
-            isp.run(["nft", "-f", "-"], input=table)
-            for version in (4, 6):
-                host.ip(f"-{version}", "rule", "add", "pref", "101", "lookup", "200")
-
+        """Yields what makes the ISP swallow all of a's first uplink, and has a rule send by the second what
+        has no route but the default; undivert() ends it. All is undone at the end."""
+        host = self.a.host
         for version in (4, 6):
             way = ("route", "add", "default", "via", self.gateway(version, 1), "table", "200")
             host.ip(f"-{version}", *way)
             main = ("rule", "add", "pref", "100", "lookup", "main", "suppress_prefixlength", "0")
             host.ip(f"-{version}", *main)
         try:
-            yield divert
+            yield self._divert
         finally:
-            isp.run(["nft", "delete", "table", "inet", "swallow"])
+            with suppress(LabError):
+                self.undivert()
             for version in (4, 6):
-                for preference in ("100", "101"):
-                    host.ip(f"-{version}", "rule", "del", "pref", preference)
+                host.ip(f"-{version}", "rule", "del", "pref", "100")
                 host.ip(f"-{version}", "route", "flush", "table", "200")
+
+    def _divert(self) -> None:
+        addresses = (f"ip {{way}} {self.site.public_ipv4}", f"ip6 {{way}} {self.site.ipv6}")
+        drops = [f"{each.format(way=way)} drop" for each in addresses for way in ("saddr", "daddr")]
+        hook = "type filter hook forward priority -10"
+        table = "\n".join(["table inet swallow {", "chain forward {", hook, *drops, "}", "}", ""])
+        self.internet.isp.run(["nft", "-f", "-"], input=table)
+        for version in (4, 6):
+            self.a.host.ip(f"-{version}", "rule", "add", "pref", "101", "lookup", "200")
+
+    def undivert(self) -> None:
+        self.internet.isp.run(["nft", "delete", "table", "inet", "swallow"])
+        for version in (4, 6):
+            self.a.host.ip(f"-{version}", "rule", "del", "pref", "101")
 
     def gap_s(self, event: Callable[[], object], *, after_s: float = 1.0) -> float:
         """How long pings both ways were without an answer, the longer; looked at until after_s after the

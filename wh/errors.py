@@ -87,6 +87,7 @@ class Code(StrEnum):
     PRIVILEGES = "WH226", "privileges that are not needed could not be given up"
     HELPER_GONE = "WH227", "the daemon's helper process has ended, or did not answer"
     OVERLAY_CHANGED = "WH228", "others change what the overlay needs of this host"
+    CLOCK_WRONG = "WH229", "a clock is wrong"
 
     NO_NAMESPACE = "WH230", "this system lets us make no private network namespace"
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 from shutil import which
 
 import pytest
@@ -10,6 +12,8 @@ import pytest
 from bus import start_bus
 from labnet import Host, Lab, join_devices, wait_until
 from nodes import INTERFACE
+from pinging import answers_within
+from test_clock import shifted_clock
 from two_uplinks import TwoUplinks
 
 UNRELATED = ("2001:4860:4860::8888", "2400:cb00::1", "2620:fe::fe", "2001:db8:ffff::1")
@@ -82,7 +86,6 @@ def complete(world: TwoUplinks, device: str = INTERFACE) -> bool:
 TAKEN = {
     "addresses": ("address", "flush", "dev", INTERFACE),
     "routes": ("route", "flush", "dev", INTERFACE),
-    "IPv6 routes": ("-6", "route", "flush", "dev", INTERFACE),
     "MTU": ("link", "set", INTERFACE, "mtu", "1000"),
     "link": ("link", "set", INTERFACE, "down"),
 }
@@ -220,3 +223,56 @@ def test_a_rule_sends_everything_by_the_other_uplink(default_by_the_first: TwoUp
         gap_s = world.gap_s(divert)
     print(f"rule changed: {gap_s:.3f} s")
     assert gap_s < 1.5 + GAP_S
+
+
+@pytest.fixture
+def without_ipv4(world: TwoUplinks) -> Iterator[TwoUplinks]:
+    (state,) = (world.a.host.directory / "state").glob("*/state")
+    wait_until(lambda: len(public_nodes(state)) == 2, 45, "what public nodes say of themselves")
+    world.leave_ipv4()
+    yield world
+    world.take_ipv4()
+    world.wait_until_direct()
+
+
+def public_nodes(state: Path) -> dict[str, list[str]]:
+    """Those of which both addresses are kept."""
+    kept: dict[str, list[str]] = json.loads(state.read_text())["public_nodes"]
+    return {key: addresses for key, addresses in kept.items() if len(addresses) == 2}
+
+
+def test_a_network_of_ipv6_alone_is_enough_for_a_file_of_ipv4_literals(without_ipv4: TwoUplinks) -> None:
+    """No public node was found there, not after a restart either."""
+    world = without_ipv4
+
+    def servers() -> list[str]:
+        return [each["address"] for each in world.a.inspect()["dht"]["contacts"] if each["address"][0] == "["]
+
+    wait_until(lambda: len(servers()) == 2, 5, "public nodes answer over IPv6")
+    assert answers_within(world.a.host, "b", 10)
+    world.a.down()
+    world.a.up(world.file())
+    wait_until(lambda: len(servers()) == 2, 5, "public nodes answer over IPv6")
+    assert answers_within(world.a.host, "b", 10)
+
+
+@pytest.mark.slow
+def test_a_clock_that_is_a_day_slow_is_told(world: TwoUplinks) -> None:
+    """No member was found, and all seemed well."""
+    host = world.a.host
+    world.a.down()
+    host.variables |= {"LD_PRELOAD": str(shifted_clock(host.directory)), "CLOCK_AHEAD_S": str(-86400)}
+    world.a.up(world.file())
+
+    def told() -> list[str]:
+        return [each["message"] for each in world.a.inspect()["warnings"] if each["code"] == "WH229"]
+
+    wait_until(told, 15, "the clock is told")
+    (message,) = told()
+    assert "about 1 days slow" in message or "about 24 h slow" in message
+    wait_until(lambda: message in host.logs(), 10, "and logged")
+    assert "clock" in host.run(["wh", "health", INTERFACE], check=False).stdout
+    host.variables.clear()
+    world.a.down()
+    world.a.up(world.file())
+    assert not told()

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from labnet import Host, Lab, wait_until
-from znc_ends import NOBODY, End
+from znc_ends import NOBODY, End, as_nobody
 
 CONNECTED_LIMIT_S = 2.0
 """Loose: the machine may be busy. The goal is 0.5 s; `make bench-znc` measures."""
@@ -201,7 +201,48 @@ def test_a_reader_that_leaves_is_told_to_both(lan: Lan, data: Path):
     assert "Broken pipe" in guest.event("error")["message"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_transfer_that_broke_goes_on_where_it_stopped(lan: Lan, data: Path):
+    """The sender is killed in the middle; then both ends are started anew."""
+    copy = as_nobody(lan.b, lan.b.directory) / "copy"
+    resume = ["--resume", str(copy), "--patience", "2s"]
+    with data.open("rb") as source:
+        host = End(lan.a, stdin=source.fileno())
+        guest = End(lan.b, [*resume, host.invitation()])
+        wait_until(lambda: copy.exists() and copy.stat().st_size > SIZE // 10, 20, "some of it is there")
+        host.process.kill()
+        assert guest.wait() == 7
+    there = copy.stat().st_size
+    assert 0 < there < data.stat().st_size
+    with data.open("rb") as source:
+        host = End(lan.a, stdin=source.fileno())
+        guest = End(lan.b, [*resume, host.invitation()])
+        assert (host.wait(), guest.wait()) == (0, 0), guest.log.read_text()
+    assert digest(copy) == digest(data)
+    assert host.event("done")["skipped"] == there
+    assert guest.event("done")["received"] == data.stat().st_size - there
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("who", ["host", "guest"])
+def test_a_pause_is_told_of_and_survived(lan: Lan, who: str):
+    """Longer than any path or connection lived through before."""
+    host = End(lan.a, stdin=subprocess.PIPE)
+    guest = End(lan.b, [host.invitation()], stdin=subprocess.PIPE)
+    guest.event("connected")
+    paused, waiting = (host, guest) if who == "host" else (guest, host)
+    paused.process.send_signal(signal.SIGSTOP)
+    silent = waiting.event("silent")
+    assert silent["until"] - silent["since"] == 630
+    time.sleep(75)  # what is tested is the time
+    paused.process.send_signal(signal.SIGCONT)
+    assert waiting.event("heard")["seconds"] > 75
+    paused.event("silent")
+    for end in (host, guest):
+        end.process.stdin.close()  # type: ignore[union-attr]
+    assert (host.wait(), guest.wait()) == (0, 0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGQUIT])
 def test_an_interrupt_is_told_to_the_other_end(lan: Lan, number: signal.Signals):
     host = End(lan.a, stdin=subprocess.PIPE)
     guest = End(lan.b, [host.invitation()], stdin=subprocess.PIPE, stdout=subprocess.PIPE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -130,6 +131,26 @@ def test_five_gigabytes_from_tar_to_tar(lab: Lab, tmp_path: Path):
         assert sink.returncode == 0
     for number in range(5):
         assert digest(copy / f"file{number}") == digest(tree / f"file{number}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("world", ["port-restricted", "random"], indirect=True)
+def test_a_pause_behind_nats_that_forget_is_survived(world: World, data: Path):
+    """Mappings live for 30 s, sessions for 3 min: both ends find each other anew."""
+    for site in (world.a, world.b):
+        for router in site.routers:
+            for name in ("udp_timeout", "udp_timeout_stream"):
+                router.run(["sysctl", "-qw", f"net.netfilter.nf_conntrack_{name}=30"])
+    copy = data.with_name("copy")
+    with data.open("rb") as source, copy.open("wb") as sink:
+        host = End(world.a.host, world.bootstraps, stdin=source.fileno())
+        guest = End(world.b.host, [host.invitation()], stdout=sink.fileno())
+        wait_until(lambda: copy.stat().st_size > SIZE // 10, 60, "the stream has begun")
+        guest.process.send_signal(signal.SIGSTOP)
+        time.sleep(200)  # what is tested is the time
+        guest.process.send_signal(signal.SIGCONT)
+        assert (guest.wait(120), host.wait(120)) == (0, 0), guest.log.read_text()[-2000:]
+    assert digest(copy) == digest(data)
 
 
 @pytest.mark.parametrize("world", ["random"], indirect=True)

@@ -81,6 +81,7 @@ class PunchEngine:
             self.reachability,
             searches,
             record_sequence=lambda: 0,
+            is_doubled=lambda key, instance, now: False,
         )
 
     def _found(self, peer: Key, path: Path, rtt_s: float, told: bool, now: Instant) -> None:

@@ -20,6 +20,7 @@ from wh.engine.commands import (
     Knock,
     Notify,
     OpenRelay,
+    RememberAddresses,
     Reply,
     Route,
     Send,
@@ -298,6 +299,9 @@ class SimNode:
     def resolve_name(self, host: str, port: int) -> None:
         answer = NameResolved(host, port, self.names.get(host, ()))
         self.network.call_later(0.02, partial(self.handle, answer))
+
+    def remember_addresses(self, command: RememberAddresses) -> None:
+        self.remembered = command.addresses
 
     def notify(self, command: Notify) -> None:
         self.notifications.append(command)

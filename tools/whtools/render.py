@@ -50,6 +50,9 @@ class Renderer:
             yield f"  address: {printable(status.address)}"
         if not status.has_interface:
             yield f"  helps others to find each other: {_holdings(status.dht, 'other public node')}"
+        if status.key_doubled:
+            yield "  another running node has this node's key, and each gets a part of the packets: give each"
+            yield "  a key of its own (wh genkey), and a trust line in the network file on all machines"
         for name, why in status.unresolved.items():
             yield f"  cannot resolve {printable(name)}: {printable(why)}"
         if self._everything:
@@ -131,6 +134,8 @@ class Renderer:
             yield f"at {printable(peer.endpoint)}"
         if peer.state not in ("direct", "idle", "relayed"):
             yield peer.state
+        if peer.key_doubled:
+            yield "two running nodes have its key"
         if peer.why_relayed:
             yield f"not direct: {printable(peer.why_relayed)}"
         if peer.rtt_ms is not None:

@@ -12,6 +12,12 @@ from wh.system.signals import handle_unless_ignored
 from whtools.znc.outcome import EXIT_DONE, EXIT_INTERRUPTED, EXIT_IO, Ended, Reporter, ended_by
 from whtools.znc.settings import USAGE, Settings, parse
 
+ENDING_SIGNALS = (
+    *(signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2),
+    *(signal.SIGXCPU, signal.SIGVTALRM, signal.SIGPROF, signal.SIGIO, signal.SIGPWR),
+)
+"""What ends a program that does not catch it; the other end is told first. Python catches SIGINT."""
+
 
 def main() -> None:
     """Ends the process at once: threads that wait for a terminal or a pipe have nothing more to say."""
@@ -22,7 +28,7 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """The exit code. Nothing is raised."""
     reporter = Reporter(as_json="--json" in arguments)
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in ENDING_SIGNALS:
         handle_unless_ignored(number, _interrupt)
     try:
         settings = parse(arguments)
@@ -105,7 +111,8 @@ def _log_from(verbosity: int) -> None:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    signal.signal(number, signal.SIG_IGN)
+    for each in (signal.SIGINT, *ENDING_SIGNALS):
+        signal.signal(each, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 

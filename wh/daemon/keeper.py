@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 
 from wh.engine.limits import RateLimit
@@ -54,6 +54,19 @@ class Pacing:
         return self._pause_s
 
 
+class ToldOnce:
+    """Warnings in the log, each when it comes up."""
+
+    def __init__(self) -> None:
+        self._told: set[str] = set()
+
+    def tell(self, warnings: Iterable[SystemSetupError]) -> None:
+        texts = {str(warning) for warning in warnings}
+        for text in sorted(texts - self._told):
+            log.warning("%s", text)
+        self._told = texts
+
+
 class Keeper:
     """restore() puts back what is missing. find_managers(): who may have taken it, by name."""
 
@@ -71,7 +84,7 @@ class Keeper:
         self._pause_s = 0.0
         self._last = Restored("")
         self._refused: SystemSetupError | None = None
-        self._told: set[str] = set()
+        self._told = ToldOnce()
         self._times = 0
         self._lost_at = float("-inf")
         self._lost: tuple[str, ...] = ()
@@ -105,7 +118,7 @@ class Keeper:
             self._refused = error
             return 0.0
         self._refused = None
-        self._tell_new(self._last.warnings)
+        self._told.tell(self._last.warnings)
         now = self._clock()
         if not self._last.lost:
             return 0.0
@@ -115,12 +128,6 @@ class Keeper:
         self._times += 1
         self._lost, self._lost_at = self._last.lost, now
         return self._pacing.pause_after_loss(now)
-
-    def _tell_new(self, warnings: tuple[SystemSetupError, ...]) -> None:
-        texts = {str(warning) for warning in warnings}
-        for text in sorted(texts - self._told):
-            log.warning("%s", text)
-        self._told = texts
 
     async def _tell(self) -> None:
         """In the log, once until nobody has taken anything for a while."""

@@ -24,7 +24,7 @@ from wh.daemon.keeper import Keeper
 from wh.daemon.persistence.key_lock import KeyLock
 from wh.daemon.persistence.state import SavedState, StateFile, state_path
 from wh.engine.commands import BindAlias
-from wh.engine.events import BeaconHeard, Event, MappingsChanged
+from wh.engine.events import AddressesRemembered, BeaconHeard, Event, MappingsChanged
 from wh.errors import SystemSetupError, UserError
 from wh.helper.client import Helper
 from wh.helper.requests import Charge
@@ -129,6 +129,7 @@ class Parts:
     sockets: Sockets
     listen_port: int
     privileges: Privileges | None
+    remembered: AddressesRemembered
 
 
 class PartsMaker:
@@ -165,7 +166,7 @@ class PartsMaker:
         self._keep_timestamps(state, sessions, datapath)
         proofs = AliasProofs(self._secret_key, sessions)
         node = self._make_node(sessions, proofs)
-        runner = self._make_runner(node, opened, sessions, proofs)
+        runner = self._make_runner(node, opened, sessions, proofs, state)
         mapper = self._make_mapper(state.mapping_seed(), port, runner)
         if opened.wg is not None:
             self._serve_wg(opened.wg, opened, host)
@@ -183,6 +184,7 @@ class PartsMaker:
             opened.sockets.numbers(),
             port,
             privileges,
+            AddressesRemembered(saved.addresses()),
         )
 
     async def remove_socket(self, which: Literal["wh", "wg"], inode: int) -> None:
@@ -313,10 +315,11 @@ class PartsMaker:
             check_claim=proofs.check,
             handshake_hashes=sessions.handshake_hashes,
             beacons=self._options.lan,
+            instance=int.from_bytes(self._rng.randbytes(8)),
         )
 
     def _make_runner(
-        self, node: Node, opened: Opened, sessions: ControlSessions, proofs: AliasProofs
+        self, node: Node, opened: Opened, sessions: ControlSessions, proofs: AliasProofs, state: StateFile
     ) -> Runner:
         punch_sockets = PunchSockets()
         self._undo.callback(punch_sockets.close_all)
@@ -337,6 +340,7 @@ class PartsMaker:
             on_woke=self._owner.woke,
             on_bind=self._owner.bind,
             send_beacon=self._make_beacons(opened.sockets.listen_port).send,
+            on_learnt=lambda command: state.remember_addresses(command.addresses),
             direct_only=self._options.direct_only,
             allow_loopback=_on_one_host(self._network),
         )

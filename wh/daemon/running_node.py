@@ -21,6 +21,7 @@ from wh.daemon.membership import Membership
 from wh.daemon.parts import Options, Parts, PartsMaker
 from wh.daemon.persistence.claim_log import ClaimLog
 from wh.daemon.persistence.state import state_path
+from wh.daemon.reports.clocks import clock_warnings
 from wh.daemon.reports.health import check_health
 from wh.daemon.reports.inspection import Facts, Snapshot, describe
 from wh.daemon.reports.netcheck import check_network
@@ -37,7 +38,7 @@ from wh.engine.events import (
     Stopping,
     Woke,
 )
-from wh.errors import Code, ConfigError, IpcError
+from wh.errors import Code, ConfigError, IpcError, SystemSetupError
 from wh.helper.requests import FileEdit
 from wh.ipc.paths import socket_path
 from wh.ipc.schema import Health, NetCheck, Ready, Reloaded, Status
@@ -45,6 +46,7 @@ from wh.ipc.server import Handler, IpcServer, Progress
 from wh.naming.table import NameTable
 from wh.net.links.tun import check_interface_name
 from wh.net.links.tun_watch import is_up
+from wh.net.runner import read_clocks
 from wh.trust.invitation import Contact, Invitation
 from wh.wire.address import Address
 from wh.wire.messages import AuthStatus
@@ -96,11 +98,12 @@ class RunningNode:
         if self._options.sockets:
             await self._open_ipc()
         self._parts = parts = self._maker.make()
-        self._surroundings = surroundings = Surroundings(parts, self._undo)
+        self._surroundings = surroundings = Surroundings(parts, self._undo, self.clock_warnings)
         warnings = await parts.host.set_up(overlay.plan_overlay(self._network, self.own_key))
         self._start_engine(parts)
         self.dispatch(AliasesClaimed(await asyncio.to_thread(self._membership.former_claims)))
         await surroundings.tell()
+        self.dispatch(parts.remembered)
         self._load_network()
         surroundings.watch()
         if self._options.port_mapping and self._options.mode != "direct":  # then others reach it already
@@ -196,10 +199,13 @@ class RunningNode:
             data=parts.datapath.counters(),
             control=parts.runner.counters(),
             check_words=self._membership.check_words,
-            warnings=parts.keeper.warnings(),
+            warnings=(*parts.keeper.warnings(), *self.clock_warnings()),
             unresolved=parts.runner.unresolved,
         )
         return describe(facts, snapshot)
+
+    def clock_warnings(self) -> tuple[SystemSetupError, ...]:
+        return clock_warnings(self._network, self.parts.node.clocks(read_clocks()))
 
     def netcheck(self) -> NetCheck:
         parts = self.parts
@@ -221,6 +227,7 @@ class RunningNode:
             self.parts.node.snapshot(),
             isolated=self._maker.namespace.pid is not None,
             interface_up=self._maker.has_interface and is_up(self.parts.links.name, self._maker.namespace),
+            clocks=self.parts.node.clocks(read_clocks()),
         )
 
     async def reload(self) -> Reloaded:

@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, suppress
 from typing import NamedTuple, TypeVar
 
 from wh.config.model import IPAddress
+from wh.daemon.keeper import ToldOnce
 from wh.daemon.parts import Parts
 from wh.engine.events import LinksChanged, LocalAddresses
 from wh.errors import SystemSetupError
@@ -36,9 +37,16 @@ class Place(NamedTuple):
 
 
 class Surroundings:
-    """undo: what ends all that runs here."""
+    """undo: what ends all that runs here. clock_warnings: what is wrong with clocks now, for the log."""
 
-    def __init__(self, parts: Parts, undo: AsyncExitStack) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        undo: AsyncExitStack,
+        clock_warnings: Callable[[], tuple[SystemSetupError, ...]],
+    ) -> None:
+        self._clock_warnings = clock_warnings
+        self._told = ToldOnce()
         self._parts = parts
         self._undo = undo
         self._local: LocalAddresses | None = None
@@ -83,6 +91,7 @@ class Surroundings:
                 if changed.is_set():
                     changed.clear()
                     await self._look_around()
+                self._told.tell(self._clock_warnings())
                 await self._on_ways(self._parts.uplinks.learn)
             except SystemSetupError as error:
                 log.warning("cannot read the addresses and routes of this host: %s", error)

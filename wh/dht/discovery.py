@@ -66,6 +66,7 @@ class Discovery:
         self._looks = 0
         self._look_not_before = float("-inf")
         self._greetings: OrderedDict[tuple[Key, Path], int] = OrderedDict()  # -> capabilities
+        self._changed_at = float("-inf")
         self._occasions = RateLimit(AT_ONCE, ONE_MORE_S, 1)
         requests.answer_listeners.append(self._answered)
         requests.silence_listeners.append(self._unanswered)
@@ -74,6 +75,12 @@ class Discovery:
     @property
     def bootstraps(self) -> tuple[Key, ...]:
         return self._bootstraps
+
+    @property
+    def answered(self) -> bool:
+        """Some server has, since the host's surroundings changed last."""
+        table = self._kademlia.table
+        return any(not contact.dead and contact.last_seen >= self._changed_at for contact in table)
 
     def set_network(self, network: Network, now: Instant) -> None:
         bootstraps = (peer.key for peer in network.peers if peer.kind is PeerKind.BOOT)
@@ -87,6 +94,15 @@ class Discovery:
         """PING the bootstraps now, and with growing pauses until one answers."""
         self._join_retry_s = JOIN_RETRY_FIRST_S
         self._ping_bootstraps(now)
+
+    def surroundings_changed(self, now: Instant) -> None:
+        """Who was reached by a family of addresses that this host has no more may be so by the other."""
+        self._changed_at = now.monotonic
+        for contact in list(self._kademlia.table):
+            if not self._engine.addressing.has_family_of(contact.address):
+                for _ in range(MAX_FAILURES):
+                    self._kademlia.table.on_failure(contact.key)
+        self.join(now)
 
     def links_changed(self, now: Instant) -> None:
         """What was asked in vain is asked again, as often as that may be."""

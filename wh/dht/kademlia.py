@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from wh.dht.clocks import Clocks
 from wh.dht.routing_table import RoutingTable
 from wh.dht.size_estimate import SizeEstimate
 from wh.dht.storage import RecordStore
 from wh.dht.tokens import TokenIssuer
 from wh.engine.core import Engine
 from wh.engine.events import Instant
-from wh.wire.records import Record, Sign, Verify, decode_untrusted, sign_record
+from wh.wire.errors import UntimelyRecord
+from wh.wire.records import (
+    Record,
+    Sign,
+    Verify,
+    decode_header_untrusted,
+    decode_untrusted,
+    is_signed,
+    sign_record,
+)
 
 
 @dataclass(slots=True)
@@ -23,6 +33,7 @@ class Kademlia:
     tokens: TokenIssuer
     sign: Sign
     verify: Verify
+    clocks: Clocks = field(default_factory=Clocks)
     namespace: bytes = b""
     capabilities: Callable[[], int] = lambda: 0  # ours
 
@@ -45,13 +56,28 @@ class Kademlia:
 
     def decode_record_untrusted(self, data: bytes, now: Instant) -> Record:
         """Raises BadRecord only."""
-        return decode_untrusted(
-            data,
-            namespace=self.namespace,
-            verify=self.verify,
-            unix=now.unix,
-            allow_loopback=self.engine.addressing.allow_loopback,
-        )
+        try:
+            record = decode_untrusted(
+                data,
+                namespace=self.namespace,
+                verify=self.verify,
+                unix=now.unix,
+                allow_loopback=self.engine.addressing.allow_loopback,
+            )
+        except UntimelyRecord:
+            self._note_untimely(data, now)
+            raise
+        if self.engine.peers.is_pinned(record.key):
+            self.clocks.signed(record.key, record.sequence, now, timely=True)
+        return record
+
+    def _note_untimely(self, data: bytes, now: Instant) -> None:
+        """Strangers' say nothing, and cost no signature check."""
+        header = decode_header_untrusted(data)
+        if self.engine.peers.is_pinned(header.key) and is_signed(
+            data, header.key, namespace=self.namespace, verify=self.verify
+        ):
+            self.clocks.signed(header.key, header.sequence, now, timely=False)
 
     def sign_record(self, record: Record) -> Record:
         return sign_record(record, namespace=self.namespace, sign=self.sign)

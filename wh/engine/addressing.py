@@ -49,6 +49,10 @@ class Addressing:
     def local(self) -> frozenset[Address]:
         return self._local
 
+    def has_family_of(self, address: Address) -> bool:
+        """Whether this host has an address to send there from, as far as its addresses are known."""
+        return not self._local or any(is_v4(own) == is_v4(address) for own in self._local)
+
     def is_configured(self, address: Address) -> bool:
         return address in self._configured
 

@@ -207,6 +207,14 @@ class ResolveName:
 
 
 @dataclass(frozen=True, slots=True)
+class RememberAddresses:
+    """Of the file's public nodes, by their own records: all that are known, for AddressesRemembered at the
+    next start."""
+
+    addresses: tuple[tuple[Key, tuple[Address, ...]], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Notify:
     """Progress (final=False) or the result of a request that came in as an event, for whoever asked."""
 
@@ -237,5 +245,6 @@ Command = (
     | DisconnectTcp
     | SendBeacon
     | ResolveName
+    | RememberAddresses
     | Notify
 )

@@ -19,6 +19,7 @@ from wh.wire.messages import Ping, PingWant
 class Engine:
     key: Key
     rng: Randomness
+    instance: int = 0  # which run of the node this is; 0: it does not say
     timers: Timers = field(default_factory=Timers)
     peers: Peers = field(default_factory=Peers)
     addressing: Addressing = field(default_factory=Addressing)
@@ -40,4 +41,4 @@ class Engine:
 
     def echo(self, capabilities: int = 0) -> Ping:
         """A PING that wants its PONG and nothing else."""
-        return Ping(0, PingWant.ECHO, 0, self.nonce(), capabilities)
+        return Ping(0, PingWant.ECHO, 0, self.nonce(), capabilities, self.instance)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import chain
 
 from wh.config.model import Endpoint, Network
@@ -12,7 +12,7 @@ from wh.engine.events import Instant, Key, NameResolved
 from wh.engine.limits import RateLimit
 from wh.engine.randomness import jittered
 from wh.engine.timers import Alarm
-from wh.wire.address import Address
+from wh.wire.address import Address, is_v4
 
 RETRY_FIRST_S = 1.0
 AT_ONCE, ONE_MORE_S = 3, 5.0
@@ -33,6 +33,7 @@ class FileEndpoints:
         self._tcp_ports: dict[Key, int] = {}
         self._resolved: dict[tuple[str, int], tuple[Address, ...]] = {}
         self._addresses: dict[Key, tuple[Address, ...]] = {}  # as far as they are resolved
+        self._learnt: Mapping[Key, tuple[Address, ...]] = {}
         self._next = Alarm(engine.timers)
         self._retry_s = RETRY_FIRST_S
         self._occasions = RateLimit(AT_ONCE, ONE_MORE_S)
@@ -48,7 +49,14 @@ class FileEndpoints:
         self._ask(now)
 
     def addresses_of(self, key: Key) -> tuple[Address, ...]:
-        return self._addresses.get(key, ())
+        """What the file says first; learnt ones where it has none of their family."""
+        said = self._addresses.get(key, ())
+        families = {is_v4(address) for address in said}
+        return (*said, *(each for each in self._learnt.get(key, ()) if is_v4(each) not in families))
+
+    def set_learnt(self, addresses: Mapping[Key, tuple[Address, ...]]) -> None:
+        """Of nodes that the file names, by their own word."""
+        self._learnt = addresses
 
     def tcp_port_of(self, key: Key) -> int:
         """Where the file says that the node listens besides; 0: nowhere."""

@@ -80,6 +80,13 @@ class MappingsChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class AddressesRemembered:
+    """What RememberAddresses said last, in an earlier run."""
+
+    addresses: tuple[tuple[Key, tuple[Address, ...]], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class LinksChanged:
     """Something of the host's links, addresses, routes or rules is other than it was, whether or not
     LocalAddresses says so: what failed for want of a network may work."""
@@ -312,6 +319,7 @@ HostEvent = (
     NetworkLoaded
     | LocalAddresses
     | MappingsChanged
+    | AddressesRemembered
     | LinksChanged
     | Woke
     | RelayOpened

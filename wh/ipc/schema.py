@@ -126,6 +126,7 @@ class PeerInfo(msgspec.Struct):
     received_bytes: int = 0
     sent_bytes: int = 0
     alias: bool = False
+    key_doubled: bool = False
     relay: str | None = None
     """Key of the relay that `endpoint` is the address of; None where the path is direct."""
     mtu: int | None = None
@@ -187,8 +188,8 @@ class Status(msgspec.Struct):
     address: our own in the overlay's subnet. mode: as `wh up` was told; reachability: as it turned out
     (blocked: UDP does not get through). data and control: counters by name. tcp_links: public nodes that are
     reached over TCP, by their UDP addresses. listen_tcp: where we take others over TCP. unresolved: names
-    of endpoints that could not be looked up, and why. namespace_pid: a process in the network namespace that
-    the interface is in; None: it is the host's.
+    of endpoints that could not be looked up, and why. key_doubled (of peers too): two running nodes have it.
+    namespace_pid: a process in the network namespace that the interface is in; None: it is the host's.
     """
 
     interface: str
@@ -217,6 +218,7 @@ class Status(msgspec.Struct):
     tcp_links: list[str] = []
     listen_tcp: int | None = None
     unresolved: dict[str, str] = {}
+    key_doubled: bool = False
     namespace_pid: int | None = None
     privileges: Privileges | None = None
     device: str = ""
@@ -373,7 +375,7 @@ class NetCheck(msgspec.Struct):
 
 
 Place = Literal["host", "isolated", "none"]
-ProblemKind = Literal["interface", "membership", "public-nodes", "key"]
+ProblemKind = Literal["interface", "membership", "public-nodes", "key", "clock"]
 
 
 class HealthProblem(msgspec.Struct):

@@ -280,7 +280,8 @@ class Fallback:
         rng = self._engine.rng
         found = []
         for key in rng.sample(self._discovery.bootstraps, len(self._discovery.bootstraps)):
-            addresses = self._endpoints.addresses_of(key)
+            known = self._endpoints.addresses_of(key)
+            addresses = [each for each in known if self._engine.addressing.has_family_of(each)] or known
             if addresses:
                 found.append((key, rng.sample(addresses, 1)[0]))
         bootstraps = set(self._discovery.bootstraps)

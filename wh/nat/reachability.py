@@ -421,7 +421,7 @@ class OwnReachability:
         self._requests.start(
             key,
             [answer.path],
-            Ping(0, PingWant.DIALBACK, port, nonce, self.capabilities),
+            Ping(0, PingWant.DIALBACK, port, nonce, self.capabilities, self._engine.instance),
             now,
             on_answer=lambda _, then: self._await_knock(answer.path.remote, nonce, observed, then),
         )

@@ -14,6 +14,7 @@ from wh.engine.commands import (
     MoveRelay,
     Notify,
     OpenRelay,
+    RememberAddresses,
     Reply,
     Send,
     SetDataPaths,
@@ -54,6 +55,7 @@ class Execution:
         driver: Driver,
         on_bind: Callable[[BindAlias], None] | None,
         send_beacon: Callable[[], None],
+        on_learnt: Callable[[RememberAddresses], None],
         *,
         direct_only: bool,
     ) -> None:
@@ -72,6 +74,7 @@ class Execution:
         self.send_beacon = send_beacon
         self.resolve_name = driver.resolve
         self.notify = driver.notify
+        self._on_learnt = on_learnt
 
     # Control
 
@@ -89,6 +92,9 @@ class Execution:
             return [AliasBound(command.alias, command.claimant, AuthStatus.FAILED)]
         self._on_bind(command)
         return []
+
+    def remember_addresses(self, command: RememberAddresses) -> None:
+        self._on_learnt(command)
 
     # Paths of user data
 

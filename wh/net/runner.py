@@ -17,6 +17,7 @@ from wh.engine.commands import (
     BindAlias,
     Command,
     Notify,
+    RememberAddresses,
 )
 from wh.engine.events import (
     TCP,
@@ -43,6 +44,7 @@ from wh.net.sources import Sources
 from wh.net.tcp.bridge import TcpBridge
 from wh.node.executor import Executor, carry_out
 from whcore import datapath as core
+from whcore.keys import encode_key
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +79,8 @@ class Engine(Protocol):
 
     def next_deadline(self) -> float | None: ...
 
+    def twins(self) -> frozenset[Key]: ...
+
 
 def read_clocks() -> Instant:
     return Instant(time.monotonic(), time.time())
@@ -102,6 +106,7 @@ class Runner:
         on_woke: Callable[[], None],
         on_bind: Callable[[BindAlias], None] | None = None,
         send_beacon: Callable[[], None] = lambda: None,
+        on_learnt: Callable[[RememberAddresses], None] = lambda command: None,
         direct_only: bool = False,
         allow_loopback: bool = False,
     ) -> None:
@@ -112,7 +117,15 @@ class Runner:
         self._tcp = tcp
         tcp.tell = self.dispatch
         self._execution: Executor = Execution(
-            datapath, channel, punch_sockets, tcp, self, on_bind, send_beacon, direct_only=direct_only
+            datapath,
+            channel,
+            punch_sockets,
+            tcp,
+            self,
+            on_bind,
+            send_beacon,
+            on_learnt,
+            direct_only=direct_only,
         )
         self._on_tun_gone = on_tun_gone
         self._on_woke = on_woke
@@ -123,6 +136,7 @@ class Runner:
         self._last_request = 0
         self._traffic: dict[Key, tuple[int, int, int]] = {}
         self._tick_not_before = 0.0
+        self._twins: frozenset[Key] = frozenset()
         self._stopped = False
         self._failures = 0
         self._failure_logged_at = float("-inf")
@@ -283,8 +297,14 @@ class Runner:
             now = read_clocks()
             self._guarded(self._channel.remove_idle, now)
             self._tcp.expire()
+            self._guarded(self._tell_twins)
             for report in (self._traffic_report, self._expire_relays):
                 self.dispatch(*(self._guarded(report) or ()))
+
+    def _tell_twins(self) -> None:
+        before, self._twins = self._twins, self._node.twins()
+        for key in self._twins - before:
+            log.warning("two running nodes have the key %s: each gets a part of its packets", encode_key(key))
 
     def _expire_relays(self) -> list[Event]:
         ended = self._datapath.relay_expire(int(RELAY_SILENCE_S * NS))

@@ -22,6 +22,7 @@ from wh.engine.commands import (
     Notify,
     OpenRelay,
     OpenSocket,
+    RememberAddresses,
     Reply,
     ResetSession,
     ResolveName,
@@ -48,6 +49,7 @@ Silent = (
     | DisconnectTcp
     | SendBeacon
     | ResolveName
+    | RememberAddresses
     | Notify
 )
 """What no event follows at once."""
@@ -96,6 +98,8 @@ class Executor(Protocol):
     def send_beacon(self) -> None: ...
 
     def resolve_name(self, host: str, port: int) -> None: ...
+
+    def remember_addresses(self, command: RememberAddresses) -> None: ...
 
     def notify(self, command: Notify) -> None: ...
 
@@ -147,6 +151,8 @@ def _carry_out_silently(command: Silent, executor: Executor) -> None:
             executor.send_beacon()
         case ResolveName(host, port):
             executor.resolve_name(host, port)
+        case RememberAddresses():
+            executor.remember_addresses(command)
         case Notify():
             executor.notify(command)
         case _:

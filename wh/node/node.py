@@ -13,6 +13,7 @@ from wh.config.model import Network, PeerKind
 from wh.engine.commands import Command, Knock, Reply, ResetSession, Send
 from wh.engine.core import Engine
 from wh.engine.events import (
+    AddressesRemembered,
     AliasBound,
     AliasesClaimed,
     BeaconHeard,
@@ -47,7 +48,7 @@ from wh.nat.reachability import Mode
 from wh.node import snapshots
 from wh.node.incoming import Incoming
 from wh.node.parts import Parts
-from wh.node.status import NodeStatus, Surroundings
+from wh.node.status import ClockStatus, NodeStatus, Surroundings
 from wh.node.user_requests import UserRequests
 from wh.trust.alias import CheckClaim, HandshakeHashes, no_claim_holds, no_session
 from wh.wire.messages import Leaving
@@ -65,7 +66,7 @@ class Node:
     verify(key, message, signature) -> bool. mode: a Mode. check_claim(claimant, alias, commitment, proof) ->
     bool: whether an AUTH proves what it says in the session that it came in; without, no alias can be claimed
     here. handshake_hashes(peer): of the session with that peer; without, we can claim none. beacons: announce
-    ourselves in the LAN.
+    ourselves in the LAN. instance: which run of the node this is, a random number; 0: it does not say.
     """
 
     def __init__(
@@ -79,10 +80,10 @@ class Node:
         check_claim: CheckClaim = no_claim_holds,
         handshake_hashes: HandshakeHashes = no_session,
         beacons: bool = False,
+        instance: int = 0,
     ) -> None:
-        self.parts = Parts(
-            Engine(key, rng), sign, verify, Mode(mode), check_claim, handshake_hashes, beacons=beacons
-        )
+        engine = Engine(key, rng, instance)
+        self.parts = Parts(engine, sign, verify, Mode(mode), check_claim, handshake_hashes, beacons=beacons)
         self._incoming = Incoming(self.parts)
         self._user_requests = UserRequests(self.parts, handshake_hashes)
 
@@ -110,6 +111,14 @@ class Node:
     def snapshot(self) -> NodeStatus:
         return snapshots.snapshot(self.parts)
 
+    def clocks(self, now: Instant) -> ClockStatus:
+        return snapshots.clocks(self.parts, now)
+
+    def twins(self) -> frozenset[Key]:
+        """Keys of the network file that two running nodes have, ours among them."""
+        twins = self.parts.twins
+        return frozenset((*twins.others, *([self.parts.engine.key] if twins.own else [])))
+
     def surroundings(self) -> Surroundings:
         return snapshots.surroundings(self.parts)
 
@@ -123,6 +132,8 @@ class Node:
                 self._surroundings_changed(now)
             case Woke():
                 self._surroundings_changed(now)
+            case AddressesRemembered():
+                parts.public_addresses.remembered(event)
             case LinksChanged():
                 parts.endpoints.links_changed(now)
                 parts.discovery.links_changed(now)
@@ -186,6 +197,7 @@ class Node:
         parts.endpoints.set_network(network, now)
         parts.reachability.file_addresses = parts.endpoints.addresses_of(parts.engine.key)
         parts.reachability.relays = network.relay.offered
+        parts.public_addresses.set_network(network)
         parts.discovery.set_network(network, now)
         parts.server.tcp_port = network.listen_tcp or 0
         parts.trusted.set_network(network, now)
@@ -202,7 +214,7 @@ class Node:
         """Other addresses, or a sleep in which NATs forgot us: nothing that was measured counts any more."""
         parts = self.parts
         parts.reachability.restart(now)
-        parts.discovery.join(now)
+        parts.discovery.surroundings_changed(now)
         parts.endpoints.links_changed(now)
         parts.fallback.surroundings_changed(now)
         parts.trusted.local_changed(now)

@@ -6,16 +6,18 @@ from __future__ import annotations
 
 from wh.dht.discovery import Discovery
 from wh.dht.kademlia import Kademlia
+from wh.dht.public_addresses import PublicAddresses
 from wh.dht.publisher import Content, Publisher
 from wh.dht.searches import Searches
 from wh.engine.core import Engine
 from wh.engine.endpoints import FileEndpoints
 from wh.engine.events import Instant, Key
-from wh.engine.requests import Requests
+from wh.engine.requests import Answer, Requests
 from wh.nat.fallback import Fallback
 from wh.nat.reachability import Mode, OwnReachability
 from wh.node.neighbours import Neighbours
 from wh.node.server import Server
+from wh.node.twins import Twins
 from wh.paths.trusted_peers import TrustedPeers
 from wh.punch.punching import Punching
 from wh.relay.relaying import Relaying
@@ -24,6 +26,7 @@ from wh.relay.service import RelayService
 from wh.trust.alias import CheckClaim, HandshakeHashes
 from wh.trust.authentication import Authentication
 from wh.wire.candidates import Candidate
+from wh.wire.messages import Pong
 from wh.wire.records import RecordFlag, Sign, Verify
 
 
@@ -56,6 +59,7 @@ class Parts:
         self.searches = searches = Searches(engine, requests, kademlia)
         self.endpoints = FileEndpoints(engine, self._endpoints_changed)
         requests.silence_listeners.append(self.endpoints.unanswered)
+        self.public_addresses = PublicAddresses(engine, kademlia, searches, self.endpoints)
         self.discovery = Discovery(
             engine,
             requests,
@@ -115,6 +119,8 @@ class Parts:
         self, check_claim: CheckClaim, handshake_hashes: HandshakeHashes, *, beacons: bool
     ) -> None:
         """What we do for others, and how strangers become members."""
+        self.twins = Twins(self._is_in_file)
+        self.requests.answer_listeners.append(self._hear_of_twins)
         self.server = Server(
             self.engine,
             self.requests,
@@ -123,6 +129,7 @@ class Parts:
             self.reachability,
             self.searches,
             record_sequence=lambda: self.publisher.sequence,
+            is_doubled=self.twins.hear,
         )
         service = RelayService(self.engine, self.requests, is_server=lambda: self.reachability.proved)
         self.relaying = Relaying(service, self.relays)
@@ -157,11 +164,19 @@ class Parts:
             return 0
         return int(RecordFlag.SERVER | RecordFlag.RELAY if self.reachability.relays else RecordFlag.SERVER)
 
+    def _is_in_file(self, key: Key) -> bool:
+        return self.trusted.get(key) is not None or key in self.discovery.bootstraps
+
     # What they tell each other
+
+    def _hear_of_twins(self, peer: Key, answer: Answer, now: Instant) -> None:
+        if isinstance(answer.message, Pong):
+            self.twins.told(peer, answer.message.doubled)
 
     def _new_server(self, key: Key, now: Instant) -> None:
         """A server entered the table, or lives again: somebody to publish at, to ask, and to be seen by."""
         self.publisher.server_found(key, now)
+        self.public_addresses.joined(now)
         self.reachability.servers_changed(now)
         self.relays.servers_changed(now)
         if len(self.kademlia.table.closest(self.engine.key, 2)) == 1:

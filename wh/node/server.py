@@ -76,6 +76,7 @@ class Server:
         searches: Searches,
         *,
         record_sequence: Callable[[], int],
+        is_doubled: Callable[[Key, int, Instant], bool],
     ) -> None:
         self._engine = engine
         self._requests = requests
@@ -83,6 +84,7 @@ class Server:
         self._discovery = discovery
         self._reachability = reachability
         self._record_sequence = record_sequence
+        self._is_doubled = is_doubled
         self._errands = Errands(
             engine, requests, kademlia, searches, lambda: reachability.proved, self._answer_find
         )
@@ -129,6 +131,7 @@ class Server:
             self._record_sequence(),
             ping.nonce,
             self._reachability.outer_tcp_port(self.tcp_port, event.path.remote),
+            self._is_doubled(event.peer, ping.instance, now),
         )
         self._reply(event, pong)
         self._discovery.greet(event.peer, event.path, ping.capabilities, now)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from wh.dht.contacts import TrackedContact
+from wh.engine.events import Instant
 from wh.node.parts import Parts
 from wh.node.status import (
     CandidateStatus,
+    ClockStatus,
     ContactStatus,
     NodeStatus,
     PeerStatus,
@@ -33,7 +35,8 @@ def snapshot(parts: Parts) -> NodeStatus:
         translated=reachability.translated,
         candidates=tuple(map(_candidate_status, parts.candidates())),
         published=parts.publisher.published,
-        key_elsewhere=parts.publisher.elsewhere,
+        key_elsewhere=parts.publisher.elsewhere or parts.twins.own,
+        doubled=parts.twins.others,
         peers=tuple(_peer_status(parts, peer) for peer in parts.trusted),
         relays=_own_relays(parts),
         relayed=relayed,
@@ -44,12 +47,17 @@ def snapshot(parts: Parts) -> NodeStatus:
     )
 
 
+def clocks(parts: Parts, now: Instant) -> ClockStatus:
+    known = parts.kademlia.clocks
+    return ClockStatus(known.slow_s(now), tuple(known.fast(now).items()))
+
+
 def surroundings(parts: Parts) -> Surroundings:
     """The network around us, as far as it was measured."""
     reachability = parts.reachability
     return Surroundings(
         udp_blocked=reachability.udp_blocked,
-        answered=parts.kademlia.joined,
+        answered=parts.discovery.answered,
         local=tuple(sorted(parts.engine.addressing.local)),
         behaviours=tuple(reachability.behaviours()),
         hairpinning=reachability.hairpinning,

@@ -60,7 +60,7 @@ class Surroundings:
     nearest first."""
 
     udp_blocked: bool
-    answered: bool  # some server answers
+    answered: bool  # some server has, since the surroundings changed last
     local: tuple[Address, ...]  # the host's own addresses
     behaviours: tuple[NatBehaviour, ...]
     hairpinning: bool | None
@@ -75,6 +75,15 @@ class Relayed:
     offered: bool = False
     reservations: int = 0
     channels: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ClockStatus:
+    """slow_s: how much our clock seems to be behind, below 0: ahead; None: it seems right. fast: whose else
+    is ahead of it, by seconds."""
+
+    slow_s: float | None = None
+    fast: tuple[tuple[Key, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,5 +102,6 @@ class NodeStatus:
     relayed: Relayed
     stored_records: int
     size_estimate: int  # servers in the whole network, ourselves included
-    key_elsewhere: bool = False  # another node publishes under our key
+    key_elsewhere: bool = False  # another node publishes under our key, or is heard by others
+    doubled: tuple[Key, ...] = ()  # of the network file, which two running nodes have
     tcp_links: tuple[Address, ...] = ()  # of servers that we reach over TCP, since UDP does not get through

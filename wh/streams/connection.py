@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import math
 import os
 import select
 import socket
@@ -14,8 +15,12 @@ import time
 
 from wh.streams.failure import End, StreamFailure
 
-LOST_AFTER_S = 60
-"""Without an answer of the other end's TCP. Paths are mended in a few seconds."""
+LOST_AFTER_S = 60.0
+"""Without an answer of the other end's TCP, where nobody says how long. Paths are mended in a few seconds."""
+
+RTO_MAX_MS = 5000
+"""Linux 6.15 can be told not to double the time to the next try for ever: else it comes up to two minutes
+after the other end is back."""
 
 HANG_UP_S = 2.0
 """At most, for the other end to have what we said last; there is nothing else to wait for."""
@@ -25,7 +30,10 @@ POLL_S = 0.002
 CONGESTION_CONTROL = b"bbr"
 """Where the kernel has it: a loss says nothing of the rate to it, and much to the usual ones."""
 
-_TCP_KEEPIDLE_S, _TCP_KEEPINTVL_S = 10, 5
+_TCP_KEEPIDLE_S, _TCP_KEEPINTVL_S, _TCP_KEEPCNT_MAX = 5, 5, 127
+_TCP_RTO_MAX_MS = 44  # linux/tcp.h
+_TCP_INFO = struct.Struct("8x9I4I")
+"""Up to tcpi_last_ack_recv (linux/tcp.h)."""
 _LOST_ERRORS = frozenset(
     {
         errno.ECONNRESET,
@@ -39,18 +47,32 @@ _LOST_ERRORS = frozenset(
 )
 
 
-def prepare(connection: socket.socket) -> None:
-    """What a connection needs that must be fast on bad wires, and notice the loss of its peer."""
+def prepare(connection: socket.socket, lost_after_s: float = LOST_AFTER_S) -> None:
+    """What a connection needs that must be fast on bad wires, and notice the loss of its peer. lost_after_s:
+    without any answer."""
     connection.setblocking(True)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _TCP_KEEPIDLE_S)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _TCP_KEEPINTVL_S)
-    count = (LOST_AFTER_S - _TCP_KEEPIDLE_S) // _TCP_KEEPINTVL_S
+    between = max(_TCP_KEEPINTVL_S, math.ceil(lost_after_s / _TCP_KEEPCNT_MAX))
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, between)
+    count = max(1, min(_TCP_KEEPCNT_MAX, int(lost_after_s - _TCP_KEEPIDLE_S) // between))
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, count)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * LOST_AFTER_S)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1000 * lost_after_s))
     with contextlib.suppress(OSError):
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, CONGESTION_CONTROL)
+    with contextlib.suppress(OSError):
+        connection.setsockopt(socket.IPPROTO_TCP, _TCP_RTO_MAX_MS, RTO_MAX_MS)
+
+
+def unheard_s(connection: socket.socket) -> float:
+    """Since data or an acknowledgement came; keepalives are answered too."""
+    try:
+        told = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
+    except OSError:
+        return 0.0
+    *_, last_data_recv, last_ack_recv = _TCP_INFO.unpack(told)
+    return float(min(last_data_recv, last_ack_recv)) / 1000
 
 
 def lost(error: OSError) -> StreamFailure:

@@ -7,12 +7,14 @@ import select
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from hashlib import blake2b
+from hmac import compare_digest
 
 from wh.streams import frames
-from wh.streams.connection import read_exactly, wait_for_end
-from wh.streams.endpoints import Command, Conduit, Sink, Source
+from wh.streams.connection import LOST_AFTER_S, read_exactly, wait_for_end
+from wh.streams.endpoints import LOOK_S, Command, Conduit, Sink, Source
 from wh.streams.failure import End, StreamFailure
-from wh.streams.frames import HEADER_LEN, BadFrame, Kind, Reason, Terms
+from wh.streams.frames import DIGEST_LEN, HEADER_LEN, BadFrame, Have, Kind, Reason, Terms
 from wh.streams.stream import BUFFER_LEN, TELLING_S, Stream
 
 
@@ -32,12 +34,26 @@ class FramedStream(Stream):
         greeted: bool = False,
         announced: bool = False,
         datagrams: bool = False,
+        beginning: Have | None = None,
+        lost_after_s: float = LOST_AFTER_S,
     ) -> None:
         """target: what the other end shall join its end to; "": its own streams. greeted, announced: its
-        HELLO has been read, ours sent. datagrams: each read and each write is one."""
+        HELLO has been read, ours sent. datagrams: each read and each write is one. beginning: of what comes,
+        that the sink has already."""
         super().__init__(
-            connection, source, sink, idle_s=idle_s, ends_with_peer=ends_with_peer, command=command
+            connection,
+            source,
+            sink,
+            idle_s=idle_s,
+            ends_with_peer=ends_with_peer,
+            command=command,
+            lost_after_s=lost_after_s,
         )
+        self._beginning = beginning
+        self._theirs: Have | None = None
+        self._met = threading.Event()  # it is known where to begin
+        if greeted:
+            self._met.set()
         self._target = target
         self._greeted = greeted
         self._announced = announced
@@ -47,8 +63,38 @@ class FramedStream(Stream):
 
     def _open(self) -> None:
         super()._open()
-        if not self._announced:
-            self._put(frames.hello(0 if self._sink is not None else Terms.TAKES_NOTHING, self._target))
+        if self._announced:
+            return
+        terms = Terms(0) if self._sink is not None else Terms.TAKES_NOTHING
+        if self._beginning is not None:
+            self._put(frames.hello(terms | Terms.RESUMES, self._target) + frames.have(*self._beginning))
+        else:
+            self._put(frames.hello(terms, self._target))
+
+    def _send(self) -> None:
+        """Not before the other end has said where to begin."""
+        while not self._met.wait(LOOK_S):
+            if self._failure is not None:
+                return
+        if self._theirs is not None:
+            self._skip(self._theirs)
+        super()._send()
+
+    def _skip(self, theirs: Have) -> None:
+        """Raises StreamFailure where what the other end has is not ours."""
+        found = blake2b(digest_size=DIGEST_LEN)
+        room = memoryview(bytearray(BUFFER_LEN))
+        while self.skipped < theirs.total:
+            part = room[: min(BUFFER_LEN, theirs.total - self.skipped)]
+            read = self._read(lambda source, part=part: source.read_into(part))  # type: ignore[misc]
+            if not read:
+                break
+            found.update(part[:read])
+            self.skipped += read
+        if self.skipped != theirs.total or not compare_digest(found.digest(), theirs.digest):
+            raise StreamFailure(
+                End.LOCAL_ERROR, "what is there to be resumed is not the beginning of what is sent"
+            )
 
     def _head(self, length: int) -> bytes:
         return frames.header(Kind.DATA, length)
@@ -100,8 +146,14 @@ class FramedStream(Stream):
             raise StreamFailure(
                 End.PROTOCOL, "the other end asked for a forward, which --allow-forward allows"
             )
+        if terms & Terms.RESUMES:
+            kind, length = reader.header()
+            if kind is not Kind.HAVE:
+                raise BadFrame(f"a {kind.name} frame in place of what is there")
+            self._theirs = frames.decode_have_untrusted(reader.body(length))
         if terms & Terms.TAKES_NOTHING:
             self._wakeup.wake()
+        self._met.set()
 
     def _take_end(self, total: int) -> None:
         if total != self.received:

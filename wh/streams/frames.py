@@ -17,6 +17,7 @@ MAX_CONTROL = 1024
 """Bytes of any other frame."""
 
 COUNT_LEN = 8
+DIGEST_LEN = 32
 TEXT_MAX = 200
 """Characters of another end's words that are shown."""
 
@@ -28,18 +29,27 @@ class Kind(IntEnum):
     ACK = 3  # all of it is written, and what it was written to is closed; how many bytes, 8
     FAILED = 4  # the sender of this ends the stream: Reason 1, then why, in UTF-8
     ENDED = 5  # the command behind the sender has ended with this status, 1: what comes now is dropped
+    HAVE = 6  # the sender has so many bytes of the stream, 8, with this BLAKE2b, 32: go on behind them
 
 
 class Terms(IntFlag):
     """What a side says of itself in its HELLO."""
 
     TAKES_NOTHING = 1  # the other need not send
+    RESUMES = 2  # HAVE follows
 
 
 class Reason(IntEnum):
     IO = 1  # what it reads from, or writes to, has failed
     STOPPED = 2  # somebody ended it
     REFUSED = 3  # the target is not allowed, or cannot be reached
+
+
+class Have(NamedTuple):
+    """The beginning of a stream, from an earlier one that broke."""
+
+    total: int
+    digest: bytes
 
 
 class Failed(NamedTuple):
@@ -104,6 +114,17 @@ def decode_count_untrusted(body: bytes) -> int:
     if len(body) != COUNT_LEN:
         raise BadFrame("a count of a wrong length")
     return int.from_bytes(body, "little")
+
+
+def have(total: int, digest: bytes) -> bytes:
+    return header(Kind.HAVE, COUNT_LEN + DIGEST_LEN) + total.to_bytes(COUNT_LEN, "little") + digest
+
+
+def decode_have_untrusted(body: bytes) -> Have:
+    """Raises BadFrame."""
+    if len(body) != COUNT_LEN + DIGEST_LEN:
+        raise BadFrame("a HAVE frame of a wrong length")
+    return Have(int.from_bytes(body[:COUNT_LEN], "little"), body[COUNT_LEN:])
 
 
 def ended(status: int) -> bytes:

@@ -13,7 +13,14 @@ import threading
 import time
 from collections.abc import Callable
 
-from wh.streams.connection import lost, prepare, wait_for_acknowledgement, wait_for_end
+from wh.streams.connection import (
+    LOST_AFTER_S,
+    lost,
+    prepare,
+    unheard_s,
+    wait_for_acknowledgement,
+    wait_for_end,
+)
 from wh.streams.endpoints import Command, Conduit, Sink, Source, Wakeup
 from wh.streams.failure import End, StreamFailure
 from wh.streams.frames import BadFrame
@@ -45,15 +52,19 @@ class Stream:
         idle_s: float | None = None,
         ends_with_peer: bool = False,
         command: Command | None = None,
+        lost_after_s: float = LOST_AFTER_S,
     ) -> None:
         """Takes ownership of the connection. source, sink: None for a direction that is not wanted.
         idle_s: end it where no byte of data moved for so long. ends_with_peer: where nothing was read from
         the source when the other end has no more to say, we have not either (a terminal that nobody types
-        on). command: whose streams these are; the stream ends with it."""
+        on). command: whose streams these are; the stream ends with it.
+        lost_after_s: without any answer."""
+        self.skipped = 0  # bytes of ours that the other end has already
         self.status: int | None = None  # of our command, else of the other end's
         self.sent = 0
         self.received = 0
         self._connection = connection
+        self._lost_after_s = lost_after_s
         self._source = source
         self._sink = sink
         self._idle_s = idle_s
@@ -118,7 +129,11 @@ class Stream:
         raise NotImplementedError
 
     def _open(self) -> None:
-        prepare(self._connection)
+        prepare(self._connection, self._lost_after_s)
+
+    def unheard_s(self) -> float:
+        """How long nothing has come from the other end, not even that it has what we sent."""
+        return unheard_s(self._connection)
 
     def _receive(self) -> None:
         raise NotImplementedError

@@ -13,3 +13,7 @@ class BadMessage(WireError):
 
 class BadRecord(WireError):
     """An endpoint record that is malformed, out of date, or not signed by its key."""
+
+
+class UntimelyRecord(BadRecord):
+    """It has expired, or says that it will too late; whether it is signed was not looked at."""

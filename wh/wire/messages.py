@@ -116,18 +116,21 @@ class Contact(Struct, array_like=True, frozen=True):
 
 class Ping(Struct, array_like=True, frozen=True, tag=1):
     """want: a PingWant. port: with DIALBACK, the one to KNOCK at (0: the observed one). capabilities: the
-    sender's own, so that the answerer learns that a server talks to it."""
+    sender's own, so that the answerer learns that a server talks to it. instance: which run of the sender
+    this is; 0: it does not say."""
 
     request_id: Uint32
     want: Uint8
     port: Uint16
     nonce: NonceBytes
     capabilities: Uint16 = 0
+    instance: Uint64 = 0
 
 
 class Pong(Struct, array_like=True, frozen=True, tag=2):
     """observed: where the PING came from. load: percent. record_sequence: of the answerer's own record,
-    0: none. nonce: the PING's. tcp_port: where the answerer also takes who comes over TCP; 0: nowhere."""
+    0: none. nonce: the PING's. tcp_port: where the answerer also takes who comes over TCP; 0: nowhere.
+    doubled: whether another run than the PING's is heard under its sender's key."""
 
     request_id: Uint32
     observed: AddressBytes
@@ -136,6 +139,7 @@ class Pong(Struct, array_like=True, frozen=True, tag=2):
     record_sequence: Uint64
     nonce: NonceBytes = bytes(NONCE_LEN)
     tcp_port: Uint16 = 0
+    doubled: bool = False
 
 
 class Find(Struct, array_like=True, frozen=True, tag=3):

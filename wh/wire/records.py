@@ -19,7 +19,7 @@ from msgspec import Meta
 
 from wh.wire.address import Address, is_usable
 from wh.wire.candidates import MAX_CANDIDATES, Candidate, NatProfile
-from wh.wire.errors import BadRecord
+from wh.wire.errors import BadRecord, UntimelyRecord
 from wh.wire.fields import AddressBytes, KeyBytes, Uint8, Uint16
 from wh.wire.messages import MAX_RECORD_LEN
 from wh.wire.public_key import Key, is_public_key
@@ -131,6 +131,11 @@ def decode_header_untrusted(data: bytes) -> RecordHeader:
     return RecordHeader(key, sequence, expiry, flags)
 
 
+def is_signed(data: bytes, key: Key, *, namespace: bytes, verify: Verify) -> bool:
+    """Whether that key has signed a record that decode_header_untrusted() took."""
+    return verify(key, signed_message(data[:-SIGNATURE_LEN], namespace), data[-SIGNATURE_LEN:])
+
+
 def decode_untrusted(
     data: bytes, *, namespace: bytes, verify: Verify, unix: float, allow_loopback: bool = False
 ) -> Record:
@@ -140,10 +145,10 @@ def decode_untrusted(
     """
     header = decode_header_untrusted(data)
     if not unix < header.expiry <= unix + MAX_LIFETIME_S + CLOCK_SKEW_S:
-        raise BadRecord("it has expired, or expires too far ahead")
-    unsigned, signature = data[:-SIGNATURE_LEN], data[-SIGNATURE_LEN:]
-    if not verify(header.key, signed_message(unsigned, namespace), signature):
+        raise UntimelyRecord("it has expired, or expires too far ahead")
+    if not is_signed(data, header.key, namespace=namespace, verify=verify):
         raise BadRecord("its signature is not valid")
+    unsigned = data[:-SIGNATURE_LEN]
     try:
         body = _body_decoder.decode(unsigned[_HEADER.size :])
     except (msgspec.DecodeError, RecursionError) as error:

@@ -83,6 +83,9 @@ class ScriptedEngine:
         self.happened.set()
         return self.react_to_time()
 
+    def twins(self) -> frozenset[bytes]:
+        return frozenset()
+
     def next_deadline(self) -> float | None:
         return self.deadline
 

@@ -36,6 +36,7 @@ EXAMPLES: list[Command] = [
     commands.DisconnectTcp(ADDRESS),
     commands.SendBeacon(),
     commands.ResolveName("host", 1),
+    commands.RememberAddresses(()),
     commands.Notify(1, True),
 ]
 

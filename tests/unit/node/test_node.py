@@ -204,6 +204,12 @@ def test_a_bootstrap_with_two_families_says_how_it_sees_us_in_both() -> None:
                 node.handle(MessageReceived(BOOT_KEY, command.path, pong, token, False, 1000), at(seconds))
         commands = node.tick(at(seconds))
     assert [each.observed for each in node.surroundings().behaviours] == [(seen[4],), (seen[6],)]
+    assert node.surroundings().answered
+    node.handle(LocalAddresses(((0, 4), (1, 6)), (pack("192.168.7.2", 62096),)), at(3))
+    assert not node.surroundings().answered, "nobody has, since we are somewhere else"
+    commands = node.handle(LocalAddresses(((0, 4), (1, 6)), (seen[6],)), at(4))
+    asked = {command.path.remote for command in commands if isinstance(command, Send)}
+    assert v6 in asked, "whose other address leads nowhere from here"
     assert [contact.endpoint for contact in node.snapshot().contacts] == [v6]
 
 

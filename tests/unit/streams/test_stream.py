@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import blake2b
 from pathlib import Path
 
 import pytest
@@ -19,9 +20,9 @@ from hypothesis import strategies as st
 from wh.streams import frames
 from wh.streams.connection import CONGESTION_CONTROL, prepare
 from wh.streams.endpoints import Sink, Source
-from wh.streams.failure import End
+from wh.streams.failure import End, StreamFailure
 from wh.streams.framed import FramedStream
-from wh.streams.frames import BadFrame, Kind, Reason
+from wh.streams.frames import DIGEST_LEN, BadFrame, Have, Kind, Reason
 from wh.streams.plain import PlainStream
 from wh.streams.stream import Stream
 from whtools.znc.local_ends import command_ends
@@ -324,6 +325,52 @@ def wait_for(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline
         threading.Event().wait(0.01)
+
+
+def resume(
+    source: int, there: bytes, total: int | None = None
+) -> tuple[list[StreamFailure | None], bytes, int]:
+    """How both ends end where one has `there` already; what else comes, and how much is skipped."""
+    ours, theirs = connected()
+    read_end, write_end = os.pipe()
+    beginning = Have(len(there) if total is None else total, blake2b(there, digest_size=DIGEST_LEN).digest())
+    sender = FramedStream(ours, Source(source), None)
+    receiver = FramedStream(theirs, None, Sink(write_end), beginning=beginning)
+    with os.fdopen(read_end, "rb") as pipe:
+        reading = POOL.submit(pipe.read)
+        runs = [POOL.submit(sender.run), POOL.submit(receiver.run)]
+        ends = [run.result(PATIENCE_S) for run in runs]
+        with contextlib.suppress(OSError):
+            os.close(write_end)
+        return ends, reading.result(PATIENCE_S), sender.skipped
+
+
+@pytest.mark.parametrize("kind", ["file", "pipe"])
+@pytest.mark.parametrize("length", [0, 5, 1_500_000, 3_000_000])
+def test_what_is_there_is_skipped(tmp_path: Path, kind: str, length: int) -> None:
+    data = random.Random(length).randbytes(3_000_000)  # noqa: S311
+    (tmp_path / "data").write_bytes(data)
+    with (tmp_path / "data").open("rb") as file:
+        source = file.fileno()
+        if kind == "pipe":
+            source, write_end = os.pipe()
+            POOL.submit(lambda: (_type(write_end, data), os.close(write_end)))
+        ends, rest, skipped = resume(source, data[:length])
+    assert ends == [None, None]
+    assert data[:length] + rest == data
+    assert skipped == length
+
+
+@pytest.mark.parametrize(("there", "total"), [(b"another beginning", None), (b"the beg", 1 << 40)])
+def test_what_is_there_and_something_else_is_not_continued(
+    tmp_path: Path, there: bytes, total: int | None
+) -> None:
+    (tmp_path / "data").write_bytes(b"the beginning and the end")
+    with (tmp_path / "data").open("rb") as file:
+        ends, rest, _ = resume(file.fileno(), there, total)
+    assert [failure and failure.end for failure in ends] == [End.LOCAL_ERROR, End.REMOTE_ERROR]
+    assert all("not the beginning of what is sent" in str(failure) for failure in ends)
+    assert rest == b""
 
 
 @pytest.mark.parametrize("kind", [FramedStream, PlainStream])

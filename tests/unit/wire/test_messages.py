@@ -49,8 +49,8 @@ ADDRESS_V6 = pack("2001:db8::1", 62096)
 NONCE = b"8 bytes."
 
 EXAMPLES: list[tuple[Message, list[object]]] = [
-    (Ping(7, 1, 9, NONCE, Capability.SERVER), [1, 7, 1, 9, NONCE, 1]),
-    (Pong(7, ADDRESS, 3, 50, 2**63, NONCE), [2, 7, ADDRESS, 3, 50, 2**63, NONCE, 0]),
+    (Ping(7, 1, 9, NONCE, Capability.SERVER, 5), [1, 7, 1, 9, NONCE, 1, 5]),
+    (Pong(7, ADDRESS, 3, 50, 2**63, NONCE), [2, 7, ADDRESS, 3, 50, 2**63, NONCE, 0, False]),
     (Find(7, KEY, 5, 16, 3), [3, 7, KEY, 5, 16, 3]),
     (
         Nodes(7, b"token", (Contact(KEY, ADDRESS, 1), Contact(KEY, ADDRESS_V6, 3)), b"r"),

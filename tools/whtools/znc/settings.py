@@ -19,6 +19,9 @@ Joins the standard streams of two machines, encrypted, from one to the other. Ne
 root, no account and no server.
 
   -e, --exec CMD          join the stream to a command's instead, run by sh; ends with it
+      --resume FILE       write to FILE, behind what a broken transfer left there
+      --patience TIME     how long to wait for an end that is silent: 10m30s unless programs
+                          get what comes (-e, a pipe): 30s
       --status            end with the command's status, at the end that says so
   -k, --keep-open         go on with the next one who connects (with -e: all at once)
       --send-only         take nothing from the other end
@@ -49,6 +52,10 @@ PASTED = re.compile(r"\W*wh2[a-z2-7]{40}", re.IGNORECASE)
 
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 DEFAULT_EXPIRES_S = 3600.0
+DEFAULT_PATIENCE_S = 630.0
+"""A pause of ten minutes, and half a minute to find each other again."""
+
+PROGRAM_PATIENCE_S = 30.0
 MAX_SECONDS = 10 * 365 * 86400.0
 
 
@@ -59,6 +66,8 @@ class Settings:
     command: str | None = None
     keep_open: bool = False
     status: bool = False
+    resume: str | None = None
+    patience_s: float | None = None
     send_only: bool = False
     recv_only: bool = False
     local_forwards: list[ForwardWord] = field(default_factory=list)
@@ -116,6 +125,8 @@ _WITH_VALUE = {
     "-w": "wait",
     "--wait": "wait",
     "--idle": "idle",
+    "--resume": "resume",
+    "--patience": "patience",
     "--expires": "expires",
     "--bootstrap": "bootstrap",
 }
@@ -178,6 +189,10 @@ def _set(settings: Settings, name: str, value: str) -> None:
             settings.wait_s = read_time(name, value)
         case "idle":
             settings.idle_s = read_time(name, value)
+        case "resume":
+            settings.resume = value
+        case "patience":
+            settings.patience_s = read_time(name, value)
         case "expires":
             settings.expires_s = read_time(name, value)
         case "bootstrap":
@@ -208,6 +223,10 @@ def _check(settings: Settings) -> None:
     if settings.command is not None and (settings.send_only or settings.recv_only or settings.forwards):
         raise usage_error("-e goes without --send-only, --recv-only, -L and -R")
     plain = settings.is_plain
+    if settings.resume is not None and (
+        plain or settings.keep_open or settings.send_only or settings.forwards or settings.command is not None
+    ):
+        raise usage_error("--resume is for one stream that comes from another 0nc")
     if plain and (settings.forwards or settings.allow_forward or settings.qr or settings.bootstraps):
         raise usage_error("HOST PORT and -l are plain TCP: no forwards, no invitation")
     if settings.listen and not 1 <= len(settings.words) <= 2:

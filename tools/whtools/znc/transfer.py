@@ -12,16 +12,17 @@ from wh.streams.plain import PlainStream
 from wh.streams.stream import Stream
 from whtools.znc.local_ends import LocalEnds
 from whtools.znc.outcome import EXIT_DONE, Ended, Reporter, ended_by_stream
-from whtools.znc.settings import Settings
+from whtools.znc.settings import DEFAULT_PATIENCE_S, PROGRAM_PATIENCE_S, Settings
+from whtools.znc.silence import Silence
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from wh.meeting.rendezvous import Party
 
 PROGRESS_S = 0.5
-WAY_CHECK_S = 1.0
-NO_WAY_S = 20.0
-"""Without one after which the stream is given up; ways that break are found again in a few seconds."""
+LOOK_S = 1.0
+LOST_MARGIN_S = 60.0
+"""How much longer the kernel goes on than we do: the end is ours to tell."""
 
 CANCELLING_S = 2.0
 
@@ -54,22 +55,14 @@ class Transfer:
         plain: bool = False,
         way: Way | None = None,
     ) -> None:
-        kind = PlainStream if plain else FramedStream
-        self.stream: Stream = kind(
-            connection,
-            ends.source,
-            ends.sink,
-            idle_s=settings.idle_s,
-            ends_with_peer=ends.ends_with_peer,
-            command=ends.command,
-        )
+        self.stream = _stream(connection, ends, settings, plain=plain)
         self._wants_status = settings.status
         self._total = ends.total
         self._progress = settings.progress
         self._path = ""
         self._reporter = reporter
         self._way = way
-        self._way_at = time.monotonic()  # when there was one last
+        self._silence = Silence(patience_of(settings, ends), reporter, time.monotonic())
         self._done = threading.Event()
 
     def run(self) -> int:
@@ -104,24 +97,19 @@ class Transfer:
             level=2,
             sent=sent,
             received=received,
+            skipped=self.stream.skipped,
             seconds=round(time.monotonic() - started, 3),
             status=self.stream.status,
         )
         return self.stream.status or EXIT_DONE if self._wants_status else EXIT_DONE
 
     def _wait(self, started: float) -> None:
-        pause = PROGRESS_S if self._progress else None if self._way is None else WAY_CHECK_S
+        pause = PROGRESS_S if self._progress else None if self._way is None else LOOK_S
         while not self._done.wait(pause):
             if self._progress:
                 self._show(started)
-            if self._way is not None and self._is_lost(self._way):
-                self.stream.cancel(End.LOST, "there is no way to the other end any more")
-
-    def _is_lost(self, way: Way) -> bool:
-        now = time.monotonic()
-        if way.exists():
-            self._way_at = now
-        return now - self._way_at >= NO_WAY_S
+            if self._way is not None and self._silence.look(self.stream.unheard_s(), time.monotonic()):
+                self.stream.cancel(End.LOST, "nothing was heard of the other end any more")
 
     def _path_text(self) -> str:
         """The last that there was: when all is over the other end may have left already."""
@@ -137,7 +125,8 @@ class Transfer:
         words += [f"{sized(received)} received"] if received else []
         words.append(f"{sized(rate)}/s")
         if self._total:
-            words.append(f"{100 * sent / self._total:.0f}% of {sized(self._total)}")
+            whole = sent + self.stream.skipped
+            words.append(f"{100 * whole / self._total:.0f}% of {sized(self._total)}")
         path = self._path_text()
         self._reporter.progress(
             ", ".join([*words, path] if path else words),
@@ -147,6 +136,35 @@ class Transfer:
             total=self._total,
             path=path,
         )
+
+
+def _stream(connection: socket.socket, ends: LocalEnds, settings: Settings, *, plain: bool) -> Stream:
+    if plain:
+        return PlainStream(
+            connection,
+            ends.source,
+            ends.sink,
+            idle_s=settings.idle_s,
+            ends_with_peer=ends.ends_with_peer,
+            command=ends.command,
+        )
+    return FramedStream(
+        connection,
+        ends.source,
+        ends.sink,
+        idle_s=settings.idle_s,
+        ends_with_peer=ends.ends_with_peer,
+        command=ends.command,
+        beginning=ends.beginning,
+        lost_after_s=patience_of(settings, ends) + LOST_MARGIN_S,
+    )
+
+
+def patience_of(settings: Settings, ends: LocalEnds) -> float:
+    """With an end that is silent. Programs behind us, which cannot be asked to go on later, wait too."""
+    if settings.patience_s is not None:
+        return settings.patience_s
+    return PROGRAM_PATIENCE_S if ends.feeds_program else DEFAULT_PATIENCE_S
 
 
 def sized(count: float) -> str:

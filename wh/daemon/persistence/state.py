@@ -13,16 +13,20 @@ import logging
 import os
 import secrets
 import stat
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 from msgspec.structs import replace
 
+from wh.engine.events import Key
 from wh.system.files import OWNER_ONLY_DIRECTORY, Place, open_place, read_own_file, replace_file
+from wh.wire.address import Address
+from whcore.keys import decode_key, encode_key
 
 DEFAULT_STATE_DIR = "/var/lib/wirehub"
-STATE_LEN_MAX = 4096
+STATE_LEN_MAX = 16 * 1024
 """Bytes; a longer file is not ours."""
 
 PASSABLE = 0o711
@@ -38,13 +42,22 @@ TIMESTAMP_MAX_NS = 1 << 62
 log = logging.getLogger(__name__)
 
 
+KeyText = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9_-]{43}\Z")]
+SavedAddress = Annotated[bytes, msgspec.Meta(min_length=18, max_length=18)]
+
+
 class SavedState(msgspec.Struct, frozen=True):
     """The file's content. timestamp_ceiling_ns: Unix time; nothing later has been used. listen_port: 0:
-    unknown. mapping_seed: random; empty: not made yet."""
+    unknown. mapping_seed: random; empty: not made yet. public_nodes: by key text, the addresses of
+    public nodes of the network file (wh.wire.address), by their own word."""
 
     timestamp_ceiling_ns: Annotated[int, msgspec.Meta(ge=0, le=TIMESTAMP_MAX_NS)] = 0
     listen_port: Annotated[int, msgspec.Meta(ge=0, le=0xFFFF)] = 0
     mapping_seed: Annotated[bytes, msgspec.Meta(max_length=SEED_LEN)] = b""
+    public_nodes: Annotated[dict[KeyText, list[SavedAddress]], msgspec.Meta(max_length=64)] = {}
+
+    def addresses(self) -> tuple[tuple[Key, tuple[Address, ...]], ...]:
+        return tuple((decode_key(text), tuple(known)) for text, known in self.public_nodes.items())
 
 
 def state_path(key_text: str, name: str = "state") -> Path:
@@ -121,6 +134,11 @@ class StateFile:
             self._write(fresh)
             return fresh.mapping_seed
         return self._saved.mapping_seed
+
+    def remember_addresses(self, addresses: Iterable[tuple[Key, Sequence[Address]]]) -> None:
+        public_nodes = {encode_key(key): list(known) for key, known in addresses}
+        if public_nodes != self._saved.public_nodes:
+            self._write(replace(self._saved, public_nodes=public_nodes))
 
     def keep_ahead(self, last_timestamp_ns: int, wall_ns: int) -> None:
         """Raise the ceiling on disk where what is in use, or will soon be, comes near to it."""

@@ -6,18 +6,30 @@ from collections.abc import Iterator
 
 from wh.config.model import Network, PeerKind
 from wh.config.reloading import needs_interface
+from wh.daemon.reports.clocks import own_clock_warning
 from wh.ipc import schema
-from wh.node.status import NodeStatus
+from wh.node.status import ClockStatus, NodeStatus
 from whcore.keys import encode_key
+
+RIGHT = ClockStatus()
 
 
 def check_health(
-    interface: str, network: Network, node: NodeStatus, *, isolated: bool, interface_up: bool
+    interface: str,
+    network: Network,
+    node: NodeStatus,
+    *,
+    isolated: bool,
+    interface_up: bool,
+    clocks: ClockStatus = RIGHT,
 ) -> schema.Health:
     """isolated: the interface is in a namespace of its own. interface_up: it is there, and administratively
     up."""
     members = [peer for peer in node.peers if (entry := network.peer(peer.key)) is None or not entry.is_alias]
     problems = list(_problems(interface, network, node, interface_up))
+    if clocks.slow_s is not None:
+        warning = own_clock_warning(clocks.slow_s)
+        problems.append(schema.HealthProblem("clock", str(warning), warning.hint))
     return schema.Health(
         interface=interface,
         healthy=not problems,
@@ -56,7 +68,7 @@ def _problems(
     if node.key_elsewhere:
         yield schema.HealthProblem(
             "key",
-            f"another node has this node's key {encode_key(node.key)}, and published itself within an hour",
+            f"another node has this node's key {encode_key(node.key)}, and each gets a part of the packets",
             "give each a key of its own (wh genkey), or stop the other and restart this one",
         )
     boots = [peer for peer in network.peers if peer.kind is PeerKind.BOOT and peer.key != node.key]

@@ -92,6 +92,7 @@ def describe(facts: Facts, now: Snapshot) -> schema.Status:
         device=facts.device,
         warnings=[schema.failure_of(warning) for warning in now.warnings],
         unresolved=dict(now.unresolved),
+        key_doubled=node.key_elsewhere,
     )
 
 
@@ -146,6 +147,7 @@ def _peer(
         received_bytes=traffic.rx_bytes if traffic else 0,
         sent_bytes=traffic.tx_bytes if traffic else 0,
         alias=peer.is_alias if peer else False,
+        key_doubled=key in now.node.doubled,
         relay=encode_key(path.relay) if path and path.relay else None,
         mtu=(path.mtu or None) if path else None,
         why_relayed=(path.why_relayed or None) if path else None,

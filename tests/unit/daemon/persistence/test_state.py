@@ -119,3 +119,20 @@ def test_the_seed_of_port_mappings_is_made_once_and_kept(tmp_path: Path) -> None
     again.load()
     assert again.mapping_seed() == seed
     assert StateFile(None).mapping_seed() != seed
+
+
+def test_addresses_of_public_nodes_are_kept(path: Path) -> None:
+    known = ((bytes(31) + b"\x09", (bytes(18), b"\x01" * 18)),)
+    state = StateFile(path)
+    state.remember_addresses(known)
+    written = path.stat().st_ino
+    state.remember_addresses(known)
+    assert path.stat().st_ino == written, "not again"
+    assert StateFile(path).load().addresses() == known
+
+
+def test_a_state_with_addresses_that_are_none_is_ignored(path: Path) -> None:
+    StateFile(path).remember_port(7)
+    for wrong in ('{"short": []}', '{"' + "A" * 43 + '": ["AAAA"]}'):
+        path.write_text(f'{{"public_nodes": {wrong}}}')
+        assert StateFile(path).load().addresses() == ()

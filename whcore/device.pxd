@@ -199,6 +199,7 @@ cdef struct wh_worker:              # also the context of the handshake thread, 
     ring handshakes                 # to the handshake thread
     ring controls                   # to Python
     ring events                     # to Python
+    bint useful                     # something came of what the last turn brought, or it brought all that it could
     unproved_budget cookies         # that it answers with
     rate_limiter cookie_shares      # of a sender's in them, before it must leave half to others
     unproved_budget inits           # without a valid mac2, that Python may see

@@ -27,6 +27,7 @@ cdef bint forward_run(wh_worker* w, scratch* s, int i, uint8_t* data, size_t n, 
         return False
     datagrams = (n + segment_len - 1) // segment_len
     if code == FORWARD_OK:
+        w.useful = True
         w.counters[COUNT_FORWARDED] += (verdict.n + segment_len - 1) // segment_len
         datagrams -= (verdict.n + segment_len - 1) // segment_len
         send_run(w, <const wh_path*>verdict.place.path, data, verdict.n, segment_len, s.ancillary[i].ecn)

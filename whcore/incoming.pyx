@@ -41,6 +41,8 @@ cdef void incoming(wh_worker* w, int socket) noexcept nogil:
     if n <= 0:
         return
     w.counters[COUNT_RX_RECEIVES] += 1
+    if n == RECEIVES:
+        w.useful = True     # more may be waiting
     now = wh_now_ns()
     for i in range(n):
         jobs = take_datagram(w, s, i, jobs, socket, now)
@@ -128,6 +130,7 @@ cdef bint prepare_data(wh_worker* w, scratch* s, int i, uint8_t* data, size_t n,
     if not keypair_receivable(kp, now):
         w.counters[DROP_EXPIRED] += 1
         return False
+    w.useful = True
     s.jobs[job].src = s.jobs[job].dst = data + DATA_HEADER_LEN
     s.jobs[job].len = <uint32_t>(n - DATA_OVERHEAD)
     s.jobs[job].key = kp.recv_key

@@ -75,6 +75,13 @@ static inline int64_t wh_clock_ns(clockid_t clock)
 #define wh_now_ns() wh_clock_ns(CLOCK_BOOTTIME)
 #define wh_wall_ns() wh_clock_ns(CLOCK_REALTIME)
 
+static inline void wh_pause_ns(int64_t ns)
+{
+	struct timespec pause = { .tv_sec = 0, .tv_nsec = ns };
+
+	nanosleep(&pause, NULL);
+}
+
 /* pthread_create with every signal blocked in the new thread. */
 static inline int wh_thread_start(pthread_t *thread, void *(*main_function)(void *), void *argument, const char *name)
 {

@@ -35,6 +35,7 @@ cdef extern from "kernel.h" nogil:
 
     int64_t wh_now_ns()
     int64_t wh_wall_ns()
+    void wh_pause_ns(int64_t ns)        # less than a second
 
     uint32_t wh_le32(const uint8_t* p)
     uint64_t wh_le64(const uint8_t* p)

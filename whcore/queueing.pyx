@@ -144,6 +144,7 @@ cdef void queue(wh_worker* w, ring* r, scratch* s, int i, const uint8_t* data, s
     if slot == NULL:
         w.counters[DROP_QUEUE_FULL] += 1
         return
+    w.useful = True
     slot.kind = kind
     slot.len = <uint32_t>n
     slot.socket = socket

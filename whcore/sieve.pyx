@@ -22,10 +22,10 @@ cdef enum:
     TYPE_KNOCK = 6
     KNOCK_LEN = 12
 
-# Tuning, a second. A cookie costs a worker 6 us, so these are 4% of a core; who got none asks again. Python asks for
+# Tuning, a second. A cookie costs a worker 8 us, so these are 3% of a core; who got none asks again. Python asks for
 # cookies itself above 200 INITs, so it needs to see not many more. Dial-back makes a node hear a few KNOCKs a minute.
-cdef int64_t COOKIE_TOKEN_NS = 1_000_000_000 // 6_000
-cdef int64_t INIT_TOKEN_NS = 1_000_000_000 // 400
+cdef int64_t COOKIE_TOKEN_NS = 1_000_000_000 // 4_000
+cdef int64_t INIT_TOKEN_NS = 1_000_000_000 // 300
 cdef int64_t KNOCK_TOKEN_NS = 1_000_000_000 // 1_000
 cdef int64_t BUDGET_MOST_NS = 1_000_000_000
 

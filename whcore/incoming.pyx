@@ -39,10 +39,11 @@ cdef void incoming(wh_worker* w, int socket) noexcept nogil:
         return
     n = receive(s, fd)
     if n <= 0:
+        w.useful = True         # another worker was faster: no junk
         return
     w.counters[COUNT_RX_RECEIVES] += 1
     if n == RECEIVES:
-        w.useful = True     # more may be waiting
+        w.useful = True         # more may be waiting
     now = wh_now_ns()
     for i in range(n):
         jobs = take_datagram(w, s, i, jobs, socket, now)

@@ -18,7 +18,7 @@ from wh.trust.exchange import Claim, Exchanges, Offer
 from wh.wire.address import to_text
 from wh.wire.codec import encode
 from wh.wire.fields import CLAIM_NONCE_LEN
-from wh.wire.messages import Auth, Authed, AuthStatus, Reveal, Subnet
+from wh.wire.messages import Auth, Authed, AuthStatus, Ping, Reveal, Subnet
 
 CLAIM = Schedule((0.5, 1.5, 3.0), 5.0)
 """The first answer may take a while: it is on the server's disk before it is sent."""
@@ -210,16 +210,10 @@ class ClaimInquiry:
     def _claim(self, now: Instant) -> None:
         """Once there is a path, and with it a session: an AUTH goes nowhere else."""
         path = self._visit.path if self._visit is not None else None
-        if path is not None and not self._engine.peers.obtain(self._server).session:
-            self._request = self._requests.start(
-                self._server,
-                [path],
-                self._engine.echo(),
-                now,
-                on_answer=lambda _, then: self._claim(then),
-                on_failure=self._unanswered,
-            )
-        elif path is not None and (offer := self._current_offer()) is not None:
+        offer = self._current_offer() if path is not None else None
+        if path is not None and offer is not None:
+            self._next.cancel()
+            self._requests.cancel(self._request)
             self._request = self._requests.start(
                 self._server,
                 [path],
@@ -230,13 +224,29 @@ class ClaimInquiry:
                 schedule=CLAIM,
             )
         elif now.monotonic < self._give_up_at:
+            if path is not None:
+                self._open_session(path, now)
             self._next.set(now.monotonic + LOOK_AGAIN_S, self._claim)
         else:
             hint = "is its daemon running? Behind a NAT it must know a public node that the invitation names"
             self._end(error("WH321", "the node that invited cannot be reached", hint), now)
 
+    def _open_session(self, path: Path, now: Instant) -> None:
+        """By a PING. One behind somebody else's would be answered a round trip after the session is there."""
+        if not self._requests.waits_for(self._server, Ping, path):
+            self._request = self._requests.start(
+                self._server,
+                [path],
+                self._engine.echo(),
+                now,
+                on_answer=lambda _, then: self._claim(then),
+                on_failure=self._unanswered,
+            )
+
     def _current_offer(self) -> Offer | None:
         """Made in the session that there is; None where it went again."""
+        if not self._engine.peers.obtain(self._server).session:
+            return None
         hashes = self._handshake_hashes(self._server)
         if self._offer is None and hashes:
             self._offers += 1
@@ -260,6 +270,8 @@ class ClaimInquiry:
 
     def _end(self, result: dict[str, Any], now: Instant) -> None:
         """After a success the path stays for a while: whoever claimed makes the server a member next."""
+        self._requests.cancel(self._request)
+        self._next.cancel()
         if self._visit is not None and "error" in result:
             self._visit.end(now)
         elif self._visit is not None:

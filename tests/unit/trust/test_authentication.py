@@ -379,6 +379,29 @@ def test_a_claim_is_sent_once_there_is_a_path_and_repeated_until_it_is_heard():
     assert claiming.sent() == [first, first]
 
 
+@pytest.mark.parametrize("pinged", [False, True])
+def test_a_claim_follows_the_session_whoever_began_it(pinged: bool):
+    """A PING of ours in a session that another one's made would be answered a round trip later."""
+    claiming = Claiming()
+    requests, engine = claiming.driver.requests, claiming.driver.engine
+    if pinged:
+        requests.start(
+            PEER_KEY,
+            [PATH],
+            engine.echo(),
+            at(0),
+            on_answer=lambda answer, now: None,
+            on_failure=lambda now: None,
+        )
+    claiming.visit.path = PATH
+    claiming.driver.run_to(0.1)
+    claiming.driver.run_to(0.1)
+    assert len(claiming.all_of(Ping)) == 1
+    assert claiming.sent() == []
+    claiming.reach(0.1)
+    assert len(claiming.sent()) == 1
+
+
 def test_a_claim_has_room_for_the_longest_answer():
     """On a path that is not validated the answer may not be longer: through a channel that is often so."""
     claiming = Claiming()

@@ -14,6 +14,7 @@ from wh.engine.timers import Alarm
 from wh.wire.address import Address
 
 RETRY_FIRST_S = 1.0
+ASK_AGAIN_S = 5.0
 RETRY_MAX_S = 60.0
 REFRESH_S = 300.0
 ADDRESSES_MAX = 8
@@ -31,6 +32,7 @@ class FileEndpoints:
         self._addresses: dict[Key, tuple[Address, ...]] = {}  # as far as they are resolved
         self._next = Alarm(engine.timers)
         self._retry_s = RETRY_FIRST_S
+        self._asked_at = float("-inf")
 
     def set_network(self, network: Network, now: Instant) -> None:
         self._of_peer = {peer.key: peer.endpoint for peer in network.peers if peer.endpoint is not None}
@@ -60,6 +62,11 @@ class FileEndpoints:
         self._schedule(now)
         self._changed(now)
 
+    def ask_again(self, now: Instant) -> None:
+        """Who was at one of these names is silent: it may have moved. At most once in 5 s."""
+        if now.monotonic - self._asked_at >= ASK_AGAIN_S:
+            self._ask(now)
+
     def _names(self) -> set[tuple[str, int]]:
         return {(known.host, known.port) for known in self._of_peer.values() if known.address is None}
 
@@ -73,6 +80,7 @@ class FileEndpoints:
         return self._resolved.get((endpoint.host, endpoint.port), ())
 
     def _ask(self, now: Instant) -> None:
+        self._asked_at = now.monotonic
         for host, port in sorted(self._missing() or self._names()):
             self._engine.emit(ResolveName(host, port))
         self._schedule(now)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from wh.config.model import Network
 from wh.wire.address import Address
-from wh.wire.messages import Message
+from wh.wire.messages import Contact, Message
 
 Key = bytes
 """32 bytes, an X25519 public key: a node's identity."""
@@ -77,6 +77,14 @@ class MappingsChanged:
     """All mappings that gateways hold for us now; again after each change. Nothing of it is proved."""
 
     mappings: tuple[PortMapping, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """Servers, the best first, and members' last addresses, of an earlier run. Nothing of it is proved."""
+
+    servers: tuple[Contact, ...] = ()
+    members: tuple[tuple[Key, Address], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,6 +314,7 @@ HostEvent = (
     NetworkLoaded
     | LocalAddresses
     | MappingsChanged
+    | Remembered
     | Woke
     | RelayOpened
     | RelayEnded

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from wh.config.model import Network, PeerKind
+from wh.dht.table.memory import worth_remembering
 from wh.engine.commands import Command, Knock, Reply, ResetSession, Send
 from wh.engine.core import Engine
 from wh.engine.events import (
@@ -33,6 +34,7 @@ from wh.engine.events import (
     PathWanted,
     RelayEnded,
     RelayOpened,
+    Remembered,
     SocketAdopted,
     SocketOpened,
     Stopping,
@@ -106,6 +108,10 @@ class Node:
         """Monotonic time at which tick() is wanted; None: nothing is scheduled."""
         return self.parts.engine.timers.next_deadline()
 
+    def memory(self) -> Remembered:
+        """What is worth keeping for the next start."""
+        return Remembered(worth_remembering(self.parts.kademlia.table), self.parts.trusted.last_addresses())
+
     def snapshot(self) -> NodeStatus:
         return snapshots.snapshot(self.parts)
 
@@ -122,6 +128,9 @@ class Node:
                 self._surroundings_changed(now)
             case Woke():
                 self._surroundings_changed(now)
+            case Remembered(servers=servers, members=members):
+                parts.discovery.remember(servers, now)
+                parts.trusted.remember(members, now)
             case MappingsChanged(mappings=mappings):
                 parts.reachability.mappings_changed(mappings, now)
             case SocketOpened():

@@ -30,10 +30,11 @@ OFFERS_BURST = 32
 OFFERS_INTERVAL_S = 0.5
 """Channels of one member, and of all strangers, that one relay may tell us of."""
 
-GUESTS_OF_RELAY = 16
+GUESTS_OF_RELAY = 20
 GUEST_S = 30.0
 """Channels of peers that the file does not name yet, and how long each has to claim an alias. A relay holds
-no more of them for us, and sees to it that no network has them all: we do not know where they come from."""
+16 for us, of which one that ended there may still stand here, and no network has all: we do not know where
+they come from."""
 
 
 class RelayClient:

@@ -63,6 +63,7 @@ cdef extern from "sodium.h" nogil:
     int crypto_hash_sha512_update(crypto_hash_sha512_state* state, const uint8_t* data, unsigned long long n)
     int crypto_hash_sha512_final(crypto_hash_sha512_state* state, uint8_t* out)
 
+    int crypto_core_ed25519_add(uint8_t* r, const uint8_t* p, const uint8_t* q)
     int crypto_scalarmult_ed25519_base_noclamp(uint8_t* q, const uint8_t* n)
     void crypto_core_ed25519_scalar_reduce(uint8_t* r, const uint8_t* s)
     void crypto_core_ed25519_scalar_negate(uint8_t* neg, const uint8_t* s)

@@ -9,7 +9,7 @@ from simnet import CORE_HOPS, SimNetwork
 from simnode import SimNode, connect_by_channel, fake_sign, fake_verify, network_file
 from wh.dht.discovery import Discovery
 from wh.dht.kademlia import Kademlia
-from wh.dht.searches import Searches
+from wh.dht.lookups.searches import Searches
 from wh.engine.commands import AdoptSocket, Command, Send
 from wh.engine.core import Engine
 from wh.engine.endpoints import FileEndpoints

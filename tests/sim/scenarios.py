@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from simnode import SimNode
-from wh.dht.metric import K, distance
-from wh.dht.search import SearchCallbacks
+from wh.dht.lookups.search import SearchCallbacks
+from wh.dht.table.metric import K, distance
 from wh.wire.messages import Capability
 from world import World
 
@@ -34,7 +34,7 @@ def recall(world: World, trials: int) -> float:
     for _ in range(trials):
         target, asker = world.rng.randbytes(32), world.rng.choice(world.servers)
         found: list[bytes] = []
-        searches = asker.node._searches
+        searches = asker.node.parts.searches
 
         def done(result: Any, now: Any, found: list[bytes] = found) -> None:
             found.extend(responder.contact.key for responder in result.closest[: K + 1])
@@ -64,7 +64,7 @@ def quiet(world: World, servers: int, lookups: int) -> Result:
         "bootstrap": round(world.traffic(world.servers[: world.boots], 450)),
         "client": round(world.traffic(clients, 450)),
     }
-    contacts = [len(server.node._kademlia.table) for server in world.servers]
+    contacts = [len(server.node.parts.kademlia.table) for server in world.servers]
     estimates = sorted(server.node.snapshot().size_estimate for server in world.servers)
     return {
         "servers_ask": by_servers.summary(),
@@ -78,7 +78,7 @@ def quiet(world: World, servers: int, lookups: int) -> Result:
 
 
 def is_server(node: SimNode) -> bool:
-    return bool(node.node._reachability.capabilities & Capability.SERVER)
+    return bool(node.node.parts.reachability.capabilities & Capability.SERVER)
 
 
 def exponential(world: World, mean: float) -> float:

@@ -158,6 +158,19 @@ def test_knocks_that_never_come_show_filtering_at_least_by_address() -> None:
     assert "address-dependent filtering or stricter" in str(behaviour(node))
 
 
+def test_who_calls_itself_direct_is_a_client_once_knocks_have_stayed_out() -> None:
+    network = SimNetwork(1)
+    boots = [SimNode(network, pack(f"198.{18 + i}.0.1", 62096), mode="direct") for i in range(4)]
+    node = UnknockedNode(network, pack("10.1.2.3", 62096), nat=Nat("203.0.113.9"), mode="direct")
+    for each in (*boots, node):
+        each.start(network_file(boots, []))
+    network.run(0.1)
+    assert node.node.snapshot().server
+    network.run(10)
+    assert not node.node.snapshot().server
+    assert all(boot.node.snapshot().server for boot in boots)
+
+
 def test_a_knock_from_a_node_that_we_wrote_to_shows_nothing() -> None:
     assert behaviour(measured(Nat("203.0.113.9"))).filtering == Filtering.UNKNOWN
 

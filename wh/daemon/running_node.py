@@ -20,6 +20,7 @@ from wh.daemon import overlay
 from wh.daemon.membership import Membership
 from wh.daemon.parts import Options, Parts, PartsMaker
 from wh.daemon.persistence.claim_log import ClaimLog
+from wh.daemon.persistence.known_nodes import KnownNodes
 from wh.daemon.persistence.state import state_path
 from wh.daemon.reports.clocks import clock_warnings
 from wh.daemon.reports.health import check_health
@@ -105,6 +106,7 @@ class RunningNode:
         await surroundings.tell()
         self.dispatch(parts.remembered)
         self._load_network()
+        await self._remember(parts)
         surroundings.watch()
         if self._options.port_mapping and self._options.mode != "direct":  # then others reach it already
             parts.mapper.start()
@@ -123,6 +125,15 @@ class RunningNode:
         await asyncio.gather(*self._claims, return_exceptions=True)
         async with self._reloading:
             await self._undo.aclose()
+
+    async def _remember(self, parts: Parts) -> None:
+        """Who was known before: a start needs no bootstrap that lives."""
+        path = None if self._options.ephemeral else state_path(encode_key(self.own_key), "nodes")
+        known = KnownNodes(path, self._network.namespace)
+        self.dispatch(await asyncio.to_thread(known.load))
+        keeper = asyncio.ensure_future(known.keep(parts.node.memory))
+        self._undo.callback(lambda: known.save(parts.node.memory()))
+        self._undo.callback(keeper.cancel)
 
     async def _open_ipc(self) -> None:
         handlers = {verb: self._gated(handler) for verb, handler in Verbs(self).handlers().items()}

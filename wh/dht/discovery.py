@@ -1,18 +1,16 @@
-"""Joining the DHT and staying in it: bootstraps, quiet buckets, silent contacts (docs/protocol.md 5)."""
+"""Joining the DHT: bootstraps, what the last run knew, nodes that come to us (docs/protocol.md 5)."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from wh.config.model import Network, PeerKind
-from wh.dht.contacts import MAX_FAILURES
 from wh.dht.kademlia import Kademlia
-from wh.dht.lookup import LookupResult
-from wh.dht.metric import K
-from wh.dht.routing_table import Added
-from wh.dht.search import SearchCallbacks
-from wh.dht.searches import Searches
+from wh.dht.lookups.searches import Searches
+from wh.dht.table.contacts import MAX_FAILURES
+from wh.dht.table.routing_table import Added
+from wh.dht.upkeep import Upkeep
 from wh.engine.core import Engine
 from wh.engine.endpoints import FileEndpoints
 from wh.engine.events import Instant, Key, Path
@@ -20,26 +18,28 @@ from wh.engine.limits import RateLimit
 from wh.engine.randomness import jittered
 from wh.engine.requests import Answer, Requests
 from wh.engine.timers import Alarm
-from wh.wire.address import is_v4
+from wh.wire.address import Address, is_v4
 from wh.wire.messages import Capability, Contact, Pong
 
 JOIN_RETRY_FIRST_S = 0.5
-JOIN_RETRY_MAX_S = 60.0
-CHECK_S = 60.0
-"""How often the contact that was silent longest, and the bootstraps that are dead, get a PING."""
+JOIN_RETRY_MAX_S = 15.0
+REMEMBERED_AT_ONCE = 4
+"""Contacts of the last run that get a PING beside the bootstraps, each time."""
 
 AT_ONCE, ONE_MORE_S = 3, 2.0
 """So often bootstraps are asked because links changed, and once more each two seconds."""
 
-LOOK_AROUND_S = (2.0, 5.0, 15.0, 60.0)
-"""Pauses between lookups for who needs more servers than are known; from the first again after a new one."""
+BOOTSTRAP_CHECK_S = 60.0
+"""How often bootstraps that are dead get a PING."""
 
 GREETINGS_MAX = 256
 """Nodes that say they are servers, and prove in a moment that they are where they say."""
 
+SETTLE_INTERVAL_S = 10.0
+
 
 class Discovery:
-    """Keeps the routing table alive. new_server hears of each server that enters it or comes back to life."""
+    """Fills the routing table. new_server hears of each server that enters it or comes back to life."""
 
     def __init__(
         self,
@@ -52,19 +52,25 @@ class Discovery:
         capabilities: Callable[[], int],
         new_server: Callable[[Key, Instant], None],
     ) -> None:
+        self.upkeep = Upkeep(
+            engine,
+            kademlia,
+            searches,
+            ping=self._ping_address,
+            is_server=lambda: bool(capabilities() & Capability.SERVER),
+        )
         self._engine = engine
         self._requests = requests
         self._kademlia = kademlia
-        self._searches = searches
         self._endpoints = endpoints
         self._capabilities = capabilities
         self._new_server = new_server
         self._bootstraps: tuple[Key, ...] = ()
+        self._remembered: list[Contact] = []
         self._join_retry_s = JOIN_RETRY_FIRST_S
         self._next_join = Alarm(engine.timers)
         self._next_check = Alarm(engine.timers)
-        self._looks = 0
-        self._look_not_before = float("-inf")
+        self._settles = RateLimit(1, SETTLE_INTERVAL_S, entries_max=1)
         self._greetings: OrderedDict[tuple[Key, Path], int] = OrderedDict()  # -> capabilities
         self._changed_at = float("-inf")
         self._occasions = RateLimit(AT_ONCE, ONE_MORE_S, 1)
@@ -87,13 +93,19 @@ class Discovery:
         self._bootstraps = tuple(key for key in bootstraps if key != self._engine.key)
         self._kademlia.table.set_protected(self._bootstraps)
         self.join(now)
+        self.upkeep.start(now)
         if not self._next_check.pending:
-            self._schedule_check(now)
+            self._check_bootstraps(now)
+
+    def remember(self, contacts: Sequence[Contact], now: Instant) -> None:
+        """Servers of the last run, the best first. They are tried as if somebody had named them."""
+        self._remembered = [contact for contact in contacts if contact.key != self._engine.key]
+        self.join(now)
 
     def join(self, now: Instant) -> None:
-        """PING the bootstraps now, and with growing pauses until one answers."""
+        """PING the bootstraps and who was known before, now and with growing pauses until one answers."""
         self._join_retry_s = JOIN_RETRY_FIRST_S
-        self._ping_bootstraps(now)
+        self._knock_at_doors(now)
 
     def surroundings_changed(self, now: Instant) -> None:
         """Who was reached by a family of addresses that this host has no more may be so by the other."""
@@ -119,16 +131,20 @@ class Discovery:
     def greet(self, key: Key, path: Path, capabilities: int, now: Instant) -> None:
         """A node PINGed us. If it says it is a server it enters the table once it is known to be there: when
         its session is confirmed from that path, or it answers our CHALLENGE."""
+        if not capabilities & Capability.SERVER or not self._is_usual(path):
+            return
+        self._kademlia.named_by.pop(key, None)
+        is_validated = self._engine.peers.obtain(key).is_validated(path, now)
         known = self._kademlia.table.get(key)
-        unchanged = known is not None and not known.dead and known.address == path.remote
-        if unchanged or not capabilities & Capability.SERVER or not self._is_usual(path):
-            return
-        if self._engine.peers.obtain(key).is_validated(path, now):
+        if known is not None and not known.dead and known.address == path.remote:
+            if is_validated:
+                self._kademlia.table.on_answer(key, now.monotonic)
+        elif is_validated:
             self._add(Contact(key, path.remote, capabilities), now)
-            return
-        self._greetings[key, path] = capabilities
-        if len(self._greetings) > GREETINGS_MAX:
-            self._greetings.popitem(last=False)
+        else:
+            self._greetings[key, path] = capabilities
+            if len(self._greetings) > GREETINGS_MAX:
+                self._greetings.popitem(last=False)
 
     def _validated(self, key: Key, path: Path, now: Instant) -> None:
         capabilities = self._greetings.pop((key, path), None)
@@ -137,8 +153,12 @@ class Discovery:
 
     def ping(self, key: Key, paths: list[Path], now: Instant) -> None:
         """The PONG of a server puts it into the table."""
-        message = self._engine.echo(self._capabilities())
-        self._requests.start(key, paths, message, now)
+        self._requests.start(key, paths, self._engine.echo(self._capabilities()), now)
+
+    def _ping_address(self, key: Key, address: Address, now: Instant) -> None:
+        path = self._engine.addressing.path_to(address)
+        if path is not None:
+            self.ping(key, [path], now)
 
     def left(self, key: Key) -> None:
         """A node said LEAVING. A bootstrap keeps its place, as a dead one."""
@@ -148,23 +168,40 @@ class Discovery:
 
     # Joining
 
-    def _ping_bootstraps(self, now: Instant) -> None:
+    def _knock_at_doors(self, now: Instant) -> None:
         self._next_join.cancel()
-        if self._kademlia.joined or not self._bootstraps:
+        if self._kademlia.joined or not (self._bootstraps or self._remembered):
             return
         for key in self._bootstraps:
             self._ping_bootstrap(key, now)
+        self._ping_remembered(now)
         wait_s = jittered(self._engine.rng, self._join_retry_s)
         self._join_retry_s = min(JOIN_RETRY_MAX_S, 2 * self._join_retry_s)
-        self._next_join.set(now.monotonic + wait_s, self._ping_bootstraps)
+        self._next_join.set(now.monotonic + wait_s, self._knock_at_doors)
 
     def _ping_bootstrap(self, key: Key, now: Instant) -> None:
-        addresses = self._endpoints.addresses_of(key)
-        paths = self._engine.addressing.paths_to(addresses)
+        paths = self._engine.addressing.paths_to(self._endpoints.addresses_of(key))
         if paths:
             self.ping(key, paths, now)
 
+    def _ping_remembered(self, now: Instant) -> None:
+        """In turn; where they are was true once, and may be somebody else's address by now."""
+        tried, later = self._remembered[:REMEMBERED_AT_ONCE], self._remembered[REMEMBERED_AT_ONCE:]
+        self._remembered = later + tried
+        for contact in tried:
+            if self._engine.addressing.is_acceptable(contact.address):
+                self._ping_address(contact.key, contact.address, now)
+
+    def _check_bootstraps(self, now: Instant) -> None:
+        when = now.monotonic + jittered(self._engine.rng, BOOTSTRAP_CHECK_S)
+        self._next_check.set(when, self._check_bootstraps)
+        for key in self._bootstraps:
+            contact = self._kademlia.table.get(key)
+            if self._kademlia.joined and (contact is None or contact.dead):
+                self._ping_bootstrap(key, now)
+
     def _answered(self, key: Key, answer: Answer, now: Instant) -> None:
+        self.upkeep.answered(key)
         table = self._kademlia.table
         if not isinstance(answer.message, Pong):
             table.on_answer(key, now.monotonic)
@@ -182,70 +219,26 @@ class Discovery:
         was_alive = known is not None and not known.dead
         if known is not None and was_alive and is_v4(known.address) != is_v4(offered.address):
             offered = Contact(offered.key, known.address, offered.flags)  # it has both, and one is enough
-        added = table.add(offered, now.monotonic)
+        was_joined = self._kademlia.joined
+        added = table.add(offered, now.monotonic, self._kademlia.only_source_of(offered.key))
         contact = table.get(offered.key)
         if contact is not None:
             contact.rtt = self._engine.peers.obtain(offered.key).round_trip
         if added in (Added.INSERTED, Added.REFRESHED) and not was_alive:
-            self._looks = 0
+            self.upkeep.server_found()
             self._new_server(offered.key, now)
+            self._settle_with(offered.key, was_joined, now)
+
+    def _settle_with(self, key: Key, was_joined: bool, now: Instant) -> None:
+        """The first server is there, or a bootstrap: it may know another part of the network than all whom we
+        have met so far, who may have reasons not to tell of it."""
+        if not was_joined or (key in self._bootstraps and self._settles.allow(None, now.monotonic)):
+            self.upkeep.settle(now)
 
     def _unanswered(self, key: Key, now: Instant) -> None:
+        known = key in self._kademlia.table
         self._kademlia.table.on_failure(key)
+        if known:
+            self.upkeep.unanswered(key, now)
         if not self._kademlia.joined and not self._next_join.pending:
             self.join(now)
-
-    # Staying
-
-    def found_servers(self, result: LookupResult, now: Instant) -> None:
-        """Who answered a lookup near ourselves is worth a place in the table."""
-        for responder in result.closest[:K]:
-            path = self._engine.addressing.path_to(responder.contact.address)
-            if path is not None and responder.contact.key not in self._kademlia.table:
-                self.ping(responder.contact.key, [path], now)
-
-    def look_around(self, now: Instant) -> None:
-        """Somebody needs more servers than are known: those that are may know others by now."""
-        if now.monotonic < self._look_not_before or not self._kademlia.joined:
-            return
-        pause_s = LOOK_AROUND_S[min(self._looks, len(LOOK_AROUND_S) - 1)]
-        self._looks += 1
-        self._look_not_before = now.monotonic + jittered(self._engine.rng, pause_s)
-        self._searches.begin(
-            self._engine.key, now, SearchCallbacks(done=self.found_servers), want_record=False
-        )
-
-    def _schedule_check(self, now: Instant) -> None:
-        when = now.monotonic + jittered(self._engine.rng, CHECK_S)
-        self._next_check.set(when, self._check)
-
-    def _check(self, now: Instant) -> None:
-        self._schedule_check(now)
-        self._kademlia.store.expire(now.unix)
-        self._ping_silent(now)
-        for key in self._bootstraps:
-            contact = self._kademlia.table.get(key)
-            if self._kademlia.joined and (contact is None or contact.dead):
-                self._ping_bootstrap(key, now)
-        buckets = self._kademlia.table.buckets_to_refresh(now.monotonic)
-        if buckets and self._kademlia.joined:
-            self._refresh(buckets[0], now)
-
-    def _ping_silent(self, now: Instant) -> None:
-        quietest = min(self._kademlia.table, key=lambda contact: contact.last_seen, default=None)
-        if quietest is None or now.monotonic - quietest.last_seen < CHECK_S:
-            return
-        path = self._engine.addressing.path_to(quietest.address)
-        if path is not None:
-            self.ping(quietest.key, [path], now)
-
-    def _refresh(self, bucket: int, now: Instant) -> None:
-        """One lookup at a random key of a quiet bucket; it also says how large the network is."""
-        target = self._kademlia.table.refresh_target(bucket, self._engine.rng.randbytes)
-
-        def done(result: LookupResult, then: Instant) -> None:
-            nearest = [responder.contact.key for responder in result.closest]
-            self._kademlia.size.add_sample(target, nearest)
-            self.found_servers(result, then)
-
-        self._searches.begin(target, now, SearchCallbacks(done=done), want_record=False)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from wh.dht.clocks import Clocks
-from wh.dht.routing_table import RoutingTable
-from wh.dht.size_estimate import SizeEstimate
-from wh.dht.storage import RecordStore
-from wh.dht.tokens import TokenIssuer
+from wh.dht.records.clocks import Clocks
+from wh.dht.records.storage import RecordStore
+from wh.dht.records.tokens import TokenIssuer
+from wh.dht.table.routing_table import RoutingTable
+from wh.dht.table.size_estimate import SizeEstimate
 from wh.engine.core import Engine
-from wh.engine.events import Instant
+from wh.engine.events import Instant, Key
 from wh.wire.errors import UntimelyRecord
 from wh.wire.records import (
     Record,
@@ -22,6 +23,8 @@ from wh.wire.records import (
     is_signed,
     sign_record,
 )
+
+SOURCES_MAX = 1024
 
 
 @dataclass(slots=True)
@@ -36,12 +39,13 @@ class Kademlia:
     clocks: Clocks = field(default_factory=Clocks)
     namespace: bytes = b""
     capabilities: Callable[[], int] = lambda: 0  # ours
+    named_by: OrderedDict[Key, Key | None] = field(default_factory=OrderedDict)
 
     @staticmethod
     def of(engine: Engine, sign: Sign, verify: Verify) -> Kademlia:
         return Kademlia(
             engine=engine,
-            table=RoutingTable(engine.key, 0.0),
+            table=RoutingTable(engine.key, float("-inf")),
             store=RecordStore(engine.key),
             size=SizeEstimate(),
             tokens=TokenIssuer(engine.rng.randbytes, 0.0),
@@ -53,6 +57,20 @@ class Kademlia:
     def joined(self) -> bool:
         """At least one server is believed alive."""
         return bool(self.table.closest(self.engine.key, 1))
+
+    def note_source(self, key: Key, source: Key | None) -> None:
+        """Somebody named a server that is going to be asked; another source than before makes it nobody's."""
+        if source is None and key not in self.named_by:
+            return
+        if self.named_by.get(key, source) != source:
+            source = None
+        self.named_by[key] = source
+        if len(self.named_by) > SOURCES_MAX:
+            self.named_by.popitem(last=False)
+
+    def only_source_of(self, key: Key) -> Key | None:
+        """Who alone has named it; None: several, or nobody, since it came to us."""
+        return self.named_by.get(key)
 
     def decode_record_untrusted(self, data: bytes, now: Instant) -> Record:
         """Raises BadRecord only."""

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from wh.config.model import Network
 from wh.wire.address import Address
-from wh.wire.messages import Message
+from wh.wire.messages import Contact, Message
 
 Key = bytes
 """32 bytes, an X25519 public key: a node's identity."""
@@ -90,6 +90,14 @@ class AddressesRemembered:
 class LinksChanged:
     """Something of the host's links, addresses, routes or rules is other than it was, whether or not
     LocalAddresses says so: what failed for want of a network may work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """Servers, the best first, and members' last addresses, of an earlier run. Nothing of it is proved."""
+
+    servers: tuple[Contact, ...] = ()
+    members: tuple[tuple[Key, Address], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,6 +329,7 @@ HostEvent = (
     | MappingsChanged
     | AddressesRemembered
     | LinksChanged
+    | Remembered
     | Woke
     | RelayOpened
     | RelayEnded

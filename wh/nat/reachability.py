@@ -6,8 +6,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable
 from enum import StrEnum
 
-from wh.dht.contacts import TrackedContact
 from wh.dht.kademlia import Kademlia
+from wh.dht.table.contacts import TrackedContact
 from wh.engine.core import Engine
 from wh.engine.events import Instant, Key, KnockReceived, PortMapping
 from wh.engine.limits import Level, RateLimit, RecentlySeen, Shares
@@ -62,7 +62,7 @@ class Mode(StrEnum):
     """What the operator says of our own reachability (`wh up ... mode M`)."""
 
     UNKNOWN = "unknown"  # find out
-    DIRECT = "direct"  # reachable: a server without proof
+    DIRECT = "direct"  # reachable: a server at once, until KNOCKs of three networks stay out
     NAT = "nat"  # never a server
 
 
@@ -112,7 +112,15 @@ class OwnReachability:
         """Whether others can open a path to us: then we are a server."""
         if self.mode is Mode.NAT:
             return False
-        return self.mode is Mode.DIRECT or self.bootstrap or bool(self._proofs)
+        return self._declared_direct or self.bootstrap or bool(self._proofs)
+
+    @property
+    def _declared_direct(self) -> bool:
+        """The operator says so, and no KNOCK that was to come stayed out."""
+        if self.mode is not Mode.DIRECT:
+            return False
+        kept_out = any(len(networks) >= ANSWERS_WANTED for networks in self._unknocked.values())
+        return bool(self._proofs) or not kept_out
 
     @property
     def capabilities(self) -> int:
@@ -128,7 +136,7 @@ class OwnReachability:
 
     def candidates(self) -> tuple[Candidate, ...]:
         own = dict.fromkeys((*self.file_addresses, *self._engine.addressing.publishable()))
-        declared = self.mode is Mode.DIRECT or (self.bootstrap and self.mode is not Mode.NAT)
+        declared = self._declared_direct or (self.bootstrap and self.mode is not Mode.NAT)
         return own_candidates(
             tuple(own),
             self.behaviours(),
@@ -445,7 +453,8 @@ class OwnReachability:
     def _targets(self, observed: Address) -> list[Address]:
         """Mapped addresses first: they are the likelier ones."""
         mapped = self._mapped.addresses([observed])
-        return [*mapped, observed] if self.mode is Mode.UNKNOWN and observed not in mapped else mapped
+        wanted = self.mode is Mode.UNKNOWN or (self.mode is Mode.DIRECT and observed not in self._proofs)
+        return [*mapped, observed] if wanted and observed not in mapped else mapped
 
 
 def _new_doubts() -> Shares:

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from wh.dht.kademlia import Kademlia
-from wh.dht.lookup import LookupResult
-from wh.dht.search import SearchCallbacks
-from wh.dht.searches import Searches
+from wh.dht.lookups.lookup import LookupResult
+from wh.dht.lookups.search import SearchCallbacks
+from wh.dht.lookups.searches import Searches
 from wh.engine.core import Engine
 from wh.engine.events import TCP, Instant, Key, MessageReceived, Path
 from wh.engine.limits import Level, RecentlySeen, Shares

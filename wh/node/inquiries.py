@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from wh.dht.lookup import LookupResult
-from wh.dht.search import Search, SearchCallbacks
-from wh.dht.searches import Searches
+from wh.dht.lookups.lookup import LookupResult
+from wh.dht.lookups.search import Search, SearchCallbacks
+from wh.dht.lookups.searches import Searches
 from wh.engine.core import Engine
 from wh.engine.events import Instant, Key, Path
 from wh.engine.inquiry import Finish, Progress, error

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from wh.config.model import Network, PeerKind
+from wh.dht.table.memory import worth_remembering
 from wh.engine.commands import Command, Knock, Reply, ResetSession, Send
 from wh.engine.core import Engine
 from wh.engine.events import (
@@ -35,6 +36,7 @@ from wh.engine.events import (
     PathWanted,
     RelayEnded,
     RelayOpened,
+    Remembered,
     SocketAdopted,
     SocketOpened,
     Stopping,
@@ -108,6 +110,10 @@ class Node:
         """Monotonic time at which tick() is wanted; None: nothing is scheduled."""
         return self.parts.engine.timers.next_deadline()
 
+    def memory(self) -> Remembered:
+        """What is worth keeping for the next start."""
+        return Remembered(worth_remembering(self.parts.kademlia.table), self.parts.trusted.last_addresses())
+
     def snapshot(self) -> NodeStatus:
         return snapshots.snapshot(self.parts)
 
@@ -132,8 +138,8 @@ class Node:
                 self._surroundings_changed(now)
             case Woke():
                 self._surroundings_changed(now)
-            case AddressesRemembered():
-                parts.public_addresses.remembered(event)
+            case AddressesRemembered() | Remembered():
+                self._remember(event, now)
             case LinksChanged():
                 parts.endpoints.links_changed(now)
                 parts.discovery.links_changed(now)
@@ -162,6 +168,13 @@ class Node:
                 self._say_leaving()
             case _:
                 assert_never(event)
+
+    def _remember(self, event: AddressesRemembered | Remembered, now: Instant) -> None:
+        if isinstance(event, AddressesRemembered):
+            self.parts.public_addresses.remembered(event)
+        else:
+            self.parts.discovery.remember(event.servers, now)
+            self.parts.trusted.remember(event.members, now)
 
     def _data_plane_event(self, event: DataPlaneEvent, now: Instant) -> None:
         parts = self.parts

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 from wh.dht.discovery import Discovery
 from wh.dht.kademlia import Kademlia
-from wh.dht.public_addresses import PublicAddresses
-from wh.dht.publisher import Content, Publisher
-from wh.dht.searches import Searches
+from wh.dht.lookups.searches import Searches
+from wh.dht.publishing.public_addresses import PublicAddresses
+from wh.dht.publishing.publisher import Content, Publisher
 from wh.engine.core import Engine
 from wh.engine.endpoints import FileEndpoints
 from wh.engine.events import Instant, Key
@@ -82,7 +82,7 @@ class Parts:
             kademlia,
             searches,
             content=self._record_content,
-            looked_up=self.discovery.found_servers,
+            looked_up=self.discovery.upkeep.found_servers,
             is_server=lambda: self.reachability.proved,
         )
 
@@ -98,7 +98,7 @@ class Parts:
             closed=lambda peer, path, now: self.trusted.channel_closed(peer, path, now),
             failed=lambda peer, now: None,
             changed=self.publisher.content_changed,
-            short=self.discovery.look_around,
+            short=self.discovery.upkeep.look_around,
             welcome=lambda now: self.authentication.awaits_claims(now),
             out_of_reach=self.fallback.want,
         )
@@ -177,6 +177,8 @@ class Parts:
         """A server entered the table, or lives again: somebody to publish at, to ask, and to be seen by."""
         self.publisher.server_found(key, now)
         self.public_addresses.joined(now)
+        if key in self.discovery.bootstraps:  # it may know who was kept from us
+            self.publisher.changed(now)
         self.reachability.servers_changed(now)
         self.relays.servers_changed(now)
         if len(self.kademlia.table.closest(self.engine.key, 2)) == 1:

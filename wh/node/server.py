@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from wh.dht.discovery import Discovery
 from wh.dht.kademlia import Kademlia
-from wh.dht.searches import Searches
+from wh.dht.lookups.searches import Searches
 from wh.engine.commands import Knock, Reply, Send
 from wh.engine.core import Engine
 from wh.engine.events import PUNCH_SOCKETS_FROM, Instant, Key, MessageReceived, Path

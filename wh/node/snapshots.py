@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wh.dht.contacts import TrackedContact
+from wh.dht.table.contacts import TrackedContact
 from wh.engine.events import Instant
 from wh.node.parts import Parts
 from wh.node.status import (

@@ -15,8 +15,11 @@ from wh.wire.candidates import MAX_CANDIDATES
 from wh.wire.messages import Probe
 from wh.wire.records import Record, Relay
 
-RETRY_AFTER_S = (1.0, 2.0, 5.0, 15.0)
-RETRY_LATER_S = 30.0
+RETRY_AFTER_S = (1.0, 2.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0)
+RETRY_LATER_S = 600.0
+"""Pauses between rounds, and of all later ones. Who comes back looks for us too, and begins at once; a change
+of our own addresses, a server that lives again and traffic make a round at once."""
+
 ATTEMPT_INTERVAL_S = 1.0
 
 
@@ -96,6 +99,10 @@ class PathFinder:
         found = [*self._file_addresses, *([self._worked] if self._worked is not None else [])]
         found += [candidate.address for candidate in published if addressing.is_acceptable(candidate.address)]
         return tuple(dict.fromkeys(found))[:MAX_CANDIDATES]
+
+    @property
+    def worked_at(self) -> Address | None:
+        return self._worked
 
     @property
     def relays(self) -> tuple[Relay, ...]:

@@ -91,6 +91,11 @@ class TrustedPeer:
         return self._routes
 
     @property
+    def last_address(self) -> Address | None:
+        """Where its direct path leads, or led last."""
+        return self.path.remote if self.path is not None else self._finder.worked_at
+
+    @property
     def candidates(self) -> tuple[Address, ...]:
         return self._finder.candidates
 
@@ -168,6 +173,7 @@ class TrustedPeer:
         path = self.path
         usual = self._engine.addressing.path_to(path.remote) if path is not None else None
         if usual is not None and path is not None and (usual.socket == TCP) != (path.socket == TCP):
+            self._whereabouts.stop_check()
             self._whereabouts.check(usual, now)
         self.verify_path(now)
         self.start(now)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from wh.config.model import Network, PeerKind
 from wh.engine.commands import CloseSocket
@@ -68,6 +68,7 @@ class TrustedPeers:
         self._members: frozenset[Key] = frozenset()
         self._visits: list[Visit] = []
         self._nearby: dict[Key, tuple[Address, ...]] = {}  # by BEACONs, latest first
+        self._remembered: dict[Key, Address] = {}  # of an earlier run
 
     def __iter__(self) -> Iterator[TrustedPeer]:
         return iter(self._by_key.values())
@@ -131,7 +132,8 @@ class TrustedPeers:
     def endpoints_changed(self, now: Instant) -> None:
         for key, peer in self._by_key.items():
             told = [address for visit in self._visits if visit.key == key for address in visit.endpoints]
-            known = (*self._nearby.get(key, ()), *self._endpoints.addresses_of(key), *told)
+            known = [*self._nearby.get(key, ()), *self._endpoints.addresses_of(key), *told]
+            known += [self._remembered[key]] if key in self._remembered else []
             peer.set_file_addresses(tuple(dict.fromkeys(known)), now)
 
     def heard_nearby(self, key: Key, address: Address, now: Instant) -> None:
@@ -140,6 +142,16 @@ class TrustedPeers:
         if key in self._by_key and address not in before:
             self._nearby[key] = (address, *before)[:NEARBY_MAX]
             self.endpoints_changed(now)
+
+    def remember(self, members: Sequence[tuple[Key, Address]], now: Instant) -> None:
+        """Where they were in an earlier run."""
+        self._remembered = dict(members)
+        self.endpoints_changed(now)
+
+    def last_addresses(self) -> tuple[tuple[Key, Address], ...]:
+        """Where members are, or were last."""
+        found = ((key, peer.last_address) for key, peer in self._by_key.items() if key in self._members)
+        return tuple((key, address) for key, address in found if address is not None)
 
     def joined(self, now: Instant) -> None:
         """The first server is there: all looking before was in vain, and peers may publish any moment."""

@@ -128,6 +128,7 @@ class Whereabouts:
         if path.channel or path.socket >= PUNCH_SOCKETS_FROM:
             return
         if self._machine.state in HAVING_PATH:
+            self._migration.stop()  # it would return to the path that we leave
             self._choice.leave(now)
             self._proved(path, now, rtt)
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from engine_parts import at
 
-from wh.dht.clocks import KEYS_MAX, RECENT_S, Clocks
+from wh.dht.records.clocks import KEYS_MAX, RECENT_S, Clocks
 from wh.engine.events import Instant
 
 DAY = 86400.0

@@ -11,8 +11,9 @@ from engine_parts import OTHER_ADDRESS, PEER_ADDRESS, PEER_KEY, Driver, at
 
 from wh.config.model import Endpoint, Network, Peer, PeerKind
 from wh.dht.kademlia import Kademlia
-from wh.dht.public_addresses import FIRST_S, REFRESH_S, RETRY_S, PublicAddresses
-from wh.dht.searches import Searches
+from wh.dht.lookups.searches import Searches
+from wh.dht.publishing.public_addresses import FIRST_S, REFRESH_S, RETRY_S, PublicAddresses
+from wh.dht.records.clocks import Clocks
 from wh.engine.commands import RememberAddresses
 from wh.engine.endpoints import FileEndpoints
 from wh.engine.events import AddressesRemembered, Instant, Key
@@ -33,7 +34,7 @@ class World(Driver):
         self.looked_up: list[tuple[float, Key]] = []
         self.found: Callable[[Record, Instant], None] | None = None
         self.endpoints = FileEndpoints(self.engine, lambda now: None)
-        self.kademlia = SimpleNamespace(joined=True)
+        self.kademlia = SimpleNamespace(joined=True, clocks=Clocks())
         self.addresses = PublicAddresses(
             self.engine, cast(Kademlia, self.kademlia), cast(Searches, self), self.endpoints
         )

@@ -12,17 +12,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
-from wh.dht.contacts import MAX_FAILURES
-from wh.dht.metric import K, bucket_index, distance
-from wh.dht.routing_table import (
+from wh.dht.table.contacts import MAX_FAILURES
+from wh.dht.table.metric import K, bucket_index, distance
+from wh.dht.table.routing_table import (
     BUCKET_REFRESH_S,
+    MAX_OF_LARGE_NETWORK_IN_BUCKET,
+    MAX_OF_LARGE_NETWORK_IN_TABLE,
     MAX_OF_NETWORK_IN_BUCKET,
     MAX_OF_NETWORK_IN_TABLE,
+    MAX_OF_SOURCE_IN_BUCKET,
     REPLACEMENT_CACHE_LEN,
+    SOURCES_FROM,
+    THIN_REFRESH_S,
     Added,
     RoutingTable,
 )
-from wh.dht.size_estimate import SizeEstimate
+from wh.dht.table.size_estimate import SizeEstimate
 from wh.wire.address import Address, is_private, pack, prefix
 from wh.wire.messages import Capability, Contact
 
@@ -38,8 +43,8 @@ def key_in_bucket(index: int, number: int) -> bytes:
 
 
 def address_in(network: int, host: int = 1) -> Address:
-    """A public address; network picks the /24."""
-    return pack(f"198.{network >> 8}.{network & 0xFF}.{host}", 62096)
+    """A public address; network picks the /16."""
+    return pack(f"{20 + network % 150}.{network // 150}.0.{host}", 62096)
 
 
 def server(index: int, number: int, network: int | None = None) -> Contact:
@@ -160,13 +165,20 @@ class AnyHistory(RuleBasedStateMachine):
     def networks_keep_to_their_share(self):
         of_table: Counter[bytes] = Counter()
         of_bucket: Counter[tuple[int, bytes]] = Counter()
+        of_large: Counter[bytes] = Counter()
+        of_bucket_large: Counter[tuple[int, bytes]] = Counter()
         for contact in self.table:
             if contact.key not in self.protected and not is_private(contact.address):
                 network = prefix(contact.address, 24, 48)
                 of_table[network] += 1
                 of_bucket[bucket_index(OWN, contact.key), network] += 1
+                large = prefix(contact.address, 16, 32)
+                of_large[large] += 1
+                of_bucket_large[bucket_index(OWN, contact.key), large] += 1
         assert max(of_table.values(), default=0) <= MAX_OF_NETWORK_IN_TABLE
         assert max(of_bucket.values(), default=0) <= MAX_OF_NETWORK_IN_BUCKET
+        assert max(of_large.values(), default=0) <= MAX_OF_LARGE_NETWORK_IN_TABLE
+        assert max(of_bucket_large.values(), default=0) <= MAX_OF_LARGE_NETWORK_IN_BUCKET
 
 
 AnyHistory.TestCase.settings = settings(
@@ -273,17 +285,57 @@ def test_we_are_not_in_our_own_table():
     assert len(table) == 0
 
 
-def test_buckets_are_refreshed_after_thirty_quiet_minutes():
+def test_a_thin_bucket_is_refreshed_after_thirty_minutes_and_a_full_one_after_four_hours():
     table = RoutingTable(OWN, 0.0)
-    assert table.next_refresh_at() is None
-    table.add(server(3, 0), 10.0)
-    assert table.next_refresh_at() == BUCKET_REFRESH_S
+    for number in range(K):
+        table.add(server(3, number), 10.0)
     table.on_lookup(key_in_bucket(2, 77), 60.0)
-    assert table.buckets_to_refresh(BUCKET_REFRESH_S - 1) == []
-    assert table.buckets_to_refresh(BUCKET_REFRESH_S) == [1, 3]
-    for index in (1, 3):
-        table.on_lookup(key_in_bucket(index, 0), BUCKET_REFRESH_S)
-    assert table.next_refresh_at() == BUCKET_REFRESH_S + 60
+    assert table.buckets_to_refresh(THIN_REFRESH_S - 1) == []
+    assert table.buckets_to_refresh(THIN_REFRESH_S) == [1]
+    assert table.buckets_to_refresh(THIN_REFRESH_S + 60) == [1, 2]
+    assert table.buckets_to_refresh(BUCKET_REFRESH_S) == [1, 2, 3]
+
+
+def test_a_node_that_is_new_here_has_all_its_buckets_to_look_up():
+    table = RoutingTable(OWN, float("-inf"))
+    for number in range(K):
+        table.add(server(3, number), 10.0)
+    assert table.buckets_to_refresh(0.0) == [1, 2, 3]
+    for index in (1, 2, 3):
+        table.on_lookup(key_in_bucket(index, 0), 1.0)
+    assert table.buckets_to_refresh(2.0) == []
+    table.forget_lookups()
+    assert table.buckets_to_refresh(2.0) == [1, 2, 3]
+
+
+def test_a_large_network_of_a_tenant_takes_few_places_and_leaves_the_rest():
+    """65,536 /48 of one IPv6 /32 come first, 2,000 honest servers after them."""
+    rng = random.Random(5)
+    table = RoutingTable(OWN, 0.0)
+    for number in range(4000):
+        table.add(Contact(rng.randbytes(32), pack(f"2001:db8:{number:x}::1", 62096), SERVER), 0.0)
+    assert len(table) <= MAX_OF_LARGE_NETWORK_IN_TABLE
+    empty = RoutingTable(OWN, 0.0)
+    for number in range(2000):
+        honest = Contact(rng.randbytes(32), address_in(number), SERVER)
+        table.add(honest, 1.0)
+        empty.add(honest, 1.0)
+    honest_in_table = sum(not each.address.startswith(b"\x20\x01") for each in table)
+    assert honest_in_table >= len(empty) - MAX_OF_LARGE_NETWORK_IN_TABLE
+
+
+def test_nobodys_word_alone_fills_a_bucket():
+    table = RoutingTable(OWN, 0.0)
+    liar, another = key_in_bucket(9, 1), key_in_bucket(9, 2)
+    for number in range(SOURCES_FROM):
+        table.add(server(2, number), 0.0)
+    for number in range(2 * K):
+        table.add(server(1, number), 0.0, liar)
+    assert sum(each.source == liar for each in table) == MAX_OF_SOURCE_IN_BUCKET
+    assert table.add(server(1, 2 * K), 0.0, another) is Added.INSERTED
+    assert table.add(server(1, 2 * K + 1), 0.0) is Added.INSERTED
+    table.add(server(1, 0), 1.0)
+    assert table.get(server(1, 0).key).source is None, "it came by itself too"
 
 
 @deterministic

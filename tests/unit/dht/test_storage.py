@@ -9,8 +9,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from wh.dht.metric import distance
-from wh.dht.storage import MAX_NEARER_SERVERS, RecordStore
+from wh.dht.records.storage import MAX_NEARER_SERVERS, RecordStore
+from wh.dht.table.metric import distance
 from wh.wire.address import Address, is_private, pack, prefix
 from wh.wire.messages import PutStatus
 from wh.wire.records import Record

@@ -7,7 +7,7 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wh.dht.tokens import ROTATION_S, TOKEN_LEN, TokenIssuer
+from wh.dht.records.tokens import ROTATION_S, TOKEN_LEN, TokenIssuer
 from wh.wire.address import pack
 
 deterministic = settings(derandomize=True, deadline=None)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from enum import Enum
 
-from wh.dht.contacts import MAX_FAILURES, TrackedContact
-from wh.dht.diversity import PrefixLimit
-from wh.dht.metric import K, RandomBytes, bucket_index, distance, random_key_in_bucket
+from wh.dht.table.contacts import MAX_FAILURES, TrackedContact
+from wh.dht.table.diversity import PrefixLimit
+from wh.dht.table.metric import K, RandomBytes, bucket_index, distance, random_key_in_bucket
 from wh.wire.address import Address
 from wh.wire.messages import Capability, Contact
 from wh.wire.public_key import Key
@@ -15,7 +15,18 @@ from wh.wire.public_key import Key
 REPLACEMENT_CACHE_LEN = 10
 MAX_OF_NETWORK_IN_BUCKET = 2  # of one /24, or /48
 MAX_OF_NETWORK_IN_TABLE = 10
-BUCKET_REFRESH_S = 30 * 60
+MAX_OF_LARGE_NETWORK_IN_BUCKET = 4  # of one /16, or /32
+MAX_OF_LARGE_NETWORK_IN_TABLE = 20
+OF_BUCKET = ((24, 48, MAX_OF_NETWORK_IN_BUCKET), (16, 32, MAX_OF_LARGE_NETWORK_IN_BUCKET))
+OF_TABLE = ((24, 48, MAX_OF_NETWORK_IN_TABLE), (16, 32, MAX_OF_LARGE_NETWORK_IN_TABLE))
+
+SOURCES_FROM = 20
+MAX_OF_SOURCE_IN_BUCKET = K // 5
+"""Once so many contacts are known, of those that only one node has named a bucket takes so many."""
+
+THIN = K // 2
+THIN_REFRESH_S, BUCKET_REFRESH_S = 30 * 60, 4 * 3600
+"""After which a bucket is looked up again: with fewer live contacts than that, and with more."""
 
 
 class Added(Enum):
@@ -30,13 +41,17 @@ class Added(Enum):
 class _Bucket:
     """contacts: at most K, the least recently seen first. cache: waiting for a place, the newest last."""
 
-    __slots__ = ("cache", "contacts", "limit", "looked_up_at")
+    __slots__ = ("cache", "contacts", "limits", "looked_up_at")
 
     def __init__(self, looked_up_at: float) -> None:
         self.contacts: list[TrackedContact] = []
         self.cache: list[TrackedContact] = []
-        self.limit = PrefixLimit(24, 48, MAX_OF_NETWORK_IN_BUCKET)
+        self.limits = [PrefixLimit(*limit) for limit in OF_BUCKET]
         self.looked_up_at = looked_up_at
+
+
+def _count_live(bucket: _Bucket) -> int:
+    return sum(not contact.dead for contact in bucket.contacts)
 
 
 class RoutingTable:
@@ -51,7 +66,7 @@ class RoutingTable:
         self._made_at = now
         self._buckets: dict[int, _Bucket] = {}  # by index from 1; most of the 256 never hold anything
         self._contacts: dict[Key, TrackedContact] = {}
-        self._limit = PrefixLimit(24, 48, MAX_OF_NETWORK_IN_TABLE)
+        self._limits = [PrefixLimit(*limit) for limit in OF_TABLE]
         self._protected: frozenset[Key] = frozenset()
 
     def __len__(self) -> int:
@@ -84,8 +99,8 @@ class RoutingTable:
             if contact.flags & Capability.SERVER:
                 self._insert(contact)
 
-    def add(self, contact: Contact, now: float) -> Added:
-        """Take in, or mark as seen, a node that just talked to us."""
+    def add(self, contact: Contact, now: float, source: Key | None = None) -> Added:
+        """Take in, or mark as seen, a node that just talked to us. source: the only one who named it."""
         if contact.key == self._own_key:
             return Added.REFUSED
         if contact.key not in self._protected and not contact.flags & Capability.SERVER:
@@ -93,9 +108,10 @@ class RoutingTable:
             return Added.REFUSED
         known = self._contacts.get(contact.key)
         if known is not None:
+            known.source = known.source if source == known.source else None
             return self._refresh(known, contact, now)
         self._drop_from_cache(contact.key)
-        tracked = TrackedContact(contact.key, contact.address, contact.flags, now)
+        tracked = TrackedContact(contact.key, contact.address, contact.flags, now, source=source)
         outcome = self._insert(tracked)
         return self._to_cache(tracked) if outcome is Added.CACHED else outcome
 
@@ -153,23 +169,28 @@ class RoutingTable:
             self._bucket_of(target).looked_up_at = now
 
     def buckets_to_refresh(self, now: float) -> list[int]:
-        """Indices of quiet buckets, from the farthest (1) to the nearest one that holds anything."""
-        return [index for index in range(1, self._nearest_bucket() + 1) if self._refresh_at(index) <= now]
+        """Indices of quiet buckets, from the farthest (1) to the nearest that is not thin: a lookup of
+        ourselves shows all that is nearer."""
+        live = {index: _count_live(bucket) for index, bucket in self._buckets.items()}
+        nearest = max((index for index, count in live.items() if count >= THIN), default=1)
+        return [
+            index for index in range(1, nearest + 1) if self._refresh_at(index, live.get(index, 0)) <= now
+        ]
 
-    def next_refresh_at(self) -> float | None:
-        """When buckets_to_refresh() will name one; None: the table is empty."""
-        return min(map(self._refresh_at, range(1, self._nearest_bucket() + 1)), default=None)
+    def forget_lookups(self) -> None:
+        """All buckets are to be looked up."""
+        self._made_at = float("-inf")
+        for bucket in self._buckets.values():
+            bucket.looked_up_at = self._made_at
 
     def refresh_target(self, index: int, random_bytes: RandomBytes) -> Key:
         """A random key in the range of a bucket, to look up."""
         return random_key_in_bucket(self._own_key, index, random_bytes)
 
-    def _refresh_at(self, index: int) -> float:
+    def _refresh_at(self, index: int, live: int) -> float:
         bucket = self._buckets.get(index)
-        return (bucket.looked_up_at if bucket is not None else self._made_at) + BUCKET_REFRESH_S
-
-    def _nearest_bucket(self) -> int:
-        return max((index for index, bucket in self._buckets.items() if bucket.contacts), default=0)
+        looked_up_at = bucket.looked_up_at if bucket is not None else self._made_at
+        return looked_up_at + (THIN_REFRESH_S if live < THIN else BUCKET_REFRESH_S)
 
     # Places: in a bucket, in its cache
 
@@ -196,12 +217,20 @@ class RoutingTable:
         bucket = self._bucket_of(contact.key)
         if not self._allow_network(bucket, contact):
             return Added.REFUSED
+        if self._has_too_many_of_source(bucket, contact):
+            return Added.CACHED
         if len(bucket.contacts) >= K and not self._evict_dead(bucket.contacts):
             return Added.CACHED
         bucket.contacts.append(contact)
         self._contacts[contact.key] = contact
         self._count(contact)
         return Added.INSERTED
+
+    def _has_too_many_of_source(self, bucket: _Bucket, contact: TrackedContact) -> bool:
+        """Nobody's word alone fills a bucket."""
+        if contact.source is None or len(self) < SOURCES_FROM or contact.key in self._protected:
+            return False
+        return sum(each.source == contact.source for each in bucket.contacts) >= MAX_OF_SOURCE_IN_BUCKET
 
     def _take_out(self, contact: TrackedContact) -> None:
         self._bucket_of(contact.key).contacts.remove(contact)
@@ -255,11 +284,11 @@ class RoutingTable:
 
     def _to_cache(self, contact: TrackedContact) -> Added:
         bucket = self._bucket_of(contact.key)
-        of_network = PrefixLimit(24, 48, MAX_OF_NETWORK_IN_BUCKET)
-        for cached in bucket.cache:
-            of_network.add(cached.address)
-        if not of_network.has_room(contact.address):
-            return Added.REFUSED
+        for limit in map(PrefixLimit, *zip(*OF_BUCKET, strict=True)):
+            for cached in bucket.cache:
+                limit.add(cached.address)
+            if not limit.has_room(contact.address):
+                return Added.REFUSED
         bucket.cache.append(contact)
         del bucket.cache[:-REPLACEMENT_CACHE_LEN]
         return Added.CACHED
@@ -272,10 +301,12 @@ class RoutingTable:
 
     def _allow_network(self, bucket: _Bucket, contact: TrackedContact) -> bool:
         """Whether contact's network has room, also by evicting dead contacts of the same one."""
-        return contact.key in self._protected or (
-            self._make_room(bucket.limit, bucket.contacts, contact.address)
-            and self._make_room(self._limit, self._contacts.values(), contact.address)
-        )
+        if contact.key in self._protected:
+            return True
+        places = [(limit, bucket.contacts) for limit in bucket.limits]
+        everywhere = list(self._contacts.values())
+        places += [(limit, everywhere) for limit in self._limits]
+        return all(self._make_room(limit, among, contact.address) for limit, among in places)
 
     def _make_room(self, limit: PrefixLimit, among: Iterable[TrackedContact], address: Address) -> bool:
         if limit.has_room(address):
@@ -285,9 +316,9 @@ class RoutingTable:
         return self._evict_dead(of_network) and limit.has_room(address)
 
     def _count(self, contact: TrackedContact) -> None:
-        self._bucket_of(contact.key).limit.add(contact.address)
-        self._limit.add(contact.address)
+        for limit in (*self._bucket_of(contact.key).limits, *self._limits):
+            limit.add(contact.address)
 
     def _uncount(self, contact: TrackedContact) -> None:
-        self._bucket_of(contact.key).limit.remove(contact.address)
-        self._limit.remove(contact.address)
+        for limit in (*self._bucket_of(contact.key).limits, *self._limits):
+            limit.remove(contact.address)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 from hashlib import blake2s
 
-from wh.dht.metric import RandomBytes
+from wh.dht.table.metric import RandomBytes
 from wh.wire.address import Address
 from wh.wire.public_key import Key
 

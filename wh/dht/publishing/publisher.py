@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from wh.dht.kademlia import Kademlia
-from wh.dht.lookup import PATHS_CAREFUL, PATHS_NORMAL, LookupResult, Responder
-from wh.dht.metric import K
-from wh.dht.search import Search, SearchCallbacks
-from wh.dht.searches import Searches
+from wh.dht.lookups.lookup import PATHS_CAREFUL, PATHS_NORMAL, LookupResult, Responder
+from wh.dht.lookups.search import Search, SearchCallbacks
+from wh.dht.lookups.searches import Searches
+from wh.dht.table.metric import K
 from wh.engine.core import Engine
 from wh.engine.events import Instant, Key
 from wh.engine.randomness import jittered
@@ -127,6 +127,9 @@ class Publisher:
         if not self._kademlia.joined:
             self._put_to = 0  # the first server that answers makes us try again
             return
+        content = self._content()
+        if self._record is None and not (content.candidates or content.relays):
+            return  # as soon as there is something to say we hear of it
         self._stale = False
         self._newcomers.clear()
         self._publications += 1

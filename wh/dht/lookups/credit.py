@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from wh.dht.diversity import Networks
+from wh.dht.table.diversity import Networks
 from wh.wire.messages import Contact
 from wh.wire.public_key import Key
 
@@ -14,6 +14,9 @@ MAX_SILENT_OF_SOURCE = 3
 MAX_SILENT_OF_NETWORKS = (2, 4)  # of one /24, or /48; of one /16, or /32
 """Contacts that may be asked at once without an answer. What never answers keeps its place, and what answers
 makes room for one more."""
+
+AT_ONCE_OF_SOURCE = 1
+"""Of them, how many wait for an answer at the same time: who invents takes one place of a lookup's three."""
 
 AMPLIFICATION = 3
 """Bytes that go to contacts which have not answered, for each byte of who named them (as RFC 9000, 8.1)."""
@@ -29,6 +32,7 @@ class _Account:
     """asked: contacts in flight; dead: those that never answered."""
 
     limit: int
+    at_once: int = 0  # beside those that answered; 0: as many as limit
     asked: int = 0
     dead: int = 0
     answered: int = 0
@@ -36,7 +40,8 @@ class _Account:
 
     @property
     def has_room(self) -> bool:
-        return self.asked + self.dead < self.limit + self.answered and self.datagrams >= 1
+        few = not self.at_once or self.asked < self.at_once + self.answered
+        return few and self.asked + self.dead < self.limit + self.answered and self.datagrams >= 1
 
     @property
     def is_closed(self) -> bool:
@@ -134,7 +139,7 @@ class Credit:
     def _source(self, key: Key) -> _Account:
         account = self._sources.get(key)
         if account is None:
-            account = self._sources[key] = _Account(MAX_SILENT_OF_SOURCE, datagrams=0.0)
+            account = self._sources[key] = _Account(MAX_SILENT_OF_SOURCE, AT_ONCE_OF_SOURCE, datagrams=0.0)
         return account
 
     def _accounts_of(self, networks: Networks) -> list[_Account]:

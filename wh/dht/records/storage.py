@@ -5,8 +5,8 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from typing import NamedTuple
 
-from wh.dht.diversity import PrefixLimit
-from wh.dht.metric import K, distance
+from wh.dht.table.diversity import PrefixLimit
+from wh.dht.table.metric import K, distance
 from wh.engine.crowds import Crowd
 from wh.wire.address import Address
 from wh.wire.messages import PutStatus

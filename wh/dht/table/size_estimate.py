@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 from statistics import median
 
-from wh.dht.metric import ID_SPACE, K, distance
+from wh.dht.table.metric import ID_SPACE, K, distance
 from wh.wire.public_key import Key
 
 SAMPLES_KEPT = 8

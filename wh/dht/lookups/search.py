@@ -1,4 +1,4 @@
-"""One Kademlia lookup in flight: wh.dht.lookup decides whom to ask, this asks."""
+"""One Kademlia lookup in flight: wh.dht.lookups.lookup decides whom to ask, this asks."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from wh.dht.kademlia import Kademlia
-from wh.dht.lookup import Lookup, LookupResult
-from wh.dht.metric import bucket_index
+from wh.dht.lookups.lookup import Lookup, LookupResult
+from wh.dht.table.metric import bucket_index
 from wh.engine.core import Engine
 from wh.engine.events import Instant, Key, Path
 from wh.engine.requests import Answer, Request, Requests, Schedule
@@ -19,7 +19,7 @@ from wh.wire.records import Record, decode_header_untrusted
 
 ASK = Schedule((0.4, 0.9), 1.4)
 FIRST_CONTACT = Schedule((0.5,), 1.4)
-"""Given up just before the lookup does (wh.dht.lookup.RETRY_S): silence counts against the contact."""
+"""Given up just before the lookup does (lookup.RETRY_S): silence counts against the contact."""
 
 
 def _ignore(*_: object) -> None:
@@ -105,6 +105,7 @@ class Search:
     def _ask(self, contact: Contact, now: Instant) -> bool:
         """Whether anything was sent."""
         path = self._engine.addressing.path_to(contact.address)
+        self._kademlia.note_source(contact.key, self._lookup.only_source_of(contact.key))
         if path is None or not self._engine.addressing.is_acceptable(contact.address):
             self._lookup.on_unsent(contact.key)
             return False

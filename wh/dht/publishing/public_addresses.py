@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from wh.config.model import Network, PeerKind
 from wh.dht.kademlia import Kademlia
-from wh.dht.searches import Searches
+from wh.dht.lookups.searches import Searches
 from wh.engine.commands import RememberAddresses
 from wh.engine.core import Engine
 from wh.engine.endpoints import FileEndpoints

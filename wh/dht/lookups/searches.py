@@ -6,9 +6,9 @@ from collections import deque
 from collections.abc import Callable
 
 from wh.dht.kademlia import Kademlia
-from wh.dht.lookup import PATHS_NORMAL, Lookup, LookupResult
-from wh.dht.metric import K
-from wh.dht.search import Search, SearchCallbacks
+from wh.dht.lookups.lookup import PATHS_NORMAL, Lookup, LookupResult
+from wh.dht.lookups.search import Search, SearchCallbacks
+from wh.dht.table.metric import K
 from wh.engine.core import Engine
 from wh.engine.events import Instant, Key
 from wh.engine.requests import Requests

@@ -11,9 +11,9 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from wh.dht.contacts import TrackedContact
-from wh.dht.metric import ALPHA, K, distance
-from wh.dht.shortlist import Candidate, Place, Shortlist, State
+from wh.dht.lookups.shortlist import Candidate, Place, Shortlist, State
+from wh.dht.table.contacts import TrackedContact
+from wh.dht.table.metric import ALPHA, K, distance
 from wh.wire.address import Address, is_private
 from wh.wire.messages import MAX_CONTACTS, Contact
 from wh.wire.public_key import Key
@@ -29,9 +29,10 @@ RETRY_S = 1.5
 NEAREST_OF_PATH = K // 2
 """Servers that each of several disjoint paths must hear from, whatever the others have found."""
 
+MAX_QUERIES_OF_PATH = 60
 MAX_QUERIES = 256
 RECORD_QUORUM = 3
-"""Servers that must have returned the record before a lookup on one path ends early."""
+"""Servers that must have returned the same, highest sequence before a lookup on one path ends early."""
 
 
 class Responder(NamedTuple):
@@ -53,7 +54,7 @@ class LookupResult:
 
 
 class Lookup:
-    """One lookup; bounded in candidates (256), requests (256) and time.
+    """One lookup; bounded in candidates (256), requests (60 a path, 256) and time.
 
     record: the one with the highest sequence so far, of use before the lookup is done. seeds: the nearest
     contacts of the routing table. paths: disjoint paths, each asking its own candidates, so that one liar
@@ -77,7 +78,8 @@ class Lookup:
         self._paths = paths
         self._radius = radius
         self._queries = 0
-        self._record_holders = 0
+        self._holders: Counter[int] = Counter()  # by sequence
+        self._max_queries = min(MAX_QUERIES, paths * MAX_QUERIES_OF_PATH)
         self._shortlist = Shortlist(target, excluded)
         nearest_first = sorted(seeds, key=lambda seed: distance(seed.key, target))
         for position, seed in enumerate(nearest_first):
@@ -95,7 +97,7 @@ class Lookup:
         waiting = Counter(each.path for each in self._shortlist if each.state is State.WAITING)
         queries: list[Contact] = []
         for candidate in self._wanted():
-            if self._queries < MAX_QUERIES and waiting[candidate.path] < ALPHA:
+            if self._queries < self._max_queries and waiting[candidate.path] < ALPHA:
                 place = self._shortlist.next_place(candidate)
                 if place is not None:
                     queries.append(self._ask(candidate, place, now))
@@ -115,6 +117,12 @@ class Lookup:
         """Whether a server has been heard where it is asked now, or was before this lookup."""
         candidate = self._shortlist.get(key)
         return candidate is not None and not candidate.place.sources
+
+    def only_source_of(self, key: Key) -> Key | None:
+        """Who alone has named a candidate; None: several did, or we knew it before."""
+        candidate = self._shortlist.get(key)
+        sources = candidate.place.sources if candidate is not None else []
+        return sources[0] if len(sources) == 1 else None
 
     def is_waiting_for(self, key: Key) -> bool:
         candidate = self._shortlist.get(key)
@@ -164,7 +172,7 @@ class Lookup:
             if is_private(source) or not is_private(contact.address):
                 self._shortlist.add(contact, path=candidate.path, source=key)
         if record is not None and record.key == self.target:
-            self._record_holders += 1
+            self._holders[record.sequence] += 1
             if self.record is None or record.sequence > self.record.sequence:
                 self.record = record
 
@@ -195,9 +203,10 @@ class Lookup:
     def done(self) -> bool:
         if self._has_quorum():
             return True
-        if self._queries >= MAX_QUERIES and not any(each.in_flight for each in self._shortlist):
+        if self._queries >= self._max_queries and not any(each.in_flight for each in self._shortlist):
             return True
-        return all(candidate.state is State.ANSWERED for candidate in self._required())
+        late = () if self.record is None else (State.SLOW,)  # somebody has it: who is slow is not waited for
+        return all(candidate.state is State.ANSWERED for candidate in self._required(without=late))
 
     def result(self) -> LookupResult:
         """What is known so far; final once done."""
@@ -211,7 +220,9 @@ class Lookup:
     # Inside
 
     def _has_quorum(self) -> bool:
-        return self.want_record and self._paths == 1 and self._record_holders >= RECORD_QUORUM
+        if self.record is None or self._paths > 1:
+            return False
+        return self._holders[self.record.sequence] >= RECORD_QUORUM
 
     def _required(self, *, without: Collection[State] = ()) -> Iterator[Candidate]:
         """Those whose answers end the lookup: the region of the target, and on each disjoint path its own

@@ -8,9 +8,9 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
-from wh.dht.credit import Credit, Trial
-from wh.dht.diversity import Networks, networks_of
-from wh.dht.metric import K, distance
+from wh.dht.lookups.credit import Credit, Trial
+from wh.dht.table.diversity import Networks, networks_of
+from wh.dht.table.metric import K, distance
 from wh.engine.rtt import INITIAL_TIMEOUT_S
 from wh.wire.address import Address, is_private
 from wh.wire.messages import Contact
@@ -19,7 +19,6 @@ from wh.wire.public_key import Key
 MAX_CANDIDATES = 256
 MAX_SOURCES = 3
 MAX_ADDRESSES = 8
-MIN_TRIES = 2
 MAX_TRIES = 3
 """Of one key, at as many of its addresses: who names a key first cannot hide it behind a wrong address."""
 
@@ -87,7 +86,7 @@ class Candidate:
 
     @property
     def may_be_tried(self) -> bool:
-        return self.tries < max(MIN_TRIES, min(MAX_TRIES, len(self.places)))
+        return self.tries < min(MAX_TRIES, len(self.places))
 
     @property
     def in_flight(self) -> bool:

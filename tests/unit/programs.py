@@ -45,8 +45,8 @@ def start(
     env: Mapping[str, str] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """closed, full: descriptors 0 to 2 that are closed, or /dev/full. ignored: signals. All others are as by
-    default, whoever started us. A shell does that, as it does for users; it becomes the program, and at the end
-    it is killed."""
+    default, whoever started us. A shell does that, as it does for users; it becomes the program, which is
+    killed at the end."""
     script = "".join(f"trap '' {number.name.removeprefix('SIG')}; " for number in ignored)
     redirections = [f"{number}<>/dev/full" for number in full] + [f"{number}<&-" for number in closed]
     script += f'exec "$@" {" ".join(redirections)}'

@@ -1,6 +1,9 @@
 """`wh reload`: a broken file changes nothing; a good one changes what it says and disturbs nothing else."""
 
-from labnet import Host
+import os
+import signal
+
+from labnet import Host, wait_until
 from pinging import RunningPing, lost
 from tutorial import ADDRESSES, INTERFACE, Tutorial
 
@@ -33,6 +36,18 @@ def test_reload_of_a_broken_file_names_the_line_and_changes_nothing(running: Tut
     assert after["pid"] == before["pid"]
     assert host.hosts_file.read_text() == names_before
     assert lost(host.run(["ping", "-c3", "-i0.2", "-W2", "node_b"]).stdout) == 0
+
+
+def test_sighup_opens_the_log_anew(running: Tutorial) -> None:
+    host = running.node_a
+    log = host.directory / "run" / f"{INTERFACE}.log"
+    log.rename(log.with_name("old"))
+    os.kill(running.inspect(host)["pid"], signal.SIGHUP)
+    wait_until(lambda: log.exists(), 10, "there is a new log")
+    (host.directory / "config").write_text("nonsense\n")
+    os.kill(running.inspect(host)["pid"], signal.SIGHUP)
+    wait_until(lambda: "nothing was changed" in log.read_text(), 10, "it is written to")
+    assert log.stat().st_mode & 0o777 == 0o640
 
 
 def test_reload_adds_a_node_without_losing_a_packet_to_another(running: Tutorial) -> None:

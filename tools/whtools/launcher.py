@@ -18,6 +18,7 @@ import msgspec
 
 from wh.errors import Code, SystemSetupError
 from wh.ipc.client import DaemonError
+from wh.ipc.paths import LOG_MODE
 from wh.ipc.schema import Readiness, Ready
 from wh.system.files import open_place
 from wh.system.python import NOWHERE, python_module, spawn
@@ -26,7 +27,6 @@ READY_TIMEOUT_S = 15.0
 STOP_TIMEOUT_S = 3.0
 POLL_INTERVAL_S = 0.02
 READY_LEN_MAX = 1 << 20
-LOG_MODE = 0o640
 LOG_TAIL_LEN = 4096
 STDERR = 2
 

@@ -35,7 +35,7 @@ from wh.net.alias_proofs import AliasProofs
 from wh.net.beacons import Beacons
 from wh.net.control import ControlChannel
 from wh.net.device_sockets import DeviceSockets
-from wh.net.execution import transmitter
+from wh.net.execution import Callbacks, transmitter
 from wh.net.links.host import host_gateways
 from wh.net.links.namespaces import HostNamespace, Links, Namespace
 from wh.net.links.source_routes import SourceRoutes
@@ -336,11 +336,13 @@ class PartsMaker:
             channel,
             punch_sockets,
             opened.tcp,
-            on_tun_gone=self._owner.tun_gone,
-            on_woke=self._owner.woke,
-            on_bind=self._owner.bind,
-            send_beacon=self._make_beacons(opened.sockets.listen_port).send,
-            on_learnt=lambda command: state.remember_addresses(command.addresses),
+            Callbacks(
+                self._owner.tun_gone,
+                self._owner.woke,
+                self._owner.bind,
+                self._make_beacons(opened.sockets.listen_port).send,
+                lambda command: state.remember_addresses(command.addresses),
+            ),
             direct_only=self._options.direct_only,
             allow_loopback=_on_one_host(self._network),
         )

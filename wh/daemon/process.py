@@ -13,6 +13,7 @@ import contextlib
 import logging
 import os
 import signal
+import stat
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -119,7 +120,8 @@ async def _serve(
 
 
 async def _run(node: RunningNode, secret_key: SecretKey, options: argparse.Namespace) -> int:
-    reloads = _handle_signals(node)
+    in_file = stat.S_ISREG(os.fstat(standard_streams.STDERR).st_mode)
+    reloads = _handle_signals(node, has_log=options.ready_fd is not None and in_file)
     background: set[asyncio.Task[None]] = set()
     if os.getpid() == FIRST_PROCESS:
         background.add(asyncio.ensure_future(reap_orphans()))
@@ -164,8 +166,8 @@ def _node_options(
     )
 
 
-def _handle_signals(node: RunningNode) -> set[asyncio.Task[None]]:
-    """Returns the reloads under way.
+def _handle_signals(node: RunningNode, *, has_log: bool) -> set[asyncio.Task[None]]:
+    """Returns the reloads under way. has_log: standard error is a file of ours.
 
     A container's first process does not die of a signal that it has no handler for: the signal is lost. So
     whoever starts us there blocks them before, and now they arrive.
@@ -174,7 +176,7 @@ def _handle_signals(node: RunningNode) -> set[asyncio.Task[None]]:
     reloads: set[asyncio.Task[None]] = set()
 
     def reload() -> None:
-        task = loop.create_task(_reload(node))
+        task = loop.create_task(_reload(node, has_log=has_log))
         reloads.add(task)
         task.add_done_callback(reloads.discard)
 
@@ -186,8 +188,13 @@ def _handle_signals(node: RunningNode) -> set[asyncio.Task[None]]:
     return reloads
 
 
-async def _reload(node: RunningNode) -> None:
+async def _reload(node: RunningNode, *, has_log: bool) -> None:
     """For SIGHUP, which has nobody to tell but the log."""
+    if has_log:
+        try:
+            await node.reopen_log()
+        except WireHubError as error:
+            log.error("the log stays the file that it was: %s", error)
     try:
         await node.reload()
     except WireHubError as error:

@@ -48,6 +48,7 @@ from wh.naming.table import NameTable
 from wh.net.links.tun import check_interface_name
 from wh.net.links.tun_watch import is_up
 from wh.net.runner import read_clocks
+from wh.system.standard_streams import STDERR, STDOUT
 from wh.trust.invitation import Contact, Invitation
 from wh.wire.address import Address
 from wh.wire.messages import AuthStatus
@@ -240,6 +241,13 @@ class RunningNode:
             interface_up=self._maker.has_interface and is_up(self.parts.links.name, self._maker.namespace),
             clocks=self.parts.node.clocks(read_clocks()),
         )
+
+    async def reopen_log(self) -> None:
+        """What was the log may have been moved away. Raises SystemSetupError."""
+        descriptor = await self._maker.helper.open_log()
+        for standard in (STDOUT, STDERR):
+            os.dup2(descriptor, standard)
+        os.close(descriptor)
 
     async def reload(self) -> Reloaded:
         """Read the network file again. Raises ConfigError or SystemSetupError, with nothing changed."""

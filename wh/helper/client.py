@@ -22,6 +22,7 @@ from wh.helper.requests import (
     FileEdit,
     FindManagers,
     NamedMember,
+    OpenLog,
     OpenNetworkFile,
     Refusal,
     RemoveNames,
@@ -152,6 +153,10 @@ class Helper:
 
     async def remove_socket(self, which: Literal["wh", "wg"], inode: int) -> None:
         await self._ask(RemoveSocket(which, inode))
+
+    async def open_log(self) -> int:
+        """A descriptor of it, wherever it is by now."""
+        return await self._descriptor(OpenLog())
 
     async def start_gateway_worker(self) -> socket.socket:
         """A stream to it, not blocking."""

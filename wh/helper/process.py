@@ -23,6 +23,7 @@ from wh.errors import Code, ConfigError, UsageError
 from wh.helper.frames import Gone, close_all, receive, send
 from wh.helper.requests import Charge, Refusal, Reply, Request
 from wh.helper.verbs import VERBS, Office, Result
+from wh.ipc.paths import log_path
 from wh.net.wireguard.uapi_paths import UAPI_DIRECTORY
 from wh.privileges.capabilities import Capability
 from wh.privileges.drop import give_up
@@ -87,7 +88,7 @@ def changed_places(charge: Charge) -> list[Path]:
     """The directories of the files that the verbs replace, make or remove."""
     files = (charge.hosts_path, charge.config_path)
     directories = [Path(path).resolve().parent for path in files if path is not None]
-    return [*directories, Path(charge.run_directory), UAPI_DIRECTORY]
+    return [*directories, Path(charge.run_directory), log_path(charge.interface).parent, UAPI_DIRECTORY]
 
 
 def serve(peer: socket.socket, office: Office) -> None:

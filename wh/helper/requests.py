@@ -73,6 +73,10 @@ class RemoveSocket(_Request, frozen=True, tag="remove-socket"):
     inode: Annotated[int, msgspec.Meta(ge=1)]
 
 
+class OpenLog(_Request, frozen=True, tag="open-log"):
+    """A descriptor of our log, to append to: made anew where what it was has been moved away."""
+
+
 class StartGatewayWorker(_Request, frozen=True, tag="start-gateway-worker"):
     """A process without privileges that asks one question of a UPnP gateway (wh.net.mapping.igd_worker). A
     descriptor to talk with it. The one before is ended."""
@@ -88,7 +92,16 @@ class FindManagers(_Request, frozen=True, tag="find-managers"):
 
 FileEdit = ClaimAlias | AddAlias | RemoveMember
 GatewayRequest = StartGatewayWorker | EndGatewayWorker
-Request = WriteNames | RemoveNames | OpenNetworkFile | FileEdit | RemoveSocket | GatewayRequest | FindManagers
+Request = (
+    WriteNames
+    | RemoveNames
+    | OpenNetworkFile
+    | FileEdit
+    | RemoveSocket
+    | OpenLog
+    | GatewayRequest
+    | FindManagers
+)
 
 
 class Charge(msgspec.Struct, frozen=True):

@@ -6,6 +6,7 @@ Every argument is checked here, whoever sent it: what comes is as if from the ne
 from __future__ import annotations
 
 import ipaddress
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,7 @@ from wh.helper.requests import (
     EndGatewayWorker,
     FileEdit,
     FindManagers,
+    OpenLog,
     OpenNetworkFile,
     RemoveMember,
     RemoveNames,
@@ -33,12 +35,13 @@ from wh.helper.requests import (
     WriteNames,
 )
 from wh.ipc.listener import is_alive
-from wh.ipc.paths import socket_path
+from wh.ipc.paths import LOG_MODE, log_path, socket_path
 from wh.naming import hosts
 from wh.naming.table import NameEntry, NameTable
 from wh.net.mapping.igd_process import GatewayWorker
 from wh.net.wireguard.uapi_paths import uapi_path
 from wh.system import files
+from wh.system.standard_streams import STDERR, STDOUT
 
 
 class Result(NamedTuple):
@@ -154,6 +157,20 @@ def remove_socket(office: Office, request: RemoveSocket) -> Result:
     return Result()
 
 
+def open_log(office: Office, request: OpenLog) -> Result:
+    """Ours goes there too."""
+    path = log_path(office.charge.interface)
+    try:
+        with files.open_place(path) as place:
+            descriptor = place.open(os.O_WRONLY | os.O_CREAT | os.O_APPEND, LOG_MODE)
+    except OSError as error:
+        raise SystemSetupError(f"cannot open {path}: {error.strerror}", code=Code.RUN_DIRECTORY) from error
+    os.set_blocking(descriptor, True)
+    for standard in (STDOUT, STDERR):
+        os.dup2(descriptor, standard)
+    return Result(descriptor=descriptor)
+
+
 def start_gateway_worker(office: Office, request: StartGatewayWorker) -> Result:
     return Result(descriptor=office.worker.start().detach())
 
@@ -178,6 +195,7 @@ VERBS: dict[type, Verb] = {
     AddAlias: edit_file,
     RemoveMember: edit_file,
     RemoveSocket: remove_socket,
+    OpenLog: open_log,
     StartGatewayWorker: start_gateway_worker,
     EndGatewayWorker: end_gateway_worker,
     FindManagers: find_managers,

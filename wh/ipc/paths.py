@@ -10,6 +10,7 @@ from wh.system.interface_name import RULE, is_interface_name
 DEFAULT_RUN_DIR = "/run/wirehub"
 SOCKET_SUFFIX = ".sock"
 LOG_SUFFIX = ".log"
+LOG_MODE = 0o640
 NAME_SHOWN = 60
 
 

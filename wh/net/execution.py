@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Protocol, assert_never
 
 from wh.engine.commands import (
@@ -42,9 +43,20 @@ class Driver(Protocol):
         """Tell whoever asked."""
 
 
+@dataclass(frozen=True)
+class Callbacks:
+    """What the rest of the daemon is asked and told. bind sees to it that AliasBound follows; without, no
+    claim can be written down."""
+
+    tun_gone: Callable[[], None]
+    woke: Callable[[], None]
+    bind: Callable[[BindAlias], None] | None = None
+    send_beacon: Callable[[], None] = lambda: None
+    learnt: Callable[[RememberAddresses], None] = lambda command: None
+
+
 class Execution:
-    """An Executor (wh.node.executor). on_bind sees to it that AliasBound follows; without, no claim can be
-    written down. direct_only: user data takes no relay."""
+    """An Executor (wh.node.executor). direct_only: user data takes no relay."""
 
     def __init__(
         self,
@@ -53,9 +65,7 @@ class Execution:
         punch_sockets: PunchSockets,
         tcp: TcpBridge,
         driver: Driver,
-        on_bind: Callable[[BindAlias], None] | None,
-        send_beacon: Callable[[], None],
-        on_learnt: Callable[[RememberAddresses], None],
+        callbacks: Callbacks,
         *,
         direct_only: bool,
     ) -> None:
@@ -63,7 +73,7 @@ class Execution:
         self._channel = channel
         self._punch_sockets = punch_sockets
         self._tcp = tcp
-        self._on_bind = on_bind
+        self._bind = callbacks.bind
         self._direct_only = direct_only
         self.reset_session = channel.reset
         self.admit_channel = channel.admit_channel
@@ -71,10 +81,10 @@ class Execution:
         self.open_socket = punch_sockets.open
         self.connect_tcp = tcp.connect
         self.disconnect_tcp = tcp.disconnect
-        self.send_beacon = send_beacon
+        self.send_beacon = callbacks.send_beacon
         self.resolve_name = driver.resolve
         self.notify = driver.notify
-        self._on_learnt = on_learnt
+        self.remember_addresses = callbacks.learnt
 
     # Control
 
@@ -88,13 +98,10 @@ class Execution:
         self._datapath.send_control(command.socket, command.to, KNOCK_HEADER + command.nonce)
 
     def bind_alias(self, command: BindAlias) -> list[Event]:
-        if self._on_bind is None:
+        if self._bind is None:
             return [AliasBound(command.alias, command.claimant, AuthStatus.FAILED)]
-        self._on_bind(command)
+        self._bind(command)
         return []
-
-    def remember_addresses(self, command: RememberAddresses) -> None:
-        self._on_learnt(command)
 
     # Paths of user data
 

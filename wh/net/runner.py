@@ -13,12 +13,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any, Protocol, TypeVar
 
-from wh.engine.commands import (
-    BindAlias,
-    Command,
-    Notify,
-    RememberAddresses,
-)
+from wh.engine.commands import Command, Notify
 from wh.engine.events import (
     TCP,
     DataOnNewPath,
@@ -37,7 +32,7 @@ from wh.engine.events import (
 )
 from wh.errors import Code, IpcError
 from wh.net.control import ControlChannel
-from wh.net.execution import Execution
+from wh.net.execution import Callbacks, Execution
 from wh.net.names import NameResolver
 from wh.net.punch_sockets import PunchSockets
 from wh.net.sources import Sources
@@ -101,12 +96,8 @@ class Runner:
         channel: ControlChannel,
         punch_sockets: PunchSockets,
         tcp: TcpBridge,
+        callbacks: Callbacks,
         *,
-        on_tun_gone: Callable[[], None],
-        on_woke: Callable[[], None],
-        on_bind: Callable[[BindAlias], None] | None = None,
-        send_beacon: Callable[[], None] = lambda: None,
-        on_learnt: Callable[[RememberAddresses], None] = lambda command: None,
         direct_only: bool = False,
         allow_loopback: bool = False,
     ) -> None:
@@ -122,13 +113,10 @@ class Runner:
             punch_sockets,
             tcp,
             self,
-            on_bind,
-            send_beacon,
-            on_learnt,
+            callbacks,
             direct_only=direct_only,
         )
-        self._on_tun_gone = on_tun_gone
-        self._on_woke = on_woke
+        self._callbacks = callbacks
         self._names = NameResolver(allow_loopback=allow_loopback)
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -257,7 +245,7 @@ class Runner:
             case (core.EVENT_HANDSHAKE_FAILED, peer):
                 return [DataSession(peer, up=False)]
             case (core.EVENT_TUN_GONE,):
-                self._on_tun_gone()
+                self._callbacks.tun_gone()
         return []
 
     def _on_timer(self) -> None:
@@ -292,7 +280,7 @@ class Runner:
             await asyncio.sleep(PERIOD_S)
             slept = seconds_slept()
             if slept - slept_before > SLEPT_MIN_S:
-                self._on_woke()
+                self._callbacks.woke()
             slept_before = slept
             now = read_clocks()
             self._guarded(self._channel.remove_idle, now)

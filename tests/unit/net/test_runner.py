@@ -46,6 +46,7 @@ from wh.engine.events import (
 )
 from wh.net import runner as runner_module
 from wh.net.control import ControlChannel
+from wh.net.execution import Callbacks
 from wh.net.punch_sockets import PunchSockets
 from wh.net.runner import Runner
 from wh.net.tcp.bridge import TcpBridge
@@ -117,8 +118,7 @@ class Bench:
             self.channel,
             PunchSockets(),
             TcpBridge(datapath),
-            on_tun_gone=self._on_tun_gone,
-            on_woke=self._on_woke,
+            Callbacks(self._on_tun_gone, self._on_woke),
         )
 
     def _on_woke(self) -> None:

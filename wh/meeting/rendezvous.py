@@ -23,6 +23,7 @@ from wh.daemon.embedded import EmbeddedNode, options_of
 from wh.engine.events import Key
 from wh.errors import Code, InvitationError, IpcError, SystemSetupError, UsageError
 from wh.net.private.namespace import PrivateNamespace
+from wh.node.status import PeerStatus
 from wh.paths.states import PathState
 from wh.trust import invitation
 from wh.trust.degrees import Source, reachable
@@ -129,21 +130,20 @@ class Party:
         """`direct 192.0.2.1:4000`, for people: a path that pauses is one, too."""
         for peer in self.node.call(lambda node: node.parts.node.snapshot()).peers:
             if peer.key == key:
-                state = PathState.DIRECT.value if peer.state in DIRECT_STATES else peer.state
-                return f"{state} {to_text(peer.endpoint)}" if peer.endpoint else state
+                return _path_text(peer)
         return ""
 
-    def has_path(self, key: Key) -> bool:
-        """One that data may take."""
+    def data_path_text(self, key: Key) -> str:
+        """The same of a path that data may take; empty where there is none."""
         for peer in self.node.call(lambda node: node.parts.node.snapshot()).peers:
-            if peer.key == key:
-                return peer.endpoint is not None and (self._terms.relay or peer.state in DIRECT_STATES)
-        return False
+            if peer.key == key and peer.endpoint and (self._terms.relay or peer.state in DIRECT_STATES):
+                return _path_text(peer)
+        return ""
 
     def await_path(self, key: Key) -> None:
         """There is a connection, so there is a path: the engine hears of it a moment after the kernel."""
         deadline = time.monotonic() + PATH_KNOWN_WITHIN_S
-        while not self.has_path(key) and time.monotonic() < deadline:
+        while not self.data_path_text(key) and time.monotonic() < deadline:
             time.sleep(POLL_S)
 
     def _start(self, network: Network, secret_key: SecretKey) -> None:
@@ -284,6 +284,11 @@ class Guest(Party):
             return ()
         invited = reachable(Source.INVITATION, self._invited.bootstraps)
         return tuple(dict((*invited, *self._terms.bootstraps)).items())
+
+
+def _path_text(peer: PeerStatus) -> str:
+    state = PathState.DIRECT.value if peer.state in DIRECT_STATES else peer.state
+    return f"{state} {to_text(peer.endpoint)}" if peer.endpoint else state
 
 
 def overlay_address(key: Key, namespace: str) -> str:

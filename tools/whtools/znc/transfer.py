@@ -35,11 +35,8 @@ class Way:
         self._key = key
 
     def text(self) -> str:
-        """`direct 192.0.2.1:4000`, for people."""
-        return self._party.path_text(self._key)
-
-    def exists(self) -> bool:
-        return self._party.has_path(self._key)
+        """`direct 192.0.2.1:4000`, for people; empty where there is none."""
+        return self._party.data_path_text(self._key)
 
 
 class Transfer:
@@ -113,8 +110,8 @@ class Transfer:
 
     def _path_text(self) -> str:
         """The last that there was: when all is over the other end may have left already."""
-        if self._way is not None and self._way.exists():
-            self._path = self._way.text()
+        if self._way is not None:
+            self._path = self._way.text() or self._path
         return self._path
 
     def _show(self, started: float) -> None:

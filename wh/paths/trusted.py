@@ -164,6 +164,8 @@ class TrustedPeer:
 
     def links_changed(self, now: Instant) -> None:
         """Our own addresses changed: what failed may work now, and the peer must hear where we are."""
+        if self.path is not None and not self._engine.addressing.has_family_of(self.path.remote):
+            self._drop_direct(now)
         self.verify_path(now)
         self._upgrades.links_changed(now)
         self.start(now)

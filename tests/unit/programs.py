@@ -5,7 +5,8 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 SCRIPTS = Path(sys.executable).parent
@@ -29,14 +30,11 @@ def run(
     """As start(). stdin: what comes from a pipe, or a descriptor."""
     given = stdin if isinstance(stdin, int) else subprocess.PIPE
     with start(*words, closed=closed, full=full, ignored=ignored, stdin=given, cwd=cwd, env=env) as process:
-        try:
-            out, err = process.communicate(None if isinstance(stdin, int) else stdin, timeout_s)
-        except BaseException:
-            process.kill()
-            raise
+        out, err = process.communicate(None if isinstance(stdin, int) else stdin, timeout_s)
     return subprocess.CompletedProcess(words, process.returncode, out, err)
 
 
+@contextmanager
 def start(
     *words: str,
     closed: Iterable[int] = (),
@@ -45,17 +43,22 @@ def start(
     stdin: int = subprocess.DEVNULL,
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
-) -> subprocess.Popen[bytes]:
+) -> Iterator[subprocess.Popen[bytes]]:
     """closed, full: descriptors 0 to 2 that are closed, or /dev/full. ignored: signals. All others are as by
-    default. A shell does that, as it does for users; it becomes the program."""
+    default, whoever started us. A shell does that, as it does for users; it becomes the program, which is
+    killed at the end."""
     script = "".join(f"trap '' {number.name.removeprefix('SIG')}; " for number in ignored)
     redirections = [f"{number}<>/dev/full" for number in full] + [f"{number}<&-" for number in closed]
     script += f'exec "$@" {" ".join(redirections)}'
-    return subprocess.Popen(
-        ["sh", "-c", script, "sh", *command_of(words[0]), *words[1:]],
+    with subprocess.Popen(
+        ["env", "--default-signal", "sh", "-c", script, "sh", *command_of(words[0]), *words[1:]],
         stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         cwd=cwd,
         env=env,
-    )
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()

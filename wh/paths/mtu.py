@@ -11,8 +11,9 @@ from wh.engine.timers import Alarm
 from wh.wire.address import is_v4
 from wh.wire.messages import Probe
 
-IP_TOTALS = (1280, 1368, 1400, 1496)
-"""Bytes of an IP datagram: IPv6's minimum, two tunnels' inside of 1,500, and our largest packet."""
+IP_TOTALS = (576, 1024, 1200, 1280, 1368, 1400, 1496)
+"""Bytes of an IP datagram: what every IPv4 host takes (RFC 791, 3.2), two sizes of tunnels in tunnels, IPv6's
+minimum, two tunnels' inside of 1,500, and our largest packet."""
 
 TRIES = Schedule((0.25, 0.6), 1.2)
 PROVISIONAL_S = 0.3

@@ -54,15 +54,7 @@ class TrustedPeer:
         self._machine = PeerPath()
         self._routes = Routes(key, engine, self._keepalive_interval)
         self._finder = PathFinder(key, engine, requests, finder, self)
-        self._channels = PeerChannels(
-            key,
-            engine,
-            requests,
-            relays,
-            answered=self._channel_answered,
-            spare=self._spare_channels,
-            closed=self.channel_closed,
-        )
+        self._channels = PeerChannels(key, engine, requests, relays, self)
         self._silence = Silence(
             key, engine, requests, self._routes, heard=self._heard_again, confirmed=self._silence_confirmed
         )
@@ -263,12 +255,16 @@ class TrustedPeer:
         if relays and len(self._routes.channels) < wanted:
             self._relays.open(self.key, relays, now)
 
-    def _channel_answered(self, path: Path, rtt: float | None, now: Instant) -> None:
+    def channel_answered(self, path: Path, rtt: float | None, now: Instant) -> None:
         if rtt is not None:
             self._routes.add_round_trip(path, rtt)
         self._upgrades.channel_answered(path, now)
 
-    def _spare_channels(self, now: Instant) -> tuple[Path, ...]:
+    def channel_carries(self, path: Path, mtu: int, now: Instant) -> None:
+        if mtu and path in self._routes.channels:
+            self._routes.set_mtu(path, mtu)
+
+    def spare_channels(self, now: Instant) -> tuple[Path, ...]:
         """All of them where nothing was sent for 180 s, all but one behind a direct path."""
         if self.state in HAVING_PATH:
             return tuple(path for path in self._routes.channels[1:] if self._channels.opened_by_us(path))
@@ -361,6 +357,7 @@ class TrustedPeer:
     def _heard_again(self, path: Path, now: Instant) -> None:
         self._machine.step(PathInput.HEARD)
         self._choice.suspected(path, now)
+        self._channels.suspected(path, now)
 
     def _silence_confirmed(self, path: Path, now: Instant) -> None:
         self._splitting.pause(now)

@@ -11,7 +11,7 @@ from wh.paths.mtu import CHECK_S, SUSPECTED_AFTER_S, PathMtu
 from wh.wire.address import pack
 from wh.wire.messages import Probe, ProbeAck
 
-ALL = {1280, 1368, 1400, 1496}
+ALL = {576, 1024, 1200, 1280, 1368, 1400, 1496}
 IPV4_OVERHEAD = 20 + 8 + 32
 
 
@@ -58,7 +58,10 @@ def measured(limit: int) -> Scene:
     return scene
 
 
-@pytest.mark.parametrize(("limit", "mtu"), [(1500, 1496), (1496, 1496), (1450, 1400), (1300, 1280)])
+@pytest.mark.parametrize(
+    ("limit", "mtu"),
+    [(1500, 1496), (1496, 1496), (1450, 1400), (1300, 1280), (1240, 1200), (1100, 1024), (576, 576)],
+)
 def test_the_largest_size_that_is_answered_is_the_mtu(limit: int, mtu: int) -> None:
     scene = measured(limit)
     assert set(scene.told) == {(PATH, mtu)}
@@ -76,7 +79,7 @@ def test_what_has_passed_counts_before_the_rest_is_given_up() -> None:
 
 
 def test_a_path_that_carries_not_even_the_smallest_size_is_told_so() -> None:
-    assert measured(1000).told == [(PATH, 0)]
+    assert measured(500).told == [(PATH, 0)]
 
 
 def test_lost_probes_do_not_end_the_session() -> None:
@@ -119,7 +122,7 @@ def test_where_data_is_missed_the_path_is_checked_at_once_but_not_all_the_time()
 
 
 def test_what_is_suspected_of_another_path_or_of_the_smallest_size_is_not_tried() -> None:
-    scene = measured(1300)
+    scene = measured(600)
     scene.tried.clear()
     suspect(scene, 3 * SUSPECTED_AFTER_S)
     scene.mtu.suspected(Path(0, OTHER_ADDRESS), at(3 * SUSPECTED_AFTER_S))

@@ -116,6 +116,9 @@ class Datapath:
         are given. Raises KeyError."""
     def set_mtu(self, mtu: int) -> None:
         """The interface's MTU, to which padding may fill a packet."""
+    def take_ipv6(self, taken: bool) -> None:
+        """Whether the interface takes IPv6 out of the tunnel, as at the start; else its senders are told that
+        it does not."""
     def rekey(self, public_key: bytes) -> None:
         """Start a new handshake now, whatever the age of the session."""
     @property

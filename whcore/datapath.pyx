@@ -335,6 +335,10 @@ cdef class Datapath:
             raise ValueError(f"MTU {mtu} is not in 576..{MAX_PACKET}")
         self.device().mtu = mtu
 
+    def take_ipv6(self, bint taken):
+        """Whether the interface takes IPv6 out of the tunnel; else its senders are told that it does not."""
+        self.device().without_ipv6 = not taken
+
     # --- relaying (docs/protocol.md section 8) ---
 
     def relay_open(self, opener, target, *, uint64_t rate=0, uint32_t burst=0, uint64_t quota=0, bint trusted=False):

@@ -11,6 +11,7 @@ from wh.engine.commands import (
     BindAlias,
     CloseRelay,
     Knock,
+    LeaveOutIpv6,
     LimitRelay,
     MoveRelay,
     Notify,
@@ -53,6 +54,7 @@ class Callbacks:
     bind: Callable[[BindAlias], None] | None = None
     send_beacon: Callable[[], None] = lambda: None
     learnt: Callable[[RememberAddresses], None] = lambda command: None
+    leave_out_ipv6: Callable[[LeaveOutIpv6], None] = lambda command: None
 
 
 class Execution:
@@ -85,6 +87,7 @@ class Execution:
         self.resolve_name = driver.resolve
         self.notify = driver.notify
         self.remember_addresses = callbacks.learnt
+        self.leave_out_ipv6 = callbacks.leave_out_ipv6
 
     # Control
 

@@ -265,3 +265,75 @@ def test_our_own_handshakes_are_not_staged(nodes: tuple[Node, Node]) -> None:
         datagram = struct.pack("!HHHH", a.port, port, 8 + len(message), 0) + message
         a.tun.send(ipv4("127.0.0.1", address, datagram))
         a.until(lambda: a.plane.counters()["drop_loop"] == 1, "the initiation came back")
+
+
+# --- a host without IPv6 ------------------------------------------------------------------------------------
+
+ECHO_REQUEST, UNREACHABLE, PROHIBITED = 128, 1, 1
+ICMPV6, HOP_BY_HOP = 58, 0
+
+
+@pytest.fixture
+def without_ipv6(nodes6: tuple[Node, Node]) -> tuple[Node, Node]:
+    """The second one's."""
+    nodes6[1].plane.take_ipv6(False)
+    return nodes6
+
+
+def verifies6(packet: bytes) -> bool:
+    pseudo = packet[8:40] + struct.pack("!IHBB", len(packet) - 40, 0, 0, packet[6])
+    return complement(pseudo + packet[40:]) == 0
+
+
+@pytest.mark.parametrize("size", [60, 600, LIMIT])
+def test_ipv6_for_a_host_that_has_none_is_refused(without_ipv6: tuple[Node, Node], size: int) -> None:
+    a, b = without_ipv6
+    b.plane.set_path(a.key, (b.socket, a.remote, 0, PATH_MTU))
+    packet = packet6(size)
+    a.tun.send(packet)
+    answer = a.tun.recv(2000)
+    assert answer[6:40] == bytes((ICMPV6, 64)) + DESTINATION6 + SOURCE6
+    assert answer[40:42] == bytes((UNREACHABLE, PROHIBITED))
+    assert answer[48:] == packet[: LIMIT - 48]
+    assert verifies6(answer)
+    a.until(lambda: b.plane.counters()["drop_no_ipv6"] == 1, "it was dropped")
+
+
+def test_ipv4_goes_on_and_ipv6_too_once_there_is_some(without_ipv6: tuple[Node, Node]) -> None:
+    a, b = without_ipv6
+    a.tun.send(packet6(100))
+    packet = a.emit(b, b"x")
+    assert b.tun.recv(2000) == packet
+    assert a.tun.recv(2000)[40] == UNREACHABLE
+    b.plane.take_ipv6(True)
+    a.tun.send(packet6(100))
+    assert b.tun.recv(2000) == packet6(100)
+
+
+UNANSWERED = {
+    "an error": packet6(100, ICMPV6, bytes((UNREACHABLE, 0, 0, 0))),
+    "an error behind options": packet6(100, HOP_BY_HOP, bytes((ICMPV6, 0, 1, 4, 0, 0, 0, 0, UNREACHABLE))),
+    "perhaps a piece of one": packet6(100, FRAGMENT, struct.pack("!BBHI", ICMPV6, 0, 8, 1)),
+    "nothing of it": packet6(40, ICMPV6),
+    "options without end": packet6(60, HOP_BY_HOP, bytes((ICMPV6, 255))),
+    "multicast": packet6(100)[:24] + b"\xff\x02" + bytes(13) + b"\x01" + packet6(100)[40:],
+}
+
+
+@pytest.mark.parametrize("kind", UNANSWERED)
+def test_what_must_have_no_icmp_answer_has_none(without_ipv6: tuple[Node, Node], kind: str) -> None:
+    a, b = without_ipv6
+    a.plane.add_allowed_ip(b.key, b"\xff\x02" + bytes(14), 16)
+    a.tun.send(UNANSWERED[kind])
+    a.until(lambda: b.plane.counters()["drop_no_ipv6"] == 1, "it was dropped")
+    a.tun.send(packet6(100, ICMPV6, bytes((ECHO_REQUEST, 0))))
+    assert a.tun.recv(2000)[48:] == packet6(100, ICMPV6, bytes((ECHO_REQUEST, 0)))
+
+
+def test_refusals_have_a_rate(without_ipv6: tuple[Node, Node]) -> None:
+    a, b = without_ipv6
+    for _ in range(1000):
+        a.tun.send(packet6(60))
+    a.until(lambda: b.plane.counters()["drop_no_ipv6"] == 1000, "all were dropped")
+    a.until(lambda: b.plane.counters()["tx_data"] >= 50, "so many at once")
+    assert b.plane.counters()["tx_data"] < 200

@@ -62,12 +62,13 @@ class Wanted:
 
 class Restored(NamedTuple):
     """name: of the link, at present. lost: what it had no more, and has again. routes: those that it should
-    have here."""
+    have here. ipv6: whether it can have its IPv6 addresses."""
 
     name: str
     lost: tuple[str, ...] = ()
     warnings: Warnings = ()
     routes: frozenset[Route] = frozenset()
+    ipv6: bool = True
 
 
 def find_link(kernel: Kernel, name: str) -> Link:
@@ -112,7 +113,7 @@ def restore(kernel: Kernel, link: Link, wanted: Wanted, before: frozenset[Route]
     warnings = change.apply(here, others_stay=True)
     routes = [route for route in change.added_routes if before is None or route in before]
     lost += [*change.added, *(f"the route to {route}" for route in routes)]
-    return Restored(link.name, tuple(lost), (*warnings, *overlaps), here.routes)
+    return Restored(link.name, tuple(lost), (*warnings, *overlaps), here.routes, change.ipv6)
 
 
 def local_addresses(kernel: Kernel, exclude: int | None) -> list[IPAddress]:
@@ -139,6 +140,7 @@ class _Change:
         self._undo = undo
         self.added: list[str] = []  # addresses
         self.added_routes: list[Route] = []
+        self.ipv6 = True  # no IPv6 address was refused
         self._without_ipv6: list[str] = []  # what could not be had for lack of IPv6
         self._rivals: dict[str, SystemSetupError] = {}
 
@@ -188,6 +190,7 @@ class _Change:
         except RtnetlinkError as error:
             if error.error_number != errno.EEXIST:
                 self._tolerate_missing_ipv6(error, address.ip.version, str(address))
+                self.ipv6 = False
             return
         self.added.append(f"the address {address}")
         self._undo.callback(_undo_step, self._kernel.delete_address, self._link.ifindex, address)

@@ -11,7 +11,7 @@ import faults
 from cells import Cell
 from internet import Internet
 from labnet import Lab, wait_until
-from nodes import UNLIMITED_RELAYS, PublicNodes
+from nodes import INTERFACE, UNLIMITED_RELAYS, Node, PublicNodes
 from timed_ping import TimedPing
 from wireguard_ends import Iperf3Server, iperf3_summary
 
@@ -25,13 +25,13 @@ KNOWN_S = 20.0
 
 
 @contextmanager
-def pair(lab: Lab, kind: str, largest: int) -> Iterator[Cell]:
+def pair(lab: Lab, kind: str, largest: int, *, publics: int = 2) -> Iterator[Cell]:
     """Two members behind NATs of that kind; the ISP swallows longer packets of anybody."""
-    internet = Internet(lab, publics=2, delay_s=0.001)
+    internet = Internet(lab, publics=publics, delay_s=0.001)
     faults.swallow_longer_than(internet.isp, largest)
-    publics = PublicNodes(internet)
-    cell = Cell(internet, publics, (kind, kind), "n")
-    publics.up(*UNLIMITED_RELAYS)
+    servers = PublicNodes(internet)
+    cell = Cell(internet, servers, (kind, kind), "n")
+    servers.up(*UNLIMITED_RELAYS)
     cell.up()
     ping = TimedPing(cell.nodes[0].host, cell.nodes[1].name)
     ping.wait_for_replies(3, KNOWN_S)
@@ -89,3 +89,35 @@ def test_a_link_of_ones_own_with_an_mtu_of_1200(lab: Lab) -> None:
         a.up((a.host.directory / "network").read_text())
         wait_until(lambda: a.peer(b)["mtu"] == 1200, KNOWN_S, "it knows the MTU")
         assert rate_bit_s(cell, "address") > SHARE * RATE_BIT_S * 0.9
+
+
+def finds(one: Node, other: Node) -> bool:
+    return one.host.run(["wh", "lookup", INTERFACE, other.key], check=False).returncode == 0
+
+
+@pytest.mark.slow
+def test_members_are_found_where_all_that_servers_know_does_not_fit_into_a_packet(lab: Lab) -> None:
+    """Nobody was found: answers with all the contacts that were asked for have 800 bytes."""
+    with pair(lab, "port-restricted", 576, publics=14) as cell:
+        a, b = cell.nodes
+        assert a.inspect()["dht"]["servers"] > 12
+        wait_until(lambda: finds(a, b), KNOWN_S, "it is found")
+
+
+@pytest.mark.slow
+def test_routers_may_cut_what_is_no_data(lab: Lab) -> None:
+    """As IPv4 routers with a narrower link do."""
+    internet = Internet(lab, publics=14, delay_s=0.001)
+    servers = PublicNodes(internet)
+    cell = Cell(internet, servers, ("port-restricted", "port-restricted"), "n")
+    for site in cell.sites:
+        to_site = internet.isp.ip("route", "get", site.public_ipv4).split("dev ")[1].split()[0]
+        internet.isp.ip("link", "set", to_site, "mtu", "576")
+        site.routers[0].ip("link", "set", "wan", "mtu", "576")
+    servers.up()
+    cell.up()
+    a, b = cell.nodes
+    ping = TimedPing(a.host, b.name)
+    wait_until(lambda: finds(a, b), KNOWN_S, "it is found")
+    wait_until(lambda: a.peer(b)["mtu"] == 576, KNOWN_S, "probes are not cut")
+    ping.stop()

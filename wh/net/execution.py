@@ -188,12 +188,12 @@ class Execution:
 def transmitter(datapath: core.Datapath, punch_sockets: PunchSockets, tcp: TcpBridge) -> Transmit:
     """Datagrams of the control channel, out of whichever socket their path has."""
 
-    def transmit(path: Path, datagram: bytes, ttl: int, source: bytes) -> bool:
+    def transmit(path: Path, datagram: bytes, ttl: int, source: bytes, whole: bool) -> bool:
         if path.socket in punch_sockets:
             return punch_sockets.send(path.socket, path.remote, datagram, ttl)
         known = tcp.to_data_plane(path)
         if known is None:
             return False
-        return datapath.send_control(known.socket, known.remote, datagram, ttl, source=source)
+        return datapath.send_control(known.socket, known.remote, datagram, ttl, source=source, whole=whole)
 
     return transmit

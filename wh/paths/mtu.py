@@ -15,6 +15,9 @@ IP_TOTALS = (576, 1024, 1200, 1280, 1368, 1400, 1496)
 """Bytes of an IP datagram: what every IPv4 host takes (RFC 791, 3.2), two sizes of tunnels in tunnels, IPv6's
 minimum, two tunnels' inside of 1,500, and our largest packet."""
 
+USUAL_MIN = 1280
+"""Less may have been bad luck on a crowded path, and is slow: larger sizes are tried again each time."""
+
 TRIES = Schedule((0.25, 0.6), 1.2)
 PROVISIONAL_S = 0.3
 """What has passed by then counts until the rest is known: larger datagrams may be vanishing meanwhile."""
@@ -87,11 +90,14 @@ class PathMtu:
             self._found(self._path, self._passed, now)
 
     def _check_again(self, now: Instant) -> None:
-        """Only what passed before; where that does not any more, everything."""
+        """What passed before, and larger sizes where that is little; where it does not pass any more,
+        everything."""
         self._passed = 0
         self._next_check.cancel()
-        if self._path is not None:
-            self._try(self._path, self._known or IP_TOTALS[0], now)
+        larger = [total for total in IP_TOTALS if total > self._known] if self._known < USUAL_MIN else []
+        for total in [*([self._known] if self._known else []), *larger]:
+            if self._path is not None:
+                self._try(self._path, total, now)
 
     def _try(self, path: Path, total: int, now: Instant) -> None:
         number = int.from_bytes(self._engine.rng.randbytes(4), "little")

@@ -102,6 +102,13 @@ def test_a_path_that_became_smaller_is_measured_anew() -> None:
     assert list(dict.fromkeys(scene.told)) == [(PATH, 1496), (PATH, 1368)]
 
 
+def test_a_narrow_path_that_became_wider_is_found_out() -> None:
+    scene = measured(1100)
+    scene.limit = 1450
+    scene.run(1.5 * CHECK_S)
+    assert list(dict.fromkeys(scene.told)) == [(PATH, 1024), (PATH, 1400)]
+
+
 def suspect(scene: Scene, seconds: float) -> None:
     scene.mtu.suspected(PATH, at(seconds))
     scene.settle(seconds, scene.take(seconds))

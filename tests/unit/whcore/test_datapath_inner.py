@@ -202,12 +202,48 @@ def test_an_ipv6_fragment_is_fragmented_further(nodes6: tuple[Node, Node], more:
     assert first[48:] + last[48:] == packet[48:]
 
 
+def extension(next_header: int, length: int = 8) -> bytes:
+    """With padding in it (RFC 8200, 4.2)."""
+    return bytes((next_header, length // 8 - 1, 1, min(length - 4, 255))) + bytes(length - 4)
+
+
+HBH, ROUTING, OPTIONS = 0, 43, 60
+CHAINS = {
+    "options for each hop": ([HBH], 1),
+    "routing": ([ROUTING], 1),
+    "options for the destination": ([OPTIONS], 0),
+    "all of them": ([HBH, OPTIONS, ROUTING, OPTIONS], 3),
+}
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+def test_extension_headers_are_in_each_fragment_where_nodes_on_the_way_want_them(
+    nodes6: tuple[Node, Node], chain: str
+) -> None:
+    a, b = nodes6
+    kinds, in_each = CHAINS[chain]
+    headers = b"".join(extension(kind, 16) for kind in (*kinds[1:], UDP))
+    packet = packet6(1280, kinds[0], headers)
+    a.tun.send(packet)
+    front = 40 + 16 * in_each
+    first, last = b.tun.recv(2000), b.tun.recv(2000)
+    assert first[front + 8 :] + last[front + 8 :] == packet[front:]
+    for fragment in (first, last):
+        assert len(fragment) == 40 + int.from_bytes(fragment[4:6], "big") <= LIMIT
+        named_at = 6 if in_each == 0 else front - 16
+        assert fragment[named_at] == FRAGMENT
+        assert fragment[front] == [*kinds, UDP][in_each]
+        assert fragment[:4] + fragment[7:named_at] == packet[:4] + packet[7:named_at]
+        assert fragment[named_at + 1 : front] == packet[named_at + 1 : front]
+
+
 def test_ipv6_packets_that_cannot_be_fragmented_are_dropped_and_counted(nodes6: tuple[Node, Node]) -> None:
     a, _ = nodes6
-    for next_header in (0, 43, 60):
-        a.tun.send(packet6(1280, next_header, bytes((UDP, 0, 1, 4, 0, 0, 0, 0))))
-    a.tun.send(packet6(1280, 43, b"\xff\xff"))
-    a.until(lambda: a.plane.counters()["drop_too_big"] == 4, "they have other extension headers")
+    a.tun.send(packet6(1280, ROUTING, b"\xff\xff"))
+    a.tun.send(packet6(1280, HBH, extension(HBH, 1240)))
+    a.tun.send(packet6(1280, ROUTING, extension(UDP, 1200)))
+    a.tun.send(packet6(1280, OPTIONS, extension(FRAGMENT)))
+    a.until(lambda: a.plane.counters()["drop_too_big"] == 4, "their extension headers make no sense")
 
 
 # --- our own datagrams, led back by a route ---------------------------------------------------------------

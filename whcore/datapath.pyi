@@ -116,6 +116,9 @@ class Datapath:
         are given. Raises KeyError."""
     def set_mtu(self, mtu: int) -> None:
         """The interface's MTU, to which padding may fill a packet."""
+    def set_inner_ipv6(self, present: bool) -> None:
+        """Whether the host takes IPv6 from the interface, as is assumed at first; else peers that send it get
+        ICMPv6 unreachable."""
     def rekey(self, public_key: bytes) -> None:
         """Start a new handshake now, whatever the age of the session."""
     @property

@@ -335,6 +335,10 @@ cdef class Datapath:
             raise ValueError(f"MTU {mtu} is not in 576..{MAX_PACKET}")
         self.device().mtu = mtu
 
+    def set_inner_ipv6(self, bint present):
+        """Whether the host takes IPv6 from the interface; else peers that send it get ICMPv6 unreachable."""
+        wh_store_u32(&self.device().without_ipv6, not present)
+
     # --- relaying (docs/protocol.md section 8) ---
 
     def relay_open(self, opener, target, *, uint64_t rate=0, uint32_t burst=0, uint64_t quota=0, bint trusted=False):

@@ -67,6 +67,7 @@ cdef enum:                          # counters
     DROP_ECN                        # congestion marked outside, and the inner packet cannot carry the mark (RFC 6040)
     DROP_OFFLOAD                    # a TUN frame whose offload header makes no sense
     DROP_TOO_BIG                    # over the path MTU: answered with ICMP
+    DROP_IPV6                       # IPv6 for a host that has none inside: answered with ICMPv6, mostly
     DROP_LOOP                       # our own datagram, which a route leads into the tunnel that it came from
     COUNT_COOKIE_SENT
     COUNT_TX_SENDS                  # system-level sends: tx_data / tx_sends is how well segmentation works
@@ -199,6 +200,7 @@ cdef struct wh_worker:              # also the context of the handshake thread, 
     ring handshakes                 # to the handshake thread
     ring controls                   # to Python
     ring events                     # to Python
+    int64_t refusals_until          # what the ICMPv6 answers so far have used of their rate
     bint useful                     # something came of what the last turn brought, or it brought all that it could
     unproved_budget cookies         # that it answers with
     rate_limiter cookie_shares      # of a sender's in them, before it must leave half to others
@@ -238,6 +240,7 @@ cdef struct wh_device:
     int stop_fd                     # readable: workers end
     uint32_t stopping
     int mtu
+    uint32_t without_ipv6           # inside: the host's kernel would drop it; atomic
     uint64_t epoch
     uint32_t retire_lock
     uint32_t retired_count          # since the timer thread last freed some

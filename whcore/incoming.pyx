@@ -5,24 +5,24 @@ from libc.string cimport memcpy
 
 from whcore.device cimport (
     COUNT_RX_CONTROL, COUNT_RX_DATA, COUNT_RX_RECEIVES, COUNT_TUN_WRITES, DROP_AUTH, DROP_ECN, DROP_EXPIRED, DROP_INDEX,
-    DROP_INNER, DROP_LENGTH, DROP_REPLAY, DROP_SOURCE, DROP_TRUNCATED, DROP_TUN_WRITE, DROP_UNKNOWN, EVENT_HANDSHAKE,
+    DROP_INNER, DROP_IPV6, DROP_LENGTH, DROP_REPLAY, DROP_SOURCE, DROP_TRUNCATED, DROP_TUN_WRITE, DROP_UNKNOWN, EVENT_HANDSHAKE,
     MAX_DATAGRAM, index_entry, index_find_again, peer_at, peer_check_at, peer_want_handshake, raise_event,
     retire_keypairs, wh_path, wh_peer, wh_worker,
 )
 from whcore.errors cimport WH_OK
 from whcore.forwarder cimport CHANNEL_HEADER_LEN, CHANNEL_FROM_RELAY, channel_header
 from whcore.forwarding cimport forward_run
-from whcore.inner cimport carry_ecn, flow_hash, inner_length, inner_peer
+from whcore.inner cimport UNREACHABLE_MAX, carry_ecn, flow_hash, inner_length, inner_peer, unreachable6
 from whcore.kernel cimport (
     MSG_CTRUNC, MSG_DONTWAIT, MSG_TRUNC, iovec, pthread_mutex_lock, pthread_mutex_unlock, recvmmsg,
-    sockaddr_storage, wh_add_u64, wh_le32, wh_le64, wh_load_ptr, wh_now_ns, wh_spin_lock, wh_spin_unlock,
+    sockaddr_storage, wh_add_u64, wh_le32, wh_le64, wh_load_ptr, wh_load_u32, wh_now_ns, wh_spin_lock, wh_spin_unlock,
     wh_wall_ns, wh_wire_address, write, writev,
 )
 from whcore.offload cimport COALESCE_TCP, COALESCE_UDP, coalescer_add, coalescer_next, coalescer_reset, link_header_on
 from whcore.peer_paths cimport path_fill, peer_seen_on
 from whcore.queueing cimport queue_control, queue_handshake
 from whcore.replay cimport replay_accept
-from whcore.sending cimport peer_flush
+from whcore.sending cimport peer_flush, peer_stage
 from whcore.tunnel cimport (
     DATA_HEADER_LEN, DATA_OVERHEAD, MESSAGE_COOKIE, MESSAGE_DATA, MESSAGE_INITIATION, REJECT_AFTER_MESSAGES,
     TRAFFIC_DATA, TRAFFIC_KEEPALIVE, keypair, keypair_receivable, retired_keypairs, tunnel_confirm, tunnel_received,
@@ -30,6 +30,11 @@ from whcore.tunnel cimport (
 )
 from whcore.udp cimport TUN_F_TSO4, TUN_F_USO4, WH_CONTROL_LEN, wh_source, wh_udp_received
 from whcore.worker cimport MAX_FRAMES, RECEIVES, received, scratch
+
+cdef enum:
+    REFUSAL_NS = 1_000_000          # of a worker's ICMPv6 answers (RFC 4443, 2.4 (f)): a thousand a second,
+    REFUSALS_NS = 64_000_000        # 64 of them at once
+
 
 cdef void incoming(wh_worker* w, int socket) noexcept nogil:
     cdef scratch* s = <scratch*>w.scratch
@@ -199,7 +204,7 @@ cdef void accept_run(wh_worker* w, scratch* s, int first, int last, int socket, 
         peer_want_handshake(w.device, peer)
     for i in range(first, last):
         if s.jobs[i].result == WH_OK and s.jobs[i].len:
-            accept_packet(w, s, peer, s.jobs[i].dst, s.jobs[i].len, s.ancillary[s.arrivals[i].origin].ecn)
+            accept_packet(w, s, peer, s.jobs[i].dst, s.jobs[i].len, s.ancillary[s.arrivals[i].origin].ecn, now)
 
 
 cdef void confirm_session(wh_worker* w, wh_peer* peer, keypair* kp, int64_t now) noexcept nogil:
@@ -225,18 +230,34 @@ cdef void note_source(wh_worker* w, scratch* s, wh_peer* peer, const received* a
         peer_seen_on(w, peer, &path, now)
 
 
-cdef inline void accept_packet(wh_worker* w, scratch* s, wh_peer* peer, uint8_t* packet, size_t n, uint8_t ecn) noexcept nogil:
+cdef inline void accept_packet(wh_worker* w, scratch* s, wh_peer* peer, uint8_t* packet, size_t n, uint8_t ecn,
+                               int64_t now) noexcept nogil:
     """Crypto-routing and congestion marks, then on to the flow it belongs to."""
     cdef size_t total = inner_length(packet, n)
     if total == 0:
         w.counters[DROP_INNER] += 1
     elif inner_peer(w.device, packet, True) != peer.slot:
         w.counters[DROP_SOURCE] += 1
+    elif packet[0] >> 4 == 6 and wh_load_u32(&w.device.without_ipv6):
+        refuse_ipv6(w, peer, packet, total, now)
     elif ecn and not carry_ecn(packet, ecn):
         w.counters[DROP_ECN] += 1
     elif not coalescer_add(&s.flows, packet, total):
         write_groups(w, s)
         coalescer_add(&s.flows, packet, total)
+
+
+cdef void refuse_ipv6(wh_worker* w, wh_peer* peer, const uint8_t* packet, size_t n, int64_t now) noexcept nogil:
+    """The host's kernel would drop it without a word, and programs there would wait for long."""
+    cdef uint8_t reply[UNREACHABLE_MAX]
+    cdef size_t length = 0
+    w.counters[DROP_IPV6] += 1
+    if w.refusals_until - now < REFUSALS_NS:
+        length = unreachable6(reply, packet, n)
+    if length:
+        w.refusals_until = max(w.refusals_until, now) + REFUSAL_NS
+        peer_stage(w, peer, reply, length, now)
+        peer_flush(w, peer, now)
 
 
 # --- write ----------------------------------------------------------------------------------------------------------

@@ -16,6 +16,12 @@ cdef bint carry_ecn(uint8_t* packet, uint8_t outer_ecn) noexcept nogil
 # the tunnel: sealed again and again it would breed for ever.
 cdef bint inner_is_own(wh_peer* peer, const wh_path* path, const uint8_t* packet, size_t n) noexcept nogil
 
+# Write an ICMPv6 unreachable (RFC 4443, 3.1) about an IPv6 packet of n bytes, as if from its destination. Returns its length,
+# UNREACHABLE_MAX at most; 0 where there must be none (2.4: an ICMPv6 error, a multicast destination).
+cdef enum:
+    UNREACHABLE_MAX = 512           # less than any path carries whole
+cdef size_t unreachable6(uint8_t* reply, const uint8_t* packet, size_t n) noexcept nogil
+
 # A packet, or frame of packets of segment_len bytes, longer than mtu: answer it with ICMP too-big into the TUN (RFC 1191,
 # RFC 8201). False where it is to be fragmented: IPv4 without DF, and IPv6 of a size that each link must carry.
 cdef bint answer_too_big(wh_worker* w, size_t mtu, const uint8_t* packet, size_t n, size_t segment_len) noexcept nogil

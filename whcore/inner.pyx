@@ -13,7 +13,7 @@ from whcore.ip_packet cimport (
     FRAGMENT, ICMP, ICMPV6, IPV4_CHECKSUM, IPV4_DESTINATION, IPV4_DONT_FRAGMENT, IPV4_FRAGMENT, IPV4_HEADER_LEN,
     IPV4_IS_FRAGMENT, IPV4_OFFSET, IPV4_PROTOCOL, IPV4_SOURCE, IPV4_TTL, IPV6_DESTINATION,
     IPV6_FRAGMENT_LEN, IPV6_HEADER_LEN, IPV6_HOP_LIMIT, IPV6_MIN_MTU, IPV6_NEXT_HEADER, IPV6_SOURCE, TCP, UDP, UDP_HEADER_LEN,
-    load_be16, store_be16, store_checksum, store_ip_len,
+    load_be16, store_be16, store_be32, store_checksum, store_ip_len,
 )
 from whcore.kernel cimport AF_INET, wh_le32, wh_load_ptr, wh_load_u32, write
 from whcore.offload cimport LINK_HEADER_LEN, virtio_net_hdr, write_link_header
@@ -23,6 +23,11 @@ cdef enum:
     ICMP_HEADER_LEN = 8
     ICMP4_QUOTE = 548               # RFC 1812, 4.3.2.3: an error of at most 576 bytes
     ICMP6_QUOTE = 1232              # RFC 4443, 2.4: an error of at most 1,280 bytes
+    ICMP6_UNREACHABLE = 1
+    ADDRESS_UNREACHABLE = 3         # codes of that
+    PORT_UNREACHABLE = 4
+    ICMP6_TOO_BIG = 2
+    ICMP6_FIRST_QUERY = 128         # below: errors
     HOPS = 64                       # of what we write ourselves
     ECN_NOT_ECT = 0                 # RFC 3168 codepoints
     ECN_ECT1 = 1
@@ -169,8 +174,24 @@ cdef size_t too_big4(uint8_t* reply, size_t mtu, const uint8_t* packet, size_t n
 
 
 cdef size_t too_big6(uint8_t* reply, size_t mtu, const uint8_t* packet, size_t n) noexcept nogil:
-    """ICMPv6 packet too big (RFC 4443, 3.2), as if from the packet's destination."""
-    cdef size_t quoted = min(n, <size_t>ICMP6_QUOTE), length = ICMP_HEADER_LEN + quoted
+    """ICMPv6 packet too big (RFC 4443, 3.2)."""
+    return icmp6(reply, ICMP6_TOO_BIG, 0, <uint32_t>mtu, packet, min(n, <size_t>ICMP6_QUOTE))
+
+
+cdef size_t unreachable6(uint8_t* reply, const uint8_t* packet, size_t n) noexcept nogil:
+    """UDP only ends what waits for it where no port answers; programs over TCP give up either way."""
+    cdef uint8_t code = PORT_UNREACHABLE if packet[IPV6_NEXT_HEADER] == UDP else ADDRESS_UNREACHABLE
+    if packet[IPV6_DESTINATION] == 0xFF or n <= IPV6_HEADER_LEN:
+        return 0
+    if packet[IPV6_NEXT_HEADER] == ICMPV6 and packet[IPV6_HEADER_LEN] < ICMP6_FIRST_QUERY:
+        return 0
+    return icmp6(reply, ICMP6_UNREACHABLE, code, 0, packet, min(n, <size_t>(UNREACHABLE_MAX - IPV6_HEADER_LEN - ICMP_HEADER_LEN)))
+
+
+cdef size_t icmp6(uint8_t* reply, uint8_t kind, uint8_t code, uint32_t parameter, const uint8_t* packet,
+                  size_t quoted) noexcept nogil:
+    """An ICMPv6 error as if from the packet's destination, with so many bytes of the packet."""
+    cdef size_t length = ICMP_HEADER_LEN + quoted
     cdef uint8_t* icmp = reply + IPV6_HEADER_LEN
     cdef uint64_t sum
     memset(reply, 0, IPV6_HEADER_LEN + ICMP_HEADER_LEN)
@@ -180,8 +201,9 @@ cdef size_t too_big6(uint8_t* reply, size_t mtu, const uint8_t* packet, size_t n
     memcpy(reply + IPV6_SOURCE, packet + IPV6_DESTINATION, 16)
     memcpy(reply + IPV6_DESTINATION, packet + IPV6_SOURCE, 16)
     store_ip_len(reply, IPV6_HEADER_LEN + length)
-    icmp[0] = 2
-    store_be16(icmp + 6, <uint32_t>mtu)
+    icmp[0] = kind
+    icmp[1] = code
+    store_be32(icmp + 4, parameter)
     memcpy(icmp + ICMP_HEADER_LEN, packet, quoted)
     sum = wh_sum_word(<uint16_t>length) + <uint64_t>wh_sum_word(ICMPV6)
     sum = wh_sum(reply + IPV6_SOURCE, 32, sum)

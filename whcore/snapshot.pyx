@@ -23,7 +23,7 @@ COUNTER_NAMES = (
     "rx_data", "tx_data", "rx_handshake", "tx_handshake", "rx_control", "tx_control", "drop_unknown", "drop_length",
     "drop_index", "drop_auth", "drop_replay", "drop_expired", "drop_inner", "drop_source", "drop_no_peer",
     "drop_stage_full", "drop_stage_old", "drop_queue_full", "drop_mac", "drop_handshake", "drop_tun_write",
-    "drop_send", "drop_truncated", "drop_ecn", "drop_offload", "drop_too_big", "drop_loop", "cookie_sent",
+    "drop_send", "drop_truncated", "drop_ecn", "drop_offload", "drop_too_big", "drop_ipv6", "drop_loop", "cookie_sent",
     "tx_sends", "rx_receives", "tun_reads", "tun_writes", "duplicated", "forwarded", "drop_forward",
     "drop_unproved",
 )

@@ -30,6 +30,10 @@ class FakeDatapath:
         self.relays_opened = 0
         self.relay_limits: list[dict[str, int]] = []
         self.silent: list[tuple[int, int]] = []
+        self.inner_ipv6 = True
+
+    def set_inner_ipv6(self, present: bool) -> None:
+        self.inner_ipv6 = present
 
     def close(self) -> None:
         os.close(self._event_fd)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Protocol
 
 from wh.config.model import IPNetwork
 from wh.daemon.overlay import OverlayPlan
 from wh.engine.events import Key
-from wh.errors import UserError, one_line
+from wh.errors import Code, SystemSetupError, UserError, one_line
 from wh.naming.hosts_block import HostsBlock
 from wh.naming.table import NameEntry
 from wh.net.links.interface import Restored
@@ -32,7 +33,8 @@ class Names(Protocol):
 
 class Host:
     """has_interface: False where the node only serves the DHT. names: None to leave the hosts file alone.
-    block: where the names are. network_secret: 32 bytes, of the network whose members the plans name."""
+    block: where the names are. network_secret: 32 bytes, of the network whose members the plans name.
+    inside_changed(ipv6): whether this host takes IPv6 from the interface, where that is not as before."""
 
     def __init__(
         self,
@@ -43,6 +45,7 @@ class Host:
         names: Names | None,
         block: HostsBlock | None = None,
         network_secret: bytes | None = None,
+        inside_changed: Callable[[bool], None] = lambda ipv6: None,
     ) -> None:
         self._datapath = datapath
         self._links = links
@@ -50,6 +53,9 @@ class Host:
         self._names = names
         self._block = block
         self._network_secret = network_secret
+        self._inside_changed = inside_changed
+        self._has_ipv6 = True
+        self._without_ipv6: frozenset[Key] = frozenset()
         self._plan: OverlayPlan | None = None
         self._changing = asyncio.Lock()
         self._allowed_ips: dict[Key, frozenset[IPNetwork]] = {}
@@ -66,7 +72,7 @@ class Host:
         async with self._changing:
             if self._has_interface:
                 self._set_peers(plan)
-                warnings = [one_line(each) for each in await self._links.setup(plan.link)]
+                warnings = self._judge(await self._links.setup(plan.link))
             self._plan = plan
             return warnings + await self._write_names(plan)
 
@@ -75,7 +81,7 @@ class Host:
         warnings: list[str] = []
         async with self._changing:
             if self._has_interface:
-                warnings = [one_line(each) for each in await self._links.update(plan.link)]
+                warnings = self._judge(await self._links.update(plan.link))
                 self._set_peers(plan)
             self._plan = plan
             return warnings + await self._write_names(plan)
@@ -88,13 +94,33 @@ class Host:
             restored = await self._links.restore(self._plan.link)
             if restored is None:  # in another namespace it is the business of whoever put it there
                 return Restored(self._links.name)
+            self._judge(restored.warnings)
             if await self._names_are_gone(self._plan) and not await self._write_names(self._plan):
                 return restored._replace(lost=(*restored.lost, "its names in the hosts file"))
             return restored
 
+    async def leave_out_ipv6(self, members: frozenset[Key]) -> list[str]:
+        """Their hosts take none, so that what goes by name would wait for it. Returns warnings."""
+        async with self._changing:
+            self._without_ipv6 = members
+            return [] if self._plan is None else await self._write_names(self._plan)
+
+    def _names_of(self, plan: OverlayPlan) -> tuple[NameEntry, ...]:
+        return tuple(_ipv4_of(each) if each.key in self._without_ipv6 else each for each in plan.names)
+
+    def _judge(self, warnings: Iterable[SystemSetupError]) -> list[str]:
+        """As lines. They say whether there is IPv6 inside, which its kernel drops in silence where not."""
+        found = tuple(warnings)
+        has_ipv6 = all(each.code != Code.NO_IPV6 for each in found)
+        if has_ipv6 != self._has_ipv6:
+            self._has_ipv6 = has_ipv6
+            self._datapath.set_inner_ipv6(has_ipv6)
+            self._inside_changed(has_ipv6)
+        return [one_line(each) for each in found]
+
     async def _names_are_gone(self, plan: OverlayPlan) -> bool:
         block = self._block
-        return block is not None and not await asyncio.to_thread(block.is_right, plan.names)
+        return block is not None and not await asyncio.to_thread(block.is_right, self._names_of(plan))
 
     async def remove_names(self) -> None:
         """The interface goes by itself, with the data plane."""
@@ -130,6 +156,10 @@ class Host:
         if self._names is None:
             return []
         try:
-            return await self._names.write_names(plan.names)
+            return await self._names.write_names(self._names_of(plan))
         except UserError as error:
             return [one_line(error)]
+
+
+def _ipv4_of(entry: NameEntry) -> NameEntry:
+    return replace(entry, addresses=tuple(each for each in entry.addresses if each.version == 4))

@@ -24,7 +24,7 @@ from wh.daemon.keeper import Keeper
 from wh.daemon.persistence.key_lock import KeyLock
 from wh.daemon.persistence.state import SavedState, StateFile, state_path
 from wh.engine.commands import BindAlias
-from wh.engine.events import AddressesRemembered, BeaconHeard, Event, MappingsChanged
+from wh.engine.events import AddressesRemembered, BeaconHeard, Event, InsideChanged, Key, MappingsChanged
 from wh.errors import SystemSetupError, UserError
 from wh.helper.client import Helper
 from wh.helper.requests import Charge
@@ -99,6 +99,9 @@ class Owner(Protocol):
 
     def bind(self, command: BindAlias) -> None:
         """AliasBound follows."""
+
+    def without_ipv6(self, members: frozenset[Key]) -> None:
+        """So many members' hosts take no IPv6 now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,6 +282,7 @@ class PartsMaker:
             names=self.helper if hosts_path is not None else None,
             block=HostsBlock(hosts_path, self.interface) if hosts_path is not None else None,
             network_secret=_secret_of(self._network),
+            inside_changed=lambda ipv6: self._owner.dispatch(InsideChanged(ipv6)),
         )
         self._undo.push_async_callback(host.remove_names)
         return host
@@ -342,6 +346,7 @@ class PartsMaker:
                 self._owner.bind,
                 self._make_beacons(opened.sockets.listen_port).send,
                 lambda command: state.remember_addresses(command.addresses),
+                self._owner.without_ipv6,
             ),
             direct_only=self._options.direct_only,
             allow_loopback=_on_one_host(self._network),

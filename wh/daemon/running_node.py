@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from functools import partial
 from typing import Any
@@ -73,7 +73,7 @@ class RunningNode:
         self._stopping = asyncio.Event()
         self._reloading = asyncio.Lock()
         self._surroundings: Surroundings | None = None
-        self._claims: set[asyncio.Task[None]] = set()  # being written down
+        self._works: set[asyncio.Task[None]] = set()  # claims and names, being written down
         claim_log = ClaimLog(None if options.ephemeral else state_path(encode_key(self.own_key), "claims"))
         self._membership = Membership(self, claim_log, has_file=options.config_path is not None)
 
@@ -123,7 +123,7 @@ class RunningNode:
     async def close(self) -> None:
         """Say goodbye and remove everything. Idempotent."""
         self._stopping.set()
-        await asyncio.gather(*self._claims, return_exceptions=True)
+        await asyncio.gather(*self._works, return_exceptions=True)
         async with self._reloading:
             await self._undo.aclose()
 
@@ -175,6 +175,13 @@ class RunningNode:
     def tun_gone(self) -> None:
         log.warning("the interface %s was deleted; stopping", self._interface)
         self.request_stop()
+
+    def without_ipv6(self, members: frozenset[Key]) -> None:
+        self._work_on(self._leave_out_ipv6(members))
+
+    async def _leave_out_ipv6(self, members: frozenset[Key]) -> None:
+        for warning in await self.parts.host.leave_out_ipv6(members):
+            log.warning("%s", warning)
 
     def woke(self) -> None:
         log.info("this machine has slept; finding out where it is now")
@@ -278,9 +285,12 @@ class RunningNode:
     # Claims of aliases.
 
     def bind(self, command: BindAlias) -> None:
-        task = asyncio.ensure_future(self._bind(command))
-        self._claims.add(task)
-        task.add_done_callback(self._claims.discard)
+        self._work_on(self._bind(command))
+
+    def _work_on(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._works.add(task)
+        task.add_done_callback(self._works.discard)
 
     async def _bind(self, command: BindAlias) -> None:
         status = AuthStatus.FAILED

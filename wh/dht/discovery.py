@@ -133,6 +133,7 @@ class Discovery:
         its session is confirmed from that path, or it answers our CHALLENGE."""
         if not capabilities & Capability.SERVER or not self._is_usual(path):
             return
+        capabilities &= Capability.SERVER | Capability.RELAY
         self._kademlia.named_by.pop(key, None)
         is_validated = self._engine.peers.obtain(key).is_validated(path, now)
         known = self._kademlia.table.get(key)

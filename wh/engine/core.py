@@ -20,6 +20,7 @@ class Engine:
     key: Key
     rng: Randomness
     instance: int = 0  # which run of the node this is; 0: it does not say
+    families: int = 0  # what to say of those inside the overlay: Capability.IPV4_INSIDE or nothing
     timers: Timers = field(default_factory=Timers)
     peers: Peers = field(default_factory=Peers)
     addressing: Addressing = field(default_factory=Addressing)
@@ -41,4 +42,4 @@ class Engine:
 
     def echo(self, capabilities: int = 0) -> Ping:
         """A PING that wants its PONG and nothing else."""
-        return Ping(0, PingWant.ECHO, 0, self.nonce(), capabilities, self.instance)
+        return Ping(0, PingWant.ECHO, 0, self.nonce(), capabilities | self.families, self.instance)

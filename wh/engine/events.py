@@ -63,6 +63,13 @@ class LocalAddresses:
     addresses: tuple[Address, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class InsideChanged:
+    """Whether this host takes IPv6 from the overlay's interface; it does before the first of these."""
+
+    ipv6: bool
+
+
 class PortMapping(NamedTuple):
     """What a gateway says it does for us: packets to `external` reach our `internal_port`. transport: "udp"
     or "tcp"."""
@@ -326,6 +333,7 @@ UserEvent = LookupRequested | PingRequested | ClaimRequested | RequestCancelled 
 HostEvent = (
     NetworkLoaded
     | LocalAddresses
+    | InsideChanged
     | MappingsChanged
     | AddressesRemembered
     | LinksChanged

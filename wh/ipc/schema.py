@@ -111,7 +111,8 @@ class Nothing(msgspec.Struct):
 
 class PeerInfo(msgspec.Struct):
     """A peer of the network file, or one that a path exists to. check_words: of one that came in by an alias
-    of ours. expires_unix: of an alias, when it can be claimed no more."""
+    of ours. expires_unix: of an alias, when it can be claimed no more. without_ipv6: its host takes none
+    inside the overlay, so that its name has IPv4 alone."""
 
     public_key: str
     hostname: str | None
@@ -127,6 +128,7 @@ class PeerInfo(msgspec.Struct):
     sent_bytes: int = 0
     alias: bool = False
     key_doubled: bool = False
+    without_ipv6: bool = False
     relay: str | None = None
     """Key of the relay that `endpoint` is the address of; None where the path is direct."""
     mtu: int | None = None

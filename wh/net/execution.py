@@ -53,6 +53,7 @@ class Callbacks:
     bind: Callable[[BindAlias], None] | None = None
     send_beacon: Callable[[], None] = lambda: None
     learnt: Callable[[RememberAddresses], None] = lambda command: None
+    without_ipv6: Callable[[frozenset[Key]], None] = lambda members: None
 
 
 class Execution:

@@ -76,6 +76,8 @@ class Engine(Protocol):
 
     def twins(self) -> frozenset[Key]: ...
 
+    def without_ipv6(self) -> frozenset[Key]: ...
+
 
 def read_clocks() -> Instant:
     return Instant(time.monotonic(), time.time())
@@ -125,6 +127,7 @@ class Runner:
         self._traffic: dict[Key, tuple[int, int, int]] = {}
         self._tick_not_before = 0.0
         self._twins: frozenset[Key] = frozenset()
+        self._without_ipv6: frozenset[Key] = frozenset()
         self._stopped = False
         self._failures = 0
         self._failure_logged_at = float("-inf")
@@ -286,6 +289,7 @@ class Runner:
             self._guarded(self._channel.remove_idle, now)
             self._tcp.expire()
             self._guarded(self._tell_twins)
+            self._guarded(self._tell_families)
             for report in (self._traffic_report, self._expire_relays):
                 self.dispatch(*(self._guarded(report) or ()))
 
@@ -293,6 +297,11 @@ class Runner:
         before, self._twins = self._twins, self._node.twins()
         for key in self._twins - before:
             log.warning("two running nodes have the key %s: each gets a part of its packets", encode_key(key))
+
+    def _tell_families(self) -> None:
+        before, self._without_ipv6 = self._without_ipv6, self._node.without_ipv6()
+        if self._without_ipv6 != before:
+            self._callbacks.without_ipv6(self._without_ipv6)
 
     def _expire_relays(self) -> list[Event]:
         ended = self._datapath.relay_expire(int(RELAY_SILENCE_S * NS))

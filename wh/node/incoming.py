@@ -19,7 +19,7 @@ from wh.engine.events import (
 from wh.engine.peers import Peer
 from wh.node.parts import Parts
 from wh.paths.trusted import TrustedPeer
-from wh.wire.messages import ANSWERS, Auth, Challenge, ChallengeWant, Leaving, Ping, Reveal
+from wh.wire.messages import ANSWERS, Auth, Challenge, ChallengeWant, Leaving, Ping, Pong, Reveal
 
 LATE_ANSWERS = tuple(ANSWERS.values())
 
@@ -53,6 +53,8 @@ class Incoming:
         peer.unanswered = 0
         if not event.first_contact:
             peer.session = True
+        if isinstance(event.message, Ping | Pong):
+            self._parts.without_ipv6.hear(event.peer, event.message.capabilities)
         if not self._parts.requests.take_answer(event, now):
             self._parts.fallback.heard(event, now)
             self._unasked(event, peer, now)

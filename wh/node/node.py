@@ -24,6 +24,7 @@ from wh.engine.events import (
     DataTraffic,
     Event,
     HostEvent,
+    InsideChanged,
     Instant,
     Key,
     LinksChanged,
@@ -53,7 +54,7 @@ from wh.node.parts import Parts
 from wh.node.status import ClockStatus, NodeStatus, Surroundings
 from wh.node.user_requests import UserRequests
 from wh.trust.alias import CheckClaim, HandshakeHashes, no_claim_holds, no_session
-from wh.wire.messages import Leaving
+from wh.wire.messages import Capability, Leaving
 from wh.wire.records import Sign, Verify
 
 
@@ -125,6 +126,10 @@ class Node:
         twins = self.parts.twins
         return frozenset((*twins.others, *([self.parts.engine.key] if twins.own else [])))
 
+    def without_ipv6(self) -> frozenset[Key]:
+        """Members whose hosts take no IPv6 inside the overlay."""
+        return self.parts.without_ipv6.members
+
     def surroundings(self) -> Surroundings:
         return snapshots.surroundings(self.parts)
 
@@ -133,11 +138,8 @@ class Node:
         match event:
             case NetworkLoaded(network=network):
                 self._network_loaded(network, now)
-            case LocalAddresses():
-                parts.engine.addressing.set_local(event)
-                self._surroundings_changed(now)
-            case Woke():
-                self._surroundings_changed(now)
+            case LocalAddresses() | InsideChanged() | Woke():
+                self._here(event, now)
             case AddressesRemembered() | Remembered():
                 self._remember(event, now)
             case LinksChanged():
@@ -168,6 +170,16 @@ class Node:
                 self._say_leaving()
             case _:
                 assert_never(event)
+
+    def _here(self, event: LocalAddresses | InsideChanged | Woke, now: Instant) -> None:
+        match event:
+            case InsideChanged(ipv6=ipv6):
+                self.parts.engine.families = 0 if ipv6 else int(Capability.IPV4_INSIDE)
+                self.parts.trusted.local_changed(now)  # they hear it with the PINGs of that
+                return
+            case LocalAddresses():
+                self.parts.engine.addressing.set_local(event)
+        self._surroundings_changed(now)
 
     def _remember(self, event: AddressesRemembered | Remembered, now: Instant) -> None:
         if isinstance(event, AddressesRemembered):

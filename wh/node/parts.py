@@ -15,6 +15,7 @@ from wh.engine.events import Instant, Key
 from wh.engine.requests import Answer, Requests
 from wh.nat.fallback import Fallback
 from wh.nat.reachability import Mode, OwnReachability
+from wh.node.families import WithoutIpv6
 from wh.node.neighbours import Neighbours
 from wh.node.server import Server
 from wh.node.twins import Twins
@@ -120,6 +121,7 @@ class Parts:
     ) -> None:
         """What we do for others, and how strangers become members."""
         self.twins = Twins(self._is_in_file)
+        self.without_ipv6 = WithoutIpv6(lambda key: self.trusted.get(key) is not None)
         self.requests.answer_listeners.append(self._hear_of_twins)
         self.server = Server(
             self.engine,

@@ -37,6 +37,7 @@ def snapshot(parts: Parts) -> NodeStatus:
         published=parts.publisher.published,
         key_elsewhere=parts.publisher.elsewhere or parts.twins.own,
         doubled=parts.twins.others,
+        without_ipv6=parts.without_ipv6.members,
         peers=tuple(_peer_status(parts, peer) for peer in parts.trusted),
         relays=_own_relays(parts),
         relayed=relayed,

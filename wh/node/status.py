@@ -104,4 +104,5 @@ class NodeStatus:
     size_estimate: int  # servers in the whole network, ourselves included
     key_elsewhere: bool = False  # another node publishes under our key, or is heard by others
     doubled: tuple[Key, ...] = ()  # of the network file, which two running nodes have
+    without_ipv6: frozenset[Key] = frozenset()  # members whose hosts take no IPv6 inside the overlay
     tcp_links: tuple[Address, ...] = ()  # of servers that we reach over TCP, since UDP does not get through

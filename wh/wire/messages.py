@@ -48,6 +48,7 @@ class Capability(IntFlag):
 
     SERVER = 1  # reachable: stores records, may enter routing tables
     RELAY = 2  # takes reservations
+    IPV4_INSIDE = 4  # takes no IPv6 inside the overlay
 
 
 class PingWant(IntEnum):

@@ -14,7 +14,7 @@ from wh.config.parser import parse
 from wh.daemon.authority import own_hands
 from wh.daemon.host import Host
 from wh.daemon.overlay import OverlayPlan, plan_overlay
-from wh.errors import SystemSetupError
+from wh.errors import Code, SystemSetupError
 from wh.helper.client import Helper
 from wh.helper.requests import Charge
 from wh.ipc.paths import run_dir
@@ -35,6 +35,7 @@ class FakeLinks:
         self.addresses: set[str] = set()
         self.routes: set[str] = set()
         self.refusing = False
+        self.warnings: Warnings = (SystemSetupError("something else"),)
 
     async def setup(self, wanted: Wanted) -> Warnings:
         return await self.update(wanted)
@@ -43,7 +44,7 @@ class FakeLinks:
         if self.refusing:
             raise SystemSetupError("no")
         self.addresses, self.routes = set(map(str, wanted.addresses)), set(map(str, wanted.routes))
-        return (SystemSetupError("IPv6 is disabled"),)
+        return self.warnings
 
 
 class World:
@@ -51,11 +52,13 @@ class World:
         self.hosts_file = directory / "hosts"
         self.hosts_file.write_text(HOSTS)
         self.datapath, self.links = FakeDatapath(), FakeLinks()
+        self.inside: list[bool] = []
         self.host = Host(
             cast(Datapath, self.datapath),
             cast(Links, self.links),
             has_interface=has_interface,
             names=self if has_interface else None,
+            inside_changed=lambda ipv6: self.inside.append(ipv6),
         )
 
     async def write_names(self, entries: Iterable[NameEntry]) -> list[str]:
@@ -94,7 +97,7 @@ def plan(**names: bytes) -> OverlayPlan:
 
 
 def test_a_plan_is_carried_out_everywhere_and_warnings_come_back(world: World) -> None:
-    assert world.set_up(plan(me=OWN, b=B)) == ["IPv6 is disabled [WH217]"]
+    assert world.set_up(plan(me=OWN, b=B)) == ["something else [WH217]"]
     assert "10.0.42.2/24" in world.links.addresses
     assert set(world.peers) == {B}
     assert (bytes([10, 0, 42, 3]), 32) in world.peers[B]
@@ -111,6 +114,27 @@ def test_a_change_touches_only_what_differs(world: World) -> None:
     assert set(world.peers) == {C}
     assert {address for address, length in world.peers[C] if length == 32} == {bytes([10, 0, 42, 3])}
     assert "\tb\t" not in world.hosts_file.read_text()
+
+
+def test_names_of_those_without_ipv6_have_ipv4_alone_until_they_have_it(world: World) -> None:
+    wanted = plan(me=OWN, b=B)
+    world.set_up(wanted)
+    both = world.hosts_file.read_text()
+    asyncio.run(world.host.leave_out_ipv6(frozenset({B})))
+    lines = [line.split() for line in world.hosts_file.read_text().splitlines()]
+    assert [words[0] for words in lines if words[1] == "b"] == ["10.0.42.3"]
+    assert [words[0] for words in lines if words[1] == "me"] != ["10.0.42.2"]
+    asyncio.run(world.host.leave_out_ipv6(frozenset()))
+    assert world.hosts_file.read_text() == both
+
+
+def test_whether_there_is_ipv6_inside_is_told_when_it_changes(world: World) -> None:
+    lacking = SystemSetupError("no IPv6", code=Code.NO_IPV6)
+    for warnings in ((), (lacking,), (lacking,), ()):
+        world.links.warnings = warnings
+        world.change(plan(me=OWN, b=B))
+        assert world.datapath.inner_ipv6 == (not warnings)
+    assert world.inside == [False, True]
 
 
 def test_the_network_file_counts_more_than_a_peer_made_by_hand(world: World) -> None:

@@ -87,6 +87,9 @@ class ScriptedEngine:
     def twins(self) -> frozenset[bytes]:
         return frozenset()
 
+    def without_ipv6(self) -> frozenset[bytes]:
+        return frozenset()
+
     def next_deadline(self) -> float | None:
         return self.deadline
 

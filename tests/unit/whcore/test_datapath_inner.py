@@ -6,10 +6,11 @@ import os
 import random
 import socket
 import struct
+import time
 from collections.abc import Iterator
 
 import pytest
-from ip_packets import DONT_FRAGMENT, MORE_FRAGMENTS, UDP, Packet, complement
+from ip_packets import DONT_FRAGMENT, MORE_FRAGMENTS, TCP, UDP, Packet, complement
 from loopback_planes import DEADLINE_S, Node, bound, ipv4, wire
 
 OFFSET = 0x1FFF
@@ -135,6 +136,7 @@ def test_fragments_wait_for_a_session_too(nodes: tuple[Node, Node]) -> None:
 
 SOURCE6, DESTINATION6 = bytes(15) + b"\x01", bytes(15) + b"\x02"
 FRAGMENT = 44
+ICMPV6 = 58
 
 
 def packet6(size: int, next_header: int = UDP, start: bytes = b"") -> bytes:
@@ -208,6 +210,47 @@ def test_ipv6_packets_that_cannot_be_fragmented_are_dropped_and_counted(nodes6: 
         a.tun.send(packet6(1280, next_header, bytes((UDP, 0, 1, 4, 0, 0, 0, 0))))
     a.tun.send(packet6(1280, 43, b"\xff\xff"))
     a.until(lambda: a.plane.counters()["drop_too_big"] == 4, "they have other extension headers")
+
+
+# --- IPv6 for a host that has none -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("next_header", "code"), [(UDP, 4), (TCP, 3), (FRAGMENT, 3), (59, 3)])
+@pytest.mark.parametrize("size", [41, 100, 1200])
+def test_ipv6_for_a_host_without_is_answered_as_unreachable(
+    nodes6: tuple[Node, Node], next_header: int, code: int, size: int
+) -> None:
+    a, b = nodes6
+    b.plane.set_inner_ipv6(False)
+    packet = packet6(size, next_header)
+    a.tun.send(packet)
+    answer = a.tun.recv(2000)
+    assert answer[8:40] == DESTINATION6 + SOURCE6
+    assert (answer[6], *answer[40:42]) == (ICMPV6, 1, code)
+    assert answer[48:] == packet[:464]
+    pseudo = answer[8:40] + struct.pack("!II", len(answer) - 40, ICMPV6)
+    assert complement(pseudo + answer[40:]) == 0
+    first = bytes(Packet(UDP, payload=b"IPv4 goes on"))
+    a.tun.send(first)
+    assert b.tun.recv(2000) == first
+    b.plane.set_inner_ipv6(True)
+    a.tun.send(packet)
+    assert b.tun.recv(2000) == packet
+
+
+def test_nobody_answers_errors_multicasts_and_floods_of_ipv6(nodes6: tuple[Node, Node]) -> None:
+    a, b = nodes6
+    multicast = bytes.fromhex("ff0e") + bytes(14)
+    a.plane.add_allowed_ip(b.key, multicast, 128)
+    b.plane.set_inner_ipv6(False)
+    a.tun.send(packet6(100, ICMPV6, b"\x01\x03"))
+    a.tun.send(packet6(100)[:24] + multicast + packet6(100)[40:])
+    began = time.monotonic()
+    for _ in range(200):
+        a.tun.send(packet6(100, ICMPV6, b"\x80\x00"))
+    b.until(lambda: b.plane.counters()["drop_ipv6"] == 202, "all of them came")
+    most = 65 + (time.monotonic() - began) * 1000
+    assert 64 <= b.plane.counters()["tx_data"] - 1 <= min(200, most)
 
 
 # --- our own datagrams, led back by a route ---------------------------------------------------------------

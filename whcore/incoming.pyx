@@ -12,7 +12,7 @@ from whcore.device cimport (
 from whcore.errors cimport WH_OK
 from whcore.forwarder cimport CHANNEL_HEADER_LEN, CHANNEL_FROM_RELAY, channel_header
 from whcore.forwarding cimport forward_run
-from whcore.inner cimport carry_ecn, flow_hash, inner_length, inner_peer, prohibited6
+from whcore.inner cimport carry_ecn, flow_hash, inner_length, inner_peer, unreachable6
 from whcore.ip_packet cimport ICMP6_ERROR_MAX
 from whcore.kernel cimport (
     MSG_CTRUNC, MSG_DONTWAIT, MSG_TRUNC, iovec, pthread_mutex_lock, pthread_mutex_unlock, recvmmsg,
@@ -258,7 +258,7 @@ cdef void refuse_ipv6(wh_worker* w, wh_peer* peer, const uint8_t* packet, size_t
     w.counters[DROP_NO_IPV6] += 1
     if paths == NULL or used_until - now > (REFUSALS_AT_ONCE - 1) * REFUSAL_NS:
         return
-    length = prohibited6(reply, min(<size_t>ICMP6_ERROR_MAX, <size_t>paths.inner_limit), packet, n)
+    length = unreachable6(reply, min(<size_t>ICMP6_ERROR_MAX, <size_t>paths.inner_limit), packet, n)
     if length:
         wh_store_i64(&peer.refusals_until, used_until + REFUSAL_NS)
         peer_stage(w, peer, reply, length, now)

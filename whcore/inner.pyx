@@ -25,7 +25,8 @@ cdef enum:
     ICMP4_QUOTE = 548               # RFC 1812, 4.3.2.3: an error of at most 576 bytes
     # RFC 4443: types, of which those from 128 on are no errors; codes
     ICMP6_UNREACHABLE = 1
-    ICMP6_PROHIBITED = 1
+    ICMP6_NO_ADDRESS = 3
+    ICMP6_NO_PORT = 4
     ICMP6_TOO_BIG = 2
     ICMP6_INFORMATIONAL = 128
     HOPS = 64                       # of what we write ourselves
@@ -199,19 +200,16 @@ cdef size_t error6(uint8_t* reply, size_t limit, uint8_t kind, uint8_t code, uin
 
 # --- hosts without IPv6 ---------------------------------------------------------------------------------------------
 
-cdef size_t prohibited6(uint8_t* reply, size_t limit, const uint8_t* packet, size_t n) noexcept nogil:
-    if not may_be_refused6(packet, n):
-        return 0
-    return error6(reply, limit, ICMP6_UNREACHABLE, ICMP6_PROHIBITED, 0, packet, n)
-
-
-cdef bint may_be_refused6(const uint8_t* packet, size_t n) noexcept nogil:
-    """No multicast, and no ICMPv6 error, nor what may be one (RFC 4443, 2.4 (e))."""
+cdef size_t unreachable6(uint8_t* reply, size_t limit, const uint8_t* packet, size_t n) noexcept nogil:
+    """No multicast, and no ICMPv6 error, nor what may be one, is answered (RFC 4443, 2.4 (e))."""
     cdef ip_layout ip
+    cdef uint8_t code
     if packet[IPV6_DESTINATION] == 0xFF or parse_ip(&ip, packet, n) != WH_OK or skip_extensions(&ip, packet) != WH_OK:
-        return False
-    if ip.protocol == FRAGMENT:
-        return ip.transport_at < ip.total and packet[ip.transport_at] != ICMPV6
-    if ip.protocol == ICMPV6:
-        return ip.transport_at < ip.total and packet[ip.transport_at] >= ICMP6_INFORMATIONAL
-    return True
+        return 0
+    if ip.protocol == FRAGMENT or ip.protocol == ICMPV6:
+        if ip.transport_at == ip.total:
+            return 0
+        if packet[ip.transport_at] == ICMPV6 if ip.protocol == FRAGMENT else packet[ip.transport_at] < ICMP6_INFORMATIONAL:
+            return 0
+    code = ICMP6_NO_PORT if ip.protocol == UDP else ICMP6_NO_ADDRESS
+    return error6(reply, limit, ICMP6_UNREACHABLE, code, 0, packet, n)

@@ -11,7 +11,7 @@ from typing import Protocol
 from wh.config.model import IPNetwork
 from wh.daemon.overlay import OverlayPlan
 from wh.engine.events import Key
-from wh.errors import UserError, one_line
+from wh.errors import Code, UserError, one_line
 from wh.naming.hosts_block import HostsBlock
 from wh.naming.table import NameEntry
 from wh.net.links.interface import Restored
@@ -70,7 +70,9 @@ class Host:
         async with self._changing:
             if self._has_interface:
                 self._set_peers(plan)
-                warnings = [one_line(each) for each in await self._links.setup(plan.link)]
+                found = await self._links.setup(plan.link)
+                self._note_ipv6(all(each.code != Code.NO_IPV6 for each in found))
+                warnings = [one_line(each) for each in found]
             self._plan = plan
             return warnings + await self._write_names(plan)
 

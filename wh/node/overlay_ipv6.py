@@ -25,14 +25,16 @@ class OverlayIpv6:
         if taken == self._engine.takes_ipv6:
             return
         self._engine.takes_ipv6 = taken
-        for peer in self._trusted:
-            if peer.routes.first is not None:
-                self._tell(peer.key, peer.routes.first, now)
+        for known in self._engine.peers.with_session():
+            peer = self._trusted.get(known.key)
+            path = (peer.routes.first if peer is not None else None) or known.last_path
+            if peer is not None and path is not None:
+                self._tell(known.key, path, now)
 
     def session_opened(self, key: Key, path: Path, *, initiator: bool, now: Instant) -> None:
-        """Who answered an INIT has said how it is. What was in the INIT may have been recorded long ago: its
-        sender says it again, and is asked where it says nothing now."""
-        unsure = key in self.lacking if not initiator else not self._engine.takes_ipv6
+        """What an INIT said may have been recorded long ago, and what was said on the way here may have changed
+        meanwhile: so it is said again, and who began the session is asked where it said otherwise before."""
+        unsure = not self._engine.takes_ipv6 or (key in self.lacking and not initiator)
         if unsure and self._trusted.get(key) is not None:
             self._tell(key, path, now)
 

@@ -102,3 +102,12 @@ def test_a_node_without_ipv6_says_so_in_each_ping_and_pong(node: Node) -> None:
     (reply,) = [each.message for each in hear(node, ping(0)) if isinstance(each, Reply)]
     assert isinstance(reply, Pong)
     assert not reply.capabilities & Capability.NO_IPV6
+
+
+def test_a_change_is_told_in_every_session_with_a_member(node: Node) -> None:
+    """Also where no path was chosen yet."""
+    node.handle(SessionOpened(PEER_KEY, PATH, False), at(1))
+    node.handle(SessionOpened(STRANGER, Path(0, OTHER_ADDRESS), False), at(1))
+    commands = node.handle(OverlayIpv6Changed(taken=False), at(1))
+    told_to = [each.peer for each in commands if isinstance(each, Send) and isinstance(each.message, Ping)]
+    assert told_to == [PEER_KEY]

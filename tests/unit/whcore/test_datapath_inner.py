@@ -9,7 +9,7 @@ import struct
 from collections.abc import Iterator
 
 import pytest
-from ip_packets import DONT_FRAGMENT, MORE_FRAGMENTS, UDP, Packet, complement
+from ip_packets import DONT_FRAGMENT, MORE_FRAGMENTS, TCP, UDP, Packet, complement
 from loopback_planes import DEADLINE_S, Node, bound, ipv4, wire
 
 OFFSET = 0x1FFF
@@ -305,7 +305,7 @@ def test_our_own_handshakes_are_not_staged(nodes: tuple[Node, Node]) -> None:
 
 # --- a host without IPv6 ------------------------------------------------------------------------------------
 
-ECHO_REQUEST, UNREACHABLE, PROHIBITED = 128, 1, 1
+ECHO_REQUEST, UNREACHABLE, NO_ADDRESS, NO_PORT = 128, 1, 3, 4
 ICMPV6, HOP_BY_HOP = 58, 0
 
 
@@ -321,15 +321,18 @@ def verifies6(packet: bytes) -> bool:
     return complement(pseudo + packet[40:]) == 0
 
 
+@pytest.mark.parametrize(("protocol", "code"), [(UDP, NO_PORT), (TCP, NO_ADDRESS), (59, NO_ADDRESS)])
 @pytest.mark.parametrize("size", [60, 600, LIMIT])
-def test_ipv6_for_a_host_that_has_none_is_refused(without_ipv6: tuple[Node, Node], size: int) -> None:
+def test_ipv6_for_a_host_that_has_none_is_refused(
+    without_ipv6: tuple[Node, Node], size: int, protocol: int, code: int
+) -> None:
     a, b = without_ipv6
     b.plane.set_path(a.key, (b.socket, a.remote, 0, PATH_MTU))
-    packet = packet6(size)
+    packet = packet6(size, protocol)
     a.tun.send(packet)
     answer = a.tun.recv(2000)
     assert answer[6:40] == bytes((ICMPV6, 64)) + DESTINATION6 + SOURCE6
-    assert answer[40:42] == bytes((UNREACHABLE, PROHIBITED))
+    assert answer[40:42] == bytes((UNREACHABLE, code))
     assert answer[48:] == packet[: LIMIT - 48]
     assert verifies6(answer)
     a.until(lambda: b.plane.counters()["drop_no_ipv6"] == 1, "it was dropped")

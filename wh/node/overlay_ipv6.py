@@ -32,8 +32,8 @@ class OverlayIpv6:
                 self._tell(known.key, path, now)
 
     def session_opened(self, key: Key, path: Path, *, initiator: bool, now: Instant) -> None:
-        """What an INIT said may have been recorded long ago, and what was said on the way here may have changed
-        meanwhile: so it is said again, and who began the session is asked where it said otherwise before."""
+        """What an INIT said may have been recorded long ago, and what a RESP said may have changed meanwhile:
+        so it is said again, and who began the session is asked where it said otherwise before."""
         unsure = not self._engine.takes_ipv6 or (key in self.lacking and not initiator)
         if unsure and self._trusted.get(key) is not None:
             self._tell(key, path, now)

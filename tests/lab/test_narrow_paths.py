@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,7 +11,7 @@ import pytest
 import faults
 from cells import Cell
 from internet import Internet
-from labnet import Lab, wait_until
+from labnet import Lab, Router, wait_until
 from nodes import INTERFACE, UNLIMITED_RELAYS, Node, PublicNodes
 from timed_ping import TimedPing
 from wireguard_ends import Iperf3Server, iperf3_summary
@@ -22,6 +23,8 @@ INNER_HEADERS = 20 + 20 + 12
 SHARE = 0.8
 KNOWN_S = 20.0
 """Within which the nodes are connected, and have measured; they do so beside each other."""
+
+NOTICED_S = 15.0
 
 
 @contextmanager
@@ -121,3 +124,20 @@ def test_routers_may_cut_what_is_no_data(lab: Lab) -> None:
     wait_until(lambda: finds(a, b), KNOWN_S, "it is found")
     wait_until(lambda: a.peer(b)["mtu"] == 576, KNOWN_S, "probes are not cut")
     ping.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["port-restricted", "random"])
+def test_a_path_that_narrows_beside_a_ping_carries_tcp_again(lab: Lab, kind: str) -> None:
+    """Nothing is silent there, so that it was found out within a minute only."""
+    with pair(lab, kind, 1500) as cell:
+        a, b = cell.nodes
+        wait_until(lambda: a.peer(b)["mtu"] == b.peer(a)["mtu"] == 1496, KNOWN_S, "both know the MTU")
+        isp = next(each for each in lab.hosts if isinstance(each, Router) and each.name == "isp")
+        faults.swallow_nothing(isp)
+        faults.swallow_longer_than(isp, 1200)
+        began = time.monotonic()
+        client = Iperf3Server(b.host).start_client(a.host, b.inspect()["address"], "-t20")
+        wait_until(lambda: a.peer(b)["mtu"] == 1200, NOTICED_S, "it is noticed")
+        print(f"{kind}: noticed after {time.monotonic() - began:.1f} s")
+        assert iperf3_summary(client, 40)["sum_received"]["bits_per_second"] > 10e6

@@ -129,6 +129,11 @@ class PeerChannels:
         if path in self._mtus:
             self._mtus[path].suspected(path, now)
 
+    def busy(self, path: Path, now: Instant) -> None:
+        """Much is sent there."""
+        if path in self._mtus:
+            self._mtus[path].busy(path, now)
+
     def ping(self, path: Path, now: Instant) -> None:
         """Makes the session, measures the way, and keeps the channel open. One at a time."""
         if path in self._pings:

@@ -28,6 +28,12 @@ CHECK_S = 60.0
 SUSPECTED_AFTER_S = 2.0
 """From one check to the next where there is a reason."""
 
+BUSY_AFTER_S = 9.0
+"""The same where much is sent: other packets, which are shorter, may be answered all the while."""
+
+BUSY_BYTES = 1500
+"""Sent since the last report of traffic. A stalled TCP repeats a whole packet; pings are less than that."""
+
 _HEADERS = {True: 20 + 8, False: 40 + 8}  # of IP and UDP, by whether it is IPv4
 _DATA_OVERHEAD = 32
 _CHANNEL_HEADER = 8
@@ -64,10 +70,17 @@ class PathMtu:
 
     def suspected(self, path: Path, now: Instant) -> None:
         """Data is missed there that short messages are not: it may be too long for the path by now."""
-        if path != self._path or self._waiting or self._known <= IP_TOTALS[0]:
-            return
-        if now.monotonic >= self._known_at + SUSPECTED_AFTER_S:
+        if self._is_worth_checking(path) and now.monotonic >= self._known_at + SUSPECTED_AFTER_S:
             self._check_again(now)
+
+    def busy(self, path: Path, now: Instant) -> None:
+        """Much is sent there: the next check comes earlier."""
+        if self._is_worth_checking(path):
+            when = max(now.monotonic, self._known_at + BUSY_AFTER_S)
+            self._next_check.set(min(when, self._known_at + CHECK_S), self._check_again)
+
+    def _is_worth_checking(self, path: Path) -> bool:
+        return path == self._path and not self._waiting and self._known > IP_TOTALS[0]
 
     def stop(self) -> None:
         for request in self._waiting.values():

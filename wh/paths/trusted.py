@@ -17,6 +17,7 @@ from wh.paths.choice import DirectChoice
 from wh.paths.finder import PathFinder, Reachability, RecordFinder
 from wh.paths.flow_splitting import FlowSplitting
 from wh.paths.keepalive import KEEPALIVE_S, Keepalive
+from wh.paths.mtu import BUSY_BYTES
 from wh.paths.routes import Routes
 from wh.paths.silence import Silence
 from wh.paths.states import HAVING_PATH, ON_CHANNELS, PathInput, PathState, PeerPath
@@ -134,6 +135,9 @@ class TrustedPeer:
         self._routes.split(self._splitting.wanted(now))
         if received:
             self._wanted_until = now.monotonic + WANTED_FOR_S
+        for path in self._routes.in_use if sent >= BUSY_BYTES else ():
+            self._choice.busy(path, now)
+            self._channels.busy(path, now)
 
     def session_opened(self, path: Path, now: Instant) -> None:
         """The peer began a session, and confirmed it from `path`."""

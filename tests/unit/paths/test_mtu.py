@@ -128,6 +128,16 @@ def test_where_data_is_missed_the_path_is_checked_at_once_but_not_all_the_time()
     assert scene.told[-1] == (PATH, 1280)
 
 
+def test_a_path_that_much_is_sent_on_is_checked_more_often() -> None:
+    scene = measured(1450)
+    scene.tried.clear()
+    for seconds in (5.0, 10.0, 15.0, 20.0, 25.0):
+        scene.run(seconds)
+        scene.mtu.busy(PATH, at(seconds))
+    scene.run(3 * CHECK_S)
+    assert scene.tried == [1400] * (3 + 2), "once more for what was sent last, then each minute"
+
+
 def test_what_is_suspected_of_another_path_or_of_the_smallest_size_is_not_tried() -> None:
     scene = measured(600)
     scene.tried.clear()

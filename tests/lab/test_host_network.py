@@ -343,6 +343,7 @@ def test_a_member_without_ipv6_keeps_nobody_waiting(world: TwoUplinks, where: st
         switch_ipv6(b, 0, SWITCHES[where])
     wait_until(lambda: orchid in hosts.read_text(), 5, "the name leads to both")
     assert a.run(["ping", "-6", "-c1", "-W5", "b"]).returncode == 0
+    assert not world.b.inspect()["warnings"], "nobody has taken anything"
 
 
 def test_a_member_that_starts_without_ipv6_keeps_nobody_waiting(world: TwoUplinks) -> None:

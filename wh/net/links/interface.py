@@ -99,9 +99,9 @@ def update(kernel: Kernel, link: Link, wanted: Wanted) -> Warnings:
     return (*warnings, *overlaps)
 
 
-def restore(kernel: Kernel, link: Link, wanted: Wanted, before: frozenset[Route] | None = None) -> Restored:
-    """Give a link what it should have and has not. What others added stays. before: the routes that were
-    wanted at the last look, None: not known; others are not lost when they are missing. Raises
+def restore(kernel: Kernel, link: Link, wanted: Wanted, before: Restored | None = None) -> Restored:
+    """Give a link what it should have and has not. What others added stays. before: of the last look, None:
+    there was none; what could not be there then, or was not wanted, is not lost when it is missing. Raises
     SystemSetupError where the kernel refuses; some of it may be done then."""
     lost = [] if link.up else ["that it is up"]
     if link.mtu != wanted.mtu:
@@ -111,8 +111,10 @@ def restore(kernel: Kernel, link: Link, wanted: Wanted, before: frozenset[Route]
     here, overlaps = wanted.here(kernel, link.ifindex)
     change = _Change(kernel, link, ExitStack())
     warnings = change.apply(here, others_stay=True)
-    routes = [route for route in change.added_routes if before is None or route in before]
-    lost += [*change.added, *(f"the route to {route}" for route in routes)]
+    routes = [route for route in change.added_routes if before is None or route in before.routes]
+    new = 6 if before is not None and not before.ipv6 else 0
+    lost += [f"the address {address}" for address in change.added if address.ip.version != new]
+    lost += [f"the route to {route}" for route in routes if route.destination.version != new]
     return Restored(link.name, tuple(lost), (*warnings, *overlaps), here.routes, change.ipv6)
 
 
@@ -138,7 +140,7 @@ class _Change:
         self._kernel = kernel
         self._link = link
         self._undo = undo
-        self.added: list[str] = []  # addresses
+        self.added: list[InterfaceAddress] = []
         self.added_routes: list[Route] = []
         self.ipv6 = True  # no IPv6 address was refused
         self._without_ipv6: list[str] = []  # what could not be had for lack of IPv6
@@ -192,7 +194,7 @@ class _Change:
                 self._tolerate_missing_ipv6(error, address.ip.version, str(address))
                 self.ipv6 = False
             return
-        self.added.append(f"the address {address}")
+        self.added.append(address)
         self._undo.callback(_undo_step, self._kernel.delete_address, self._link.ifindex, address)
 
     def _remove_address(self, address: InterfaceAddress) -> None:

@@ -72,6 +72,15 @@ class TwoUplinks:
         for device in ("eth0", "eth1"):
             self.a.host.ip("-4", "address", "flush", "dev", device)
 
+    def leave_ipv6(self) -> None:
+        for device in ("eth0", "eth1"):
+            self.a.host.ip("-6", "address", "flush", "dev", device, "scope", "global")
+
+    def take_ipv6(self) -> None:
+        self.a.host.ip("address", "add", f"{self.site.ipv6}/64", "dev", "eth0", "nodad")
+        self.a.host.ip("address", "add", self.second.addresses(2)[1], "dev", "eth1", "nodad")
+        self.a.host.ip("-6", "route", "replace", "default", "via", self.gateway(6, 0))
+
     def take_ipv4(self) -> None:
         self.a.host.ip("address", "add", f"{self.site.public_ipv4}/24", "dev", "eth0")
         self.a.host.ip("address", "add", self.second.addresses(2)[0], "dev", "eth1")

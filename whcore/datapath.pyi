@@ -116,6 +116,9 @@ class Datapath:
         are given. Raises KeyError."""
     def set_mtu(self, mtu: int) -> None:
         """The interface's MTU, to which padding may fill a packet."""
+    def take_ipv6(self, taken: bool) -> None:
+        """Whether the interface takes IPv6 out of the tunnel, as at the start; else its senders are told that
+        it does not."""
     def rekey(self, public_key: bytes) -> None:
         """Start a new handshake now, whatever the age of the session."""
     @property
@@ -124,10 +127,18 @@ class Datapath:
     def drain_events(self) -> list[tuple[object, ...]]: ...
     def drain_control(self, limit: int = 256) -> list[ControlDatagram]: ...
     def send_control(
-        self, socket: int, remote: bytes, data: bytes, ttl: int = 0, *, source: bytes = b""
+        self,
+        socket: int,
+        remote: bytes,
+        data: bytes,
+        ttl: int = 0,
+        *,
+        source: bytes = b"",
+        whole: bool = False,
     ) -> bool:
         """Send now, from the caller's thread; False (counted) where the socket would block or refused it.
-        ttl: IPv4 TTL or IPv6 hop limit, 0: the host's. source: that of a ControlDatagram."""
+        ttl: IPv4 TTL or IPv6 hop limit, 0: the host's. source: that of a ControlDatagram. whole: it must not
+        be cut into fragments on its way."""
     def relay_open(
         self,
         opener: tuple[int, bytes],

@@ -17,7 +17,7 @@ from whcore.errors cimport WH_OK
 from whcore.forwarder cimport forward_limits
 from whcore.handshaker cimport handshaker_free, handshaker_init, handshaker_start
 from whcore.kernel cimport (
-    SO_DOMAIN, SOL_SOCKET, close, errno, eventfd_write, getsockopt, pthread_join, pthread_mutex_lock,
+    SO_DOMAIN, SOL_SOCKET, close, eventfd_write, getsockopt, pthread_join, pthread_mutex_lock,
     pthread_mutex_unlock, socklen_t, wh_load_i64, wh_store_i64, wh_store_ptr, wh_store_u32,
 )
 from whcore.keys cimport SecretKey, secret_key_of
@@ -29,7 +29,7 @@ from whcore.peer_paths cimport path_fill
 from whcore.relaying cimport (
     channel_status, close_channel, expire_channels, limit_channel, limit_channels, move_leg, open_channel,
 )
-from whcore.sending cimport send_datagrams, source_was_refused
+from whcore.sending cimport send_control_datagram
 from whcore.snapshot cimport peer_statuses, sum_counters
 from whcore.sources cimport forget_all_sources, forget_sources_of, known_sources, refuse_sources, retry_segments
 from whcore.sieve cimport ControlSieve
@@ -335,6 +335,10 @@ cdef class Datapath:
             raise ValueError(f"MTU {mtu} is not in 576..{MAX_PACKET}")
         self.device().mtu = mtu
 
+    def take_ipv6(self, bint taken):
+        """Whether the interface takes IPv6 out of the tunnel; else its senders are told that it does not."""
+        self.device().without_ipv6 = not taken
+
     # --- relaying (docs/protocol.md section 8) ---
 
     def relay_open(self, opener, target, *, uint64_t rate=0, uint32_t burst=0, uint64_t quota=0, bint trusted=False):
@@ -387,11 +391,12 @@ cdef class Datapath:
         """Up to limit control datagrams; where more wait, event_fd stays readable."""
         return take_datagrams(self.device(), limit)
 
-    def send_control(self, int socket, bytes remote, bytes data, int ttl=0, *, bytes source=b""):
+    def send_control(self, int socket, bytes remote, bytes data, int ttl=0, *, bytes source=b"", bint whole=False):
         """Send one datagram now, without blocking. False (counted) where the socket would block or refused.
 
         ttl: its IPv4 TTL or IPv6 hop limit, 1 to 255; 0: the host's. source: that of a ControlDatagram, to leave from the
-        address that it was sent to; while this host does not have that address any more, from any.
+        address that it was sent to; while this host does not have that address any more, from any. whole: it must not be
+        cut into fragments, as long ones are on IPv4 paths that do not carry them.
         """
         cdef wh_device* dev = self.device()
         cdef const uint8_t* raw = data
@@ -405,10 +410,7 @@ cdef class Datapath:
         if path_fill(dev, &path, socket, to, 0, leave_from.ifindex) == WH_OK:
             path.source = leave_from
             with nogil:
-                sent = send_datagrams(dev, &path, raw, n, 0, 0, <uint8_t>ttl)
-                if not sent and path.source.known and source_was_refused(errno):
-                    path.source.known = 0
-                    sent = send_datagrams(dev, &path, raw, n, 0, 0, <uint8_t>ttl)
+                sent = send_control_datagram(dev, &path, raw, n, <uint8_t>ttl, whole)
         if not sent:
             dev.control_refused += 1
             return False

@@ -77,6 +77,7 @@ cdef enum:                          # counters
     COUNT_FORWARDED                 # datagrams relayed
     DROP_FORWARD                    # CHANNEL datagrams of clients that match nothing or are over a limit
     DROP_UNPROVED                   # handshakes without a valid mac2, more than are looked at in a flood
+    DROP_NO_IPV6                    # inner IPv6 for a host that has none: answered with ICMPv6, within limits
     COUNTERS
 
 cdef enum:                          # what raise_event() tells Python of; see datapath.pyi
@@ -141,6 +142,7 @@ cdef struct wh_peer:
     uint64_t tx_bytes
     uint64_t rx_packets             # the user's: not handshakes and keepalives
     uint64_t tx_packets
+    int64_t refusals_until          # what of answers that it has no IPv6 here is used up, as a time; atomic
 
 cdef struct wh_socket:
     int fd                          # -1: free slot
@@ -238,6 +240,7 @@ cdef struct wh_device:
     int stop_fd                     # readable: workers end
     uint32_t stopping
     int mtu
+    uint32_t without_ipv6           # this host takes no inner IPv6: its kernel would drop it in silence
     uint64_t epoch
     uint32_t retire_lock
     uint32_t retired_count          # since the timer thread last freed some

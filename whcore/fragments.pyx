@@ -38,24 +38,42 @@ cdef void begin4(fragment_plan* plan, size_t limit) noexcept nogil:
 
 
 cdef bint begin6(fragment_plan* plan, size_t limit) noexcept nogil:
-    cdef const uint8_t* header = plan.packet + IPV6_HEADER_LEN
+    cdef const uint8_t* header
     plan.total = IPV6_HEADER_LEN + load_be16(plan.packet + 4)
-    plan.payload_at = IPV6_HEADER_LEN
-    plan.each = <uint32_t>(limit - IPV6_HEADER_LEN - IPV6_FRAGMENT_LEN) & ~<uint32_t>7
     plan.offset = 0
     plan.more = False
-    plan.next_header = plan.packet[IPV6_NEXT_HEADER]
-    if plan.next_header == FRAGMENT and plan.total >= IPV6_HEADER_LEN + IPV6_FRAGMENT_LEN:
+    if not headers6(plan) or plan.header_len + IPV6_FRAGMENT_LEN + 8 > limit:
+        return False
+    plan.each = <uint32_t>(limit - plan.header_len - IPV6_FRAGMENT_LEN) & ~<uint32_t>7
+    if plan.next_header == FRAGMENT:
+        header = plan.packet + plan.header_len
         plan.next_header = header[0]
         plan.payload_at += IPV6_FRAGMENT_LEN
         plan.offset = load_be16(header + OFFSET_AND_FLAGS) >> 3
         plan.more = header[OFFSET_AND_FLAGS + 1] & 1
         plan.id = load_be32(header + IDENTIFICATION)
-        return True
-    return (
-        plan.next_header != FRAGMENT and plan.next_header != HOP_BY_HOP and plan.next_header != ROUTING
-        and plan.next_header != DESTINATION_OPTIONS
-    )
+    return plan.payload_at < plan.total
+
+
+cdef bint headers6(fragment_plan* plan) noexcept nogil:
+    """What nodes on the way look at is in each fragment: all up to the last Hop-by-Hop Options or Routing header. What
+    follows is the payload, Destination Options too, but not behind which there is a Fragment header already."""
+    cdef const uint8_t* packet = plan.packet
+    cdef uint32_t at = IPV6_HEADER_LEN
+    cdef uint8_t kind = packet[IPV6_NEXT_HEADER]
+    plan.named_at = IPV6_NEXT_HEADER
+    plan.header_len = IPV6_HEADER_LEN
+    while kind == HOP_BY_HOP or kind == ROUTING or kind == DESTINATION_OPTIONS:
+        if plan.total < at + 8 or plan.total < at + 8 + packet[at + 1] * 8:
+            return False
+        if kind != DESTINATION_OPTIONS:
+            plan.named_at = at
+            plan.header_len = at + 8 + packet[at + 1] * 8
+        kind = packet[at]
+        at += 8 + packet[at + 1] * 8
+    plan.payload_at = plan.header_len
+    plan.next_header = packet[plan.named_at]
+    return kind != FRAGMENT or (at == plan.header_len and plan.total >= at + IPV6_FRAGMENT_LEN)
 
 
 cdef size_t fragment_write(const fragment_plan* plan, int i, uint8_t* out) noexcept nogil:
@@ -69,7 +87,7 @@ cdef size_t fragment_write(const fragment_plan* plan, int i, uint8_t* out) noexc
                    | (IPV4_MORE_FRAGMENTS if more else 0) | offset)
     else:
         header_len = header6(plan, out)
-        store_be16(out + IPV6_HEADER_LEN + OFFSET_AND_FLAGS, offset << 3 | more)
+        store_be16(out + plan.header_len + OFFSET_AND_FLAGS, offset << 3 | more)
     memcpy(out + header_len, plan.packet + at, length)
     store_ip_len(out, header_len + length)
     return header_len + length
@@ -98,9 +116,10 @@ cdef size_t header4(const uint8_t* packet, int i, uint8_t* out) noexcept nogil:
 
 
 cdef size_t header6(const fragment_plan* plan, uint8_t* out) noexcept nogil:
-    memcpy(out, plan.packet, IPV6_HEADER_LEN)
-    out[IPV6_NEXT_HEADER] = FRAGMENT
-    out[IPV6_HEADER_LEN] = plan.next_header
-    out[IPV6_HEADER_LEN + 1] = 0
-    store_be32(out + IPV6_HEADER_LEN + IDENTIFICATION, plan.id)
-    return IPV6_HEADER_LEN + IPV6_FRAGMENT_LEN
+    cdef uint8_t* header = out + plan.header_len
+    memcpy(out, plan.packet, plan.header_len)
+    out[plan.named_at] = FRAGMENT
+    header[0] = plan.next_header
+    header[1] = 0
+    store_be32(header + IDENTIFICATION, plan.id)
+    return plan.header_len + IPV6_FRAGMENT_LEN

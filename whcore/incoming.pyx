@@ -5,24 +5,25 @@ from libc.string cimport memcpy
 
 from whcore.device cimport (
     COUNT_RX_CONTROL, COUNT_RX_DATA, COUNT_RX_RECEIVES, COUNT_TUN_WRITES, DROP_AUTH, DROP_ECN, DROP_EXPIRED, DROP_INDEX,
-    DROP_INNER, DROP_LENGTH, DROP_REPLAY, DROP_SOURCE, DROP_TRUNCATED, DROP_TUN_WRITE, DROP_UNKNOWN, EVENT_HANDSHAKE,
-    MAX_DATAGRAM, index_entry, index_find_again, peer_at, peer_check_at, peer_want_handshake, raise_event,
-    retire_keypairs, wh_path, wh_peer, wh_worker,
+    DROP_INNER, DROP_LENGTH, DROP_NO_IPV6, DROP_REPLAY, DROP_SOURCE, DROP_TRUNCATED, DROP_TUN_WRITE, DROP_UNKNOWN,
+    EVENT_HANDSHAKE, MAX_DATAGRAM, index_entry, index_find_again, peer_at, peer_check_at, peer_want_handshake, raise_event,
+    retire_keypairs, wh_path, wh_paths, wh_peer, wh_worker,
 )
 from whcore.errors cimport WH_OK
 from whcore.forwarder cimport CHANNEL_HEADER_LEN, CHANNEL_FROM_RELAY, channel_header
 from whcore.forwarding cimport forward_run
-from whcore.inner cimport carry_ecn, flow_hash, inner_length, inner_peer
+from whcore.inner cimport carry_ecn, flow_hash, inner_length, inner_peer, unreachable6
+from whcore.ip_packet cimport ICMP6_ERROR_MAX
 from whcore.kernel cimport (
     MSG_CTRUNC, MSG_DONTWAIT, MSG_TRUNC, iovec, pthread_mutex_lock, pthread_mutex_unlock, recvmmsg,
-    sockaddr_storage, wh_add_u64, wh_le32, wh_le64, wh_load_ptr, wh_now_ns, wh_spin_lock, wh_spin_unlock,
-    wh_wall_ns, wh_wire_address, write, writev,
+    sockaddr_storage, wh_add_u64, wh_le32, wh_le64, wh_load_i64, wh_load_ptr, wh_now_ns, wh_spin_lock, wh_spin_unlock,
+    wh_store_i64, wh_wall_ns, wh_wire_address, write, writev,
 )
 from whcore.offload cimport COALESCE_TCP, COALESCE_UDP, coalescer_add, coalescer_next, coalescer_reset, link_header_on
 from whcore.peer_paths cimport path_fill, peer_seen_on
 from whcore.queueing cimport queue_control, queue_handshake
 from whcore.replay cimport replay_accept
-from whcore.sending cimport peer_flush
+from whcore.sending cimport peer_flush, peer_stage
 from whcore.tunnel cimport (
     DATA_HEADER_LEN, DATA_OVERHEAD, MESSAGE_COOKIE, MESSAGE_DATA, MESSAGE_INITIATION, REJECT_AFTER_MESSAGES,
     TRAFFIC_DATA, TRAFFIC_KEEPALIVE, keypair, keypair_receivable, retired_keypairs, tunnel_confirm, tunnel_received,
@@ -30,6 +31,12 @@ from whcore.tunnel cimport (
 )
 from whcore.udp cimport TUN_F_TSO4, TUN_F_USO4, WH_CONTROL_LEN, wh_source, wh_udp_received
 from whcore.worker cimport MAX_FRAMES, RECEIVES, received, scratch
+
+# Tuning: a peer's packets that are told that this host has no IPv6, so many at once and then one each interval
+# (RFC 4443, 2.4 (f)). Who opens many connections at once shall hear it of each.
+cdef int64_t REFUSALS_AT_ONCE = 50
+cdef int64_t REFUSAL_NS = 20_000_000
+
 
 cdef void incoming(wh_worker* w, int socket) noexcept nogil:
     cdef scratch* s = <scratch*>w.scratch
@@ -199,7 +206,7 @@ cdef void accept_run(wh_worker* w, scratch* s, int first, int last, int socket, 
         peer_want_handshake(w.device, peer)
     for i in range(first, last):
         if s.jobs[i].result == WH_OK and s.jobs[i].len:
-            accept_packet(w, s, peer, s.jobs[i].dst, s.jobs[i].len, s.ancillary[s.arrivals[i].origin].ecn)
+            accept_packet(w, s, peer, s.jobs[i].dst, s.jobs[i].len, s.ancillary[s.arrivals[i].origin].ecn, now)
 
 
 cdef void confirm_session(wh_worker* w, wh_peer* peer, keypair* kp, int64_t now) noexcept nogil:
@@ -225,7 +232,8 @@ cdef void note_source(wh_worker* w, scratch* s, wh_peer* peer, const received* a
         peer_seen_on(w, peer, &path, now)
 
 
-cdef inline void accept_packet(wh_worker* w, scratch* s, wh_peer* peer, uint8_t* packet, size_t n, uint8_t ecn) noexcept nogil:
+cdef inline void accept_packet(wh_worker* w, scratch* s, wh_peer* peer, uint8_t* packet, size_t n, uint8_t ecn,
+                               int64_t now) noexcept nogil:
     """Crypto-routing and congestion marks, then on to the flow it belongs to."""
     cdef size_t total = inner_length(packet, n)
     if total == 0:
@@ -234,9 +242,27 @@ cdef inline void accept_packet(wh_worker* w, scratch* s, wh_peer* peer, uint8_t*
         w.counters[DROP_SOURCE] += 1
     elif ecn and not carry_ecn(packet, ecn):
         w.counters[DROP_ECN] += 1
+    elif w.device.without_ipv6 and packet[0] >> 4 == 6:
+        refuse_ipv6(w, peer, packet, total, now)
     elif not coalescer_add(&s.flows, packet, total):
         write_groups(w, s)
         coalescer_add(&s.flows, packet, total)
+
+
+cdef void refuse_ipv6(wh_worker* w, wh_peer* peer, const uint8_t* packet, size_t n, int64_t now) noexcept nogil:
+    """Tell the sender, whose program would wait otherwise, that this host has no IPv6."""
+    cdef uint8_t reply[ICMP6_ERROR_MAX]
+    cdef wh_paths* paths = <wh_paths*>wh_load_ptr(&peer.paths)
+    cdef int64_t used_until = max(now, wh_load_i64(&peer.refusals_until))
+    cdef size_t length
+    w.counters[DROP_NO_IPV6] += 1
+    if paths == NULL or used_until - now > (REFUSALS_AT_ONCE - 1) * REFUSAL_NS:
+        return
+    length = unreachable6(reply, min(<size_t>ICMP6_ERROR_MAX, <size_t>paths.inner_limit), packet, n)
+    if length:
+        wh_store_i64(&peer.refusals_until, used_until + REFUSAL_NS)
+        peer_stage(w, peer, reply, length, now)
+        peer_flush(w, peer, now)
 
 
 # --- write ----------------------------------------------------------------------------------------------------------

@@ -19,3 +19,7 @@ cdef bint inner_is_own(wh_peer* peer, const wh_path* path, const uint8_t* packet
 # A packet, or frame of packets of segment_len bytes, longer than mtu: answer it with ICMP too-big into the TUN (RFC 1191,
 # RFC 8201). False where it is to be fragmented: IPv4 without DF, and IPv6 of a size that each link must carry.
 cdef bint answer_too_big(wh_worker* w, size_t mtu, const uint8_t* packet, size_t n, size_t segment_len) noexcept nogil
+
+# The answer, at most limit bytes, to an IPv6 packet for a host that has no IPv6 (RFC 4443, 3.1): port unreachable to UDP,
+# which no other code ends, else address unreachable. Returns its length; 0: there is to be none.
+cdef size_t unreachable6(uint8_t* reply, size_t limit, const uint8_t* packet, size_t n) noexcept nogil

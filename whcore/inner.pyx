@@ -8,12 +8,13 @@ from whcore.checksum cimport wh_load_word, wh_sum, wh_sum_word
 from whcore.device cimport (
     DROP_TOO_BIG, DROP_TUN_WRITE, MAX_PACKET, VNET_HEADER_LEN, wh_device, wh_path, wh_peer, wh_worker,
 )
+from whcore.errors cimport WH_OK
 from whcore.forwarder cimport CHANNEL_HEADER_LEN
 from whcore.ip_packet cimport (
-    FRAGMENT, ICMP, ICMPV6, IPV4_CHECKSUM, IPV4_DESTINATION, IPV4_DONT_FRAGMENT, IPV4_FRAGMENT, IPV4_HEADER_LEN,
+    FRAGMENT, ICMP, ICMP6_ERROR_MAX, ICMPV6, IPV4_CHECKSUM, IPV4_DESTINATION, IPV4_DONT_FRAGMENT, IPV4_FRAGMENT, IPV4_HEADER_LEN,
     IPV4_IS_FRAGMENT, IPV4_OFFSET, IPV4_PROTOCOL, IPV4_SOURCE, IPV4_TTL, IPV6_DESTINATION,
     IPV6_FRAGMENT_LEN, IPV6_HEADER_LEN, IPV6_HOP_LIMIT, IPV6_MIN_MTU, IPV6_NEXT_HEADER, IPV6_SOURCE, TCP, UDP, UDP_HEADER_LEN,
-    load_be16, store_be16, store_checksum, store_ip_len,
+    ip_layout, load_be16, parse_ip, skip_extensions, store_be16, store_checksum, store_ip_len,
 )
 from whcore.kernel cimport AF_INET, wh_le32, wh_load_ptr, wh_load_u32, write
 from whcore.offload cimport LINK_HEADER_LEN, virtio_net_hdr, write_link_header
@@ -22,7 +23,12 @@ from whcore.tunnel cimport MESSAGE_DATA, MESSAGE_INITIATION, keypair
 cdef enum:
     ICMP_HEADER_LEN = 8
     ICMP4_QUOTE = 548               # RFC 1812, 4.3.2.3: an error of at most 576 bytes
-    ICMP6_QUOTE = 1232              # RFC 4443, 2.4: an error of at most 1,280 bytes
+    # RFC 4443: types, of which those from 128 on are no errors; codes
+    ICMP6_UNREACHABLE = 1
+    ICMP6_NO_ADDRESS = 3
+    ICMP6_NO_PORT = 4
+    ICMP6_TOO_BIG = 2
+    ICMP6_INFORMATIONAL = 128
     HOPS = 64                       # of what we write ourselves
     ECN_NOT_ECT = 0                 # RFC 3168 codepoints
     ECN_ECT1 = 1
@@ -125,7 +131,7 @@ cdef void set_ecn4(uint8_t* packet, uint8_t ecn) noexcept nogil:
 # --- path MTU -------------------------------------------------------------------------------------------------------
 
 cdef bint answer_too_big(wh_worker* w, size_t mtu, const uint8_t* packet, size_t n, size_t segment_len) noexcept nogil:
-    cdef uint8_t room[16 + LINK_HEADER_LEN + IPV6_HEADER_LEN + ICMP_HEADER_LEN + ICMP6_QUOTE]
+    cdef uint8_t room[16 + LINK_HEADER_LEN + ICMP6_ERROR_MAX]
     cdef uint8_t* reply = room + VNET_HEADER_LEN + w.link_len
     cdef size_t length
     cdef bint v4 = packet[0] >> 4 == 4
@@ -137,7 +143,7 @@ cdef bint answer_too_big(wh_worker* w, size_t mtu, const uint8_t* packet, size_t
     if v4:
         length = too_big4(reply, mtu, packet, n)
     else:
-        length = too_big6(reply, max(mtu, <size_t>IPV6_MIN_MTU), packet, n)
+        length = error6(reply, ICMP6_ERROR_MAX, ICMP6_TOO_BIG, 0, <uint32_t>max(mtu, <size_t>IPV6_MIN_MTU), packet, n)
     w.counters[DROP_TOO_BIG] += 1
     if w.link_len:
         write_link_header(<virtio_net_hdr*>room, reply)
@@ -168,9 +174,11 @@ cdef size_t too_big4(uint8_t* reply, size_t mtu, const uint8_t* packet, size_t n
     return IPV4_HEADER_LEN + ICMP_HEADER_LEN + quoted
 
 
-cdef size_t too_big6(uint8_t* reply, size_t mtu, const uint8_t* packet, size_t n) noexcept nogil:
-    """ICMPv6 packet too big (RFC 4443, 3.2), as if from the packet's destination."""
-    cdef size_t quoted = min(n, <size_t>ICMP6_QUOTE), length = ICMP_HEADER_LEN + quoted
+cdef size_t error6(uint8_t* reply, size_t limit, uint8_t kind, uint8_t code, uint32_t field, const uint8_t* packet,
+                   size_t n) noexcept nogil:
+    """An ICMPv6 error of at most limit bytes (RFC 4443, 2.1, 3), as if from the packet's destination. field: the lower half
+    of the word behind the checksum."""
+    cdef size_t quoted = min(n, limit - IPV6_HEADER_LEN - ICMP_HEADER_LEN), length = ICMP_HEADER_LEN + quoted
     cdef uint8_t* icmp = reply + IPV6_HEADER_LEN
     cdef uint64_t sum
     memset(reply, 0, IPV6_HEADER_LEN + ICMP_HEADER_LEN)
@@ -180,10 +188,28 @@ cdef size_t too_big6(uint8_t* reply, size_t mtu, const uint8_t* packet, size_t n
     memcpy(reply + IPV6_SOURCE, packet + IPV6_DESTINATION, 16)
     memcpy(reply + IPV6_DESTINATION, packet + IPV6_SOURCE, 16)
     store_ip_len(reply, IPV6_HEADER_LEN + length)
-    icmp[0] = 2
-    store_be16(icmp + 6, <uint32_t>mtu)
+    icmp[0] = kind
+    icmp[1] = code
+    store_be16(icmp + 6, field)
     memcpy(icmp + ICMP_HEADER_LEN, packet, quoted)
     sum = wh_sum_word(<uint16_t>length) + <uint64_t>wh_sum_word(ICMPV6)
     sum = wh_sum(reply + IPV6_SOURCE, 32, sum)
     store_checksum(icmp + 2, wh_sum(icmp, length, sum), False)
     return IPV6_HEADER_LEN + length
+
+
+# --- hosts without IPv6 ---------------------------------------------------------------------------------------------
+
+cdef size_t unreachable6(uint8_t* reply, size_t limit, const uint8_t* packet, size_t n) noexcept nogil:
+    """No multicast, and no ICMPv6 error, nor what may be one, is answered (RFC 4443, 2.4 (e))."""
+    cdef ip_layout ip
+    cdef uint8_t code
+    if packet[IPV6_DESTINATION] == 0xFF or parse_ip(&ip, packet, n) != WH_OK or skip_extensions(&ip, packet) != WH_OK:
+        return 0
+    if ip.protocol == FRAGMENT or ip.protocol == ICMPV6:
+        if ip.transport_at == ip.total:
+            return 0
+        if packet[ip.transport_at] == ICMPV6 if ip.protocol == FRAGMENT else packet[ip.transport_at] < ICMP6_INFORMATIONAL:
+            return 0
+    code = ICMP6_NO_PORT if ip.protocol == UDP else ICMP6_NO_ADDRESS
+    return error6(reply, limit, ICMP6_UNREACHABLE, code, 0, packet, n)

@@ -28,6 +28,7 @@ cdef enum:
     IPV6_SOURCE = 8
     IPV6_DESTINATION = 24
     IPV6_FRAGMENT_LEN = 8           # the Fragment header (RFC 8200, 4.5)
+    ICMP6_ERROR_MAX = 1280          # a whole packet of it (RFC 4443, 2.4 (c))
 
     # Protocol numbers, IPv6 extension headers (RFC 8200) among them
     HOP_BY_HOP = 0

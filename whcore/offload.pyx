@@ -1,8 +1,9 @@
 """Segmentation and coalescing of TCP and UDP, and the checksums that both need.
 
 The two halves are each other's inverse: a packet is merged only if splitting the group gives back its bytes,
-all but the identification of an IPv4 packet with DF: it means nothing (RFC 6864, 4.1), and it need not be in
-step.
+all but two things: the identification of an IPv4 packet with DF, which means nothing (RFC 6864, 4.1) and need not
+be in step; and datagrams over IPv4 without a checksum, as tunnels send them, come out with one, since the kernel
+segments no others.
 """
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
@@ -233,12 +234,17 @@ cdef flow_kind inspect_udp(inner_packet* inner) noexcept nogil:
     cdef uint32_t room = inner.len - inner.transport_at
     if load_be16(udp + UDP_LENGTH) != room:
         return FLOW_ALONE
-    # Without a checksum there is nothing to verify, and an empty datagram would vanish in a group.
-    if wh_load_word(udp + UDP_CHECKSUM) == 0 or room == UDP_HEADER_LEN:
+    # An empty datagram would vanish in a group. IPv6 allows no checksum to whoever asked for that only (RFC 6935).
+    if room == UDP_HEADER_LEN or (inner.transport_at != IPV4_HEADER_LEN and without_checksum(inner.data, inner.transport_at)):
         return FLOW_ALONE
     inner.header_len = inner.transport_at + UDP_HEADER_LEN
     inner.payload_len = room - UDP_HEADER_LEN
     return FLOW_MERGEABLE
+
+
+cdef inline bint without_checksum(const uint8_t* packet, uint32_t transport_at) noexcept nogil:
+    """Of UDP (RFC 768)."""
+    return wh_load_word(packet + transport_at + UDP_CHECKSUM) == 0
 
 
 cdef inline uint32_t flow_hash(const uint8_t* packet, uint8_t version, uint8_t protocol) noexcept nogil:
@@ -279,6 +285,7 @@ cdef bint may_join(coalesce_group* group, const inner_packet* inner) noexcept no
         or group.packets == COALESCE_PACKETS or group.total + inner.payload_len > MERGED_MAX
         or not same_ip_fields(group, first, inner.data)
         or (inner.protocol == TCP and not same_tcp_fields(group, first, inner.data))
+        or (inner.protocol == UDP and not same_udp_fields(group, first, inner.data))
     ):
         return False
     # The first packet was not verified so far: most flows have one packet in a batch.
@@ -314,6 +321,11 @@ cdef bint same_tcp_fields(const coalesce_group* group, const uint8_t* first,
     )
 
 
+cdef inline bint same_udp_fields(const coalesce_group* group, const uint8_t* first, const uint8_t* packet) noexcept nogil:
+    """All or none of a group come with a checksum: none that is right may be made up for what had none."""
+    return without_checksum(first, group.transport_at) == without_checksum(packet, group.transport_at)
+
+
 cdef inline uint64_t pseudo_header_sum(const uint8_t* packet, uint32_t transport_at, uint8_t protocol,
                                        uint32_t transport_len) noexcept nogil:
     """RFC 9293, 3.1 and RFC 8200, 8.1, for headers without options or extensions."""
@@ -326,14 +338,16 @@ cdef inline uint64_t pseudo_header_sum(const uint8_t* packet, uint32_t transport
 
 cdef bint checksums_right(const uint8_t* packet, size_t n, uint32_t transport_at,
                           uint8_t protocol) noexcept nogil:
-    """Whether the checksums of IPv4 header and transport are those that splitting would write. ffff, where it
-    is another way to write 0, is not."""
+    """Whether the checksums of IPv4 header and transport are those that splitting would write, or UDP has none. ffff,
+    where it is another way to write 0, is not."""
     cdef uint32_t checksum_at = transport_at + (TCP_CHECKSUM if protocol == TCP else UDP_CHECKSUM)
     if transport_at == IPV4_HEADER_LEN and (
         wh_load_word(packet + IPV4_CHECKSUM) == 0xFFFF
         or wh_sum_fold(wh_sum(packet, IPV4_HEADER_LEN, 0)) != 0xFFFF
     ):
         return False
+    if protocol == UDP and without_checksum(packet, transport_at):
+        return True
     if protocol == TCP and wh_load_word(packet + checksum_at) == 0xFFFF:
         return False
     return wh_sum_fold(

@@ -17,6 +17,10 @@ cdef bint peer_send_keepalive(wh_worker* w, wh_peer* peer, int64_t now) noexcept
 # the host's own. Returns whether the kernel took it; errno says why not.
 cdef bint send_datagrams(const wh_device* dev, const wh_path* path, const uint8_t* data, size_t n, uint16_t segment_len,
                          uint8_t ecn, uint8_t hop_limit) noexcept nogil
+# A datagram of the control channel, from another source address if the kernel refuses the one that path has. whole: it must
+# not arrive in fragments. Returns as above.
+cdef bint send_control_datagram(const wh_device* dev, wh_path* path, const uint8_t* data, size_t n, uint8_t hop_limit,
+                                bint whole) noexcept nogil
 # data: n bytes with CHANNEL_HEADER_LEN bytes of room before it. Returns as above.
 cdef bint send_on_path(wh_device* dev, const wh_path* path, uint8_t* data, size_t n, uint8_t ecn) noexcept nogil
 # The same to a peer: on the first path, and with `twice` on the second where there is one; from another source address

@@ -11,7 +11,7 @@ from whcore.device cimport (
 )
 from whcore.forwarder cimport CHANNEL_HEADER_LEN, put_channel_header
 from whcore.kernel cimport (
-    EADDRNOTAVAIL, EINVAL, ENETUNREACH, ENODEV, MSG_DONTWAIT, errno, iovec, msghdr, sendmsg, wh_add_u64, wh_load_ptr,
+    AF_INET, EADDRNOTAVAIL, EINVAL, ENETUNREACH, ENODEV, MSG_DONTWAIT, errno, iovec, msghdr, sendmsg, wh_add_u64, wh_load_ptr,
     wh_load_u32, wh_put_le32, wh_put_le64, wh_spin_lock, wh_spin_unlock,
 )
 from whcore.offload cimport packet_ecn
@@ -20,7 +20,10 @@ from whcore.tunnel cimport (
     DATA_HEADER_LEN, MESSAGE_DATA, TAG_LEN, TRAFFIC_DATA, TRAFFIC_KEEPALIVE, keypair, tunnel_claim,
     tunnel_rekey_after_send, tunnel_sent,
 )
-from whcore.udp cimport CONTROL_WORDS, wh_udp_control, wh_udp_hop_limit
+from whcore.udp cimport CONTROL_WORDS, wh_udp_control, wh_udp_hop_limit, wh_udp_let_fragment
+
+cdef enum:
+    UNFRAGMENTED_LEN = 576 - 20 - 8     # of a datagram that every IPv4 path carries whole
 
 
 cdef size_t padded_len(const wh_device* dev, size_t n) noexcept nogil:
@@ -66,6 +69,23 @@ cdef bint send_datagrams(const wh_device* dev, const wh_path* path, const uint8_
     if hop_limit:
         wh_udp_hop_limit(&message, control, family, hop_limit)
     return sendmsg(fd, &message, MSG_DONTWAIT) == <ssize_t>n
+
+
+cdef bint send_control_datagram(const wh_device* dev, wh_path* path, const uint8_t* data, size_t n, uint8_t hop_limit,
+                                bint whole) noexcept nogil:
+    """Control is not measured as data is, so what not every path carries goes without DF over IPv4 (RFC 791, 3.2: 576
+    bytes). Data that a worker sends in the same moment is without DF too, which it needs not: it is as long as was
+    measured."""
+    cdef int fd = dev.sockets[path.socket].fd
+    cdef bint cut = not whole and n > UNFRAGMENTED_LEN and dev.sockets[path.socket].family == AF_INET
+    cdef bint forbidden = cut and wh_udp_let_fragment(fd, True)
+    cdef bint sent = send_datagrams(dev, path, data, n, 0, 0, hop_limit)
+    if not sent and path.source.known and source_was_refused(errno):
+        path.source.known = 0
+        sent = send_datagrams(dev, path, data, n, 0, 0, hop_limit)
+    if forbidden:
+        wh_udp_let_fragment(fd, False)
+    return sent
 
 
 cdef bint send_on_path(wh_device* dev, const wh_path* path, uint8_t* data, size_t n, uint8_t ecn) noexcept nogil:

@@ -25,7 +25,7 @@ COUNTER_NAMES = (
     "drop_stage_full", "drop_stage_old", "drop_queue_full", "drop_mac", "drop_handshake", "drop_tun_write",
     "drop_send", "drop_truncated", "drop_ecn", "drop_offload", "drop_too_big", "drop_loop", "cookie_sent",
     "tx_sends", "rx_receives", "tun_reads", "tun_writes", "duplicated", "forwarded", "drop_forward",
-    "drop_unproved",
+    "drop_unproved", "drop_no_ipv6",
 )
 assert len(COUNTER_NAMES) == COUNTERS
 

@@ -7,6 +7,7 @@ the several messages of one `wg setconf` to a kernel device.
 
 import errno as errno_codes
 import ipaddress
+import logging
 import socket as socket_module
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
@@ -36,6 +37,8 @@ cdef enum:
 
 cdef bytes IPV4_MAPPED = bytes(10) + b"\xff\xff"
 
+cdef object log = logging.getLogger(__name__)
+
 
 class Refused(Exception):
     """A request that cannot be carried out; args[0] is the errno of the answer."""
@@ -57,8 +60,11 @@ def serve(int fd, Datapath datapath, object device, object policy, object lock):
             answer = Answer()
             code = errno_codes.EPROTO
             if n == 0:
-                with lock:
-                    code = describe(answer, datapath, device)
+                try:
+                    with lock:
+                        code = describe(answer, datapath, device)
+                except Exception as error:
+                    answer, code = Answer(), errno_of_exception(error)
         elif operation == b"set=1":
             code = change(lines, Change(datapath, device, policy), lock)
             if code is None:
@@ -184,15 +190,23 @@ cdef object errno_of(Change request, const char* line, size_t n):
         return errno_codes.EPROTO
     try:
         request.apply(line[:equals - line], equals + 1, n - (equals - line) - 1)
-    except Refused as error:
-        return error.args[0]
-    except OSError as error:
-        return error.errno or errno_codes.EIO
-    except (ValueError, KeyError, OverflowError, WireHubError):
-        return errno_codes.EINVAL
-    except MemoryError:
-        return errno_codes.ENOMEM
+    except Exception as error:
+        return errno_of_exception(error)
     return 0
+
+
+cdef object errno_of_exception(error):
+    """What nobody foresaw is EIO, and logged: the client gets an answer, and its next request too."""
+    if isinstance(error, Refused):
+        return error.args[0]
+    if isinstance(error, OSError):
+        return error.errno or errno_codes.EIO
+    if isinstance(error, (ValueError, KeyError, OverflowError, WireHubError)):
+        return errno_codes.EINVAL
+    if isinstance(error, MemoryError):
+        return errno_codes.ENOMEM
+    log.error("a request for configuration failed", exc_info=error)
+    return errno_codes.EIO
 
 
 cdef frozenset DEVICE_NAMES = frozenset({b"private_key", b"listen_port", b"fwmark", b"replace_peers"})

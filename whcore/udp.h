@@ -8,6 +8,9 @@
 #include <netinet/ip.h>
 #include <netinet/ip6.h>
 
+#ifndef IP_PMTUDISC_OMIT
+#define IP_PMTUDISC_OMIT 5
+#endif
 #ifndef SOL_UDP
 #define SOL_UDP 17
 #endif
@@ -49,6 +52,18 @@ static inline int wh_udp_prepare(int fd, int family)
 		setsockopt(fd, IPPROTO_IPV6, IPV6_RECVTCLASS, &on, sizeof(on));
 	}
 	return getsockopt(fd, SOL_UDP, UDP_SEGMENT, &segment, &size) == 0;
+}
+
+/* Let the datagrams of an IPv4 socket that forbids it (PROBE) be cut on their way, or no more. Returns whether it did forbid it
+   before. No control message says that of one datagram. */
+static inline int wh_udp_let_fragment(int fd, int let)
+{
+	int mode = let ? IP_PMTUDISC_OMIT : IP_PMTUDISC_PROBE, before = 0;
+	socklen_t size = sizeof(before);
+
+	return getsockopt(fd, IPPROTO_IP, IP_MTU_DISCOVER, &before, &size) == 0 &&
+	       before == (let ? IP_PMTUDISC_PROBE : IP_PMTUDISC_OMIT) &&
+	       setsockopt(fd, IPPROTO_IP, IP_MTU_DISCOVER, &mode, sizeof(mode)) == 0;
 }
 
 static inline void wh_udp_received(struct msghdr *message, struct wh_ancillary *out)

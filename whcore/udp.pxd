@@ -25,6 +25,7 @@ cdef extern from "udp.h" nogil:
         uint8_t ecn
 
     bint wh_udp_prepare(int fd, int family)
+    bint wh_udp_let_fragment(int fd, bint let)
     void wh_udp_received(msghdr* message, wh_ancillary* out)
     void wh_udp_control(msghdr* message, void* buffer, int family, uint16_t segment_len, uint8_t ecn,
                         const wh_source* source)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from shutil import which
 
@@ -276,3 +277,85 @@ def test_a_clock_that_is_a_day_slow_is_told(world: TwoUplinks) -> None:
     world.a.down()
     world.a.up(world.file())
     assert not told()
+
+
+# A host without IPv6
+
+TCP_PORT = 7777
+CONNECT = """
+import socket, sys, time
+name, port = sys.argv[1], int(sys.argv[2])
+ways = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+started = time.monotonic()
+for family, kind, protocol, _, address in sorted(ways, key=lambda way: way[0] != socket.AF_INET6):
+    with socket.socket(family, kind, protocol) as tried:
+        tried.settimeout(10)
+        try:
+            tried.connect(address)
+            break
+        except OSError:
+            continue
+print(time.monotonic() - started)
+"""
+ASK_BY_UDP = """
+import socket, sys, time
+started = time.monotonic()
+with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as asking:
+    asking.settimeout(10)
+    asking.connect((sys.argv[1], 9))
+    asking.send(b"?")
+    try:
+        asking.recv(1)
+    except ConnectionRefusedError:
+        print(time.monotonic() - started)
+"""
+SWITCHES = {"on the interface": (INTERFACE,), "everywhere": ("all",)}
+
+
+def connect_s(host: Host, name: str) -> float:
+    """How long a program takes that tries IPv6 first, and the next address when one fails."""
+    return float(host.run([sys.executable, "-c", CONNECT, name, str(TCP_PORT)]).stdout)
+
+
+def switch_ipv6(host: Host, off: int, devices: Sequence[str]) -> None:
+    host.run(["sysctl", "-qw", *(f"net.ipv6.conf.{device}.disable_ipv6={off}" for device in devices)])
+
+
+@pytest.mark.parametrize("where", SWITCHES)
+def test_a_member_without_ipv6_keeps_nobody_waiting(world: TwoUplinks, where: str) -> None:
+    """It is switched off and on again while the daemon runs."""
+    a, b = world.a.host, world.b.host
+    orchid, hosts = world.b.inspect()["orchid"], a.hosts_file
+    b.popen(["ncat", "-4", "-lk", str(TCP_PORT)])
+    wait_until(lambda: f":{TCP_PORT} " in b.run(["ss", "-Hltn"]).stdout, 5, "ncat listens")
+    try:
+        switch_ipv6(b, 1, SWITCHES[where])
+        wait_until(lambda: world.a.peer(world.b)["without_ipv6"], 5, "b has told")
+        wait_until(lambda: orchid not in hosts.read_text(), 5, "the name leads to IPv4 alone")
+        by_udp = float(a.run([sys.executable, "-c", ASK_BY_UDP, orchid]).stdout)
+        by_name, by_address = connect_s(a, "b"), connect_s(a, orchid)
+        print(f"by name {by_name:.2f} s, by address {by_address:.2f} s, by UDP {by_udp:.2f} s")
+        assert max(by_name, by_address, by_udp) < 0.5
+        assert "no IPv6 there" in a.run(["wh", "show", INTERFACE]).stdout
+        assert any(warning["code"] == "WH220" for warning in world.b.inspect()["warnings"])
+        assert world.b.inspect()["data"]["drop_no_ipv6"] > 0
+    finally:
+        switch_ipv6(b, 0, SWITCHES[where])
+    wait_until(lambda: orchid in hosts.read_text(), 5, "the name leads to both")
+    assert a.run(["ping", "-6", "-c1", "-W5", "b"]).returncode == 0
+    assert not world.b.inspect()["warnings"], "nobody has taken anything"
+
+
+def test_a_member_that_starts_without_ipv6_keeps_nobody_waiting(world: TwoUplinks) -> None:
+    a, b = world.a.host, world.b.host
+    world.b.down()
+    switch_ipv6(b, 1, ("all", "default"))
+    world.b.up(world.file())
+    assert answers_within(a, world.b.inspect()["address"], 20, "-4")
+    assert connect_s(a, world.b.inspect()["orchid"]) < 0.5
+    wait_until(lambda: world.a.peer(world.b)["without_ipv6"], 5, "b has told")
+    assert world.b.inspect()["orchid"] not in a.hosts_file.read_text()
+    world.b.down()
+    switch_ipv6(b, 0, ("all", "default"))
+    world.b.up(world.file())
+    wait_until(lambda: world.b.inspect()["orchid"] in a.hosts_file.read_text(), 40, "the name leads to both")

@@ -63,7 +63,21 @@ def test_default_route(world: TwoUplinks) -> None:
 
 
 def test_ipv6_only(world: TwoUplinks) -> None:
-    measure(world, "IPv4 to IPv6-only, and back", world.leave_ipv4, world.take_ipv4, goal_s=2.0)
+    """From a network with IPv4 alone into one with IPv6 alone, and back."""
+
+    def to_ipv6() -> None:
+        world.take_ipv6()
+        world.leave_ipv4()
+
+    def to_ipv4() -> None:
+        world.take_ipv4()
+        world.leave_ipv6()
+
+    time.sleep(40)  # what public nodes say of themselves is known then
+    world.leave_ipv6()
+    world.wait_until_direct()
+    measure(world, "IPv4-only to IPv6-only, and back", to_ipv6, to_ipv4, goal_s=2.0)
+    world.take_ipv6()
 
 
 def test_containers(world: TwoUplinks) -> None:

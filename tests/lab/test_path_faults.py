@@ -85,7 +85,7 @@ def test_transfer_goes_on_where_large_packets_begin_to_vanish(pair: Pair) -> Non
     """Missed data has the path measured again, after some seconds and not the minute that it is otherwise."""
     transfer = pair.transfer(8 * MEGABYTE, silence_s=RECOVERY_S)
     transfer.wait_for_more(4 * MEGABYTE)
-    faults.swallow_longer_than(pair.internet.isp, 1300)
+    faults.swallow_longer_than(pair.internet.isp, 1100)
     transfer.finish()
 
 

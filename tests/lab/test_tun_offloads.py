@@ -178,6 +178,15 @@ def test_a_udp_socket_receives_each_datagram_of_a_coalesced_frame(tun: Tun, fami
         assert [receiver.recv(FRAME_MAX) for _ in sent] == [packet.payload for packet in sent]
 
 
+def test_a_udp_socket_receives_datagrams_without_checksums_that_were_coalesced(tun: Tun) -> None:
+    if not tun.takes_uso:
+        pytest.skip("this kernel's TUN has no USO")
+    with tun.socket(IPV4, socket.SOCK_DGRAM) as receiver:
+        sent = stream(replace(IPV4.packet(UDP), udp_checksum=False), [1000] * 20 + [17])
+        assert len(tun.write([bytes(packet) for packet in sent])) == 1
+        assert [receiver.recv(FRAME_MAX) for _ in sent] == [packet.payload for packet in sent]
+
+
 @each_family
 def test_the_kernel_still_finds_the_corruption_in_a_packet_of_a_flow(tun: Tun, family: Family) -> None:
     with tun.socket(family, socket.SOCK_DGRAM) as receiver:

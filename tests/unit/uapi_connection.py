@@ -22,7 +22,7 @@ class FakeDevice:
         self.listen_port = 1234
         self.fwmark = 0
         self.numbers: dict[bool, int] = {}
-        self.refusal: OSError | None = None
+        self.refusal: Exception | None = None
 
     def bind(self, port: int) -> None:
         if self.refusal is not None:
@@ -30,6 +30,8 @@ class FakeDevice:
         self.listen_port = port
 
     def set_fwmark(self, mark: int) -> None:
+        if self.refusal is not None:
+            raise self.refusal
         self.fwmark = mark
 
     def socket_for(self, v4: bool) -> int:

@@ -136,6 +136,8 @@ class Renderer:
             yield peer.state
         if peer.key_doubled:
             yield "two running nodes have its key"
+        if peer.without_ipv6:
+            yield "no IPv6 there"
         if peer.why_relayed:
             yield f"not direct: {printable(peer.why_relayed)}"
         if peer.rtt_ms is not None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from wh.config.model import IPNetwork
 from wh.daemon.overlay import OverlayPlan
 from wh.engine.events import Key
-from wh.errors import UserError, one_line
+from wh.errors import Code, UserError, one_line
 from wh.naming.hosts_block import HostsBlock
 from wh.naming.table import NameEntry
 from wh.net.links.interface import Restored
@@ -32,7 +32,8 @@ class Names(Protocol):
 
 class Host:
     """has_interface: False where the node only serves the DHT. names: None to leave the hosts file alone.
-    block: where the names are. network_secret: 32 bytes, of the network whose members the plans name."""
+    block: where the names are. network_secret: 32 bytes, of the network whose members the plans name.
+    ipv6_changed: told whether the interface takes IPv6, once it does not, and at each change."""
 
     def __init__(
         self,
@@ -43,6 +44,7 @@ class Host:
         names: Names | None,
         block: HostsBlock | None = None,
         network_secret: bytes | None = None,
+        ipv6_changed: Callable[[bool], None] = lambda taken: None,
     ) -> None:
         self._datapath = datapath
         self._links = links
@@ -50,6 +52,8 @@ class Host:
         self._names = names
         self._block = block
         self._network_secret = network_secret
+        self._ipv6_changed = ipv6_changed
+        self._takes_ipv6 = True
         self._plan: OverlayPlan | None = None
         self._changing = asyncio.Lock()
         self._allowed_ips: dict[Key, frozenset[IPNetwork]] = {}
@@ -66,7 +70,9 @@ class Host:
         async with self._changing:
             if self._has_interface:
                 self._set_peers(plan)
-                warnings = [one_line(each) for each in await self._links.setup(plan.link)]
+                found = await self._links.setup(plan.link)
+                self._note_ipv6(all(each.code != Code.NO_IPV6 for each in found))
+                warnings = [one_line(each) for each in found]
             self._plan = plan
             return warnings + await self._write_names(plan)
 
@@ -80,6 +86,13 @@ class Host:
             self._plan = plan
             return warnings + await self._write_names(plan)
 
+    async def change_names(self, plan: OverlayPlan) -> None:
+        """Go over to a plan that differs in names alone."""
+        async with self._changing:
+            self._plan = plan
+            for warning in await self._write_names(plan):
+                log.warning("%s", warning)
+
     async def restore(self) -> Restored:
         """What others took of the plan, put back. Raises SystemSetupError."""
         async with self._changing:
@@ -88,9 +101,17 @@ class Host:
             restored = await self._links.restore(self._plan.link)
             if restored is None:  # in another namespace it is the business of whoever put it there
                 return Restored(self._links.name)
+            self._note_ipv6(restored.ipv6)
             if await self._names_are_gone(self._plan) and not await self._write_names(self._plan):
                 return restored._replace(lost=(*restored.lost, "its names in the hosts file"))
             return restored
+
+    def _note_ipv6(self, taken: bool) -> None:
+        """Where there is none the kernel drops it in silence: senders are told instead, and members."""
+        if taken != self._takes_ipv6:
+            self._takes_ipv6 = taken
+            self._datapath.take_ipv6(taken)
+            self._ipv6_changed(taken)
 
     async def _names_are_gone(self, plan: OverlayPlan) -> bool:
         block = self._block

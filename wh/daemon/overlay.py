@@ -47,9 +47,10 @@ def own_address(network: Network, own_key: Key) -> InterfaceAddress | None:
     return InterfaceAddress(own.ip, network.subnet.prefixlen)
 
 
-def plan_overlay(network: Network, own_key: Key) -> OverlayPlan:
+def plan_overlay(network: Network, own_key: Key, without_ipv6: frozenset[Key] = frozenset()) -> OverlayPlan:
     """Aliases have no part in it before somebody has claimed them. Every member has a route of its own, which
-    names the address that packets to it leave with: nothing else does."""
+    names the address that packets to it leave with: nothing else does. without_ipv6: members whose names
+    lead to IPv4 alone."""
     namespace = network.namespace.encode()
     members = [peer for peer in network.peers if peer.trusted and not peer.is_alias]
     others = [peer for peer in members if peer.key != own_key]
@@ -66,7 +67,11 @@ def plan_overlay(network: Network, own_key: Key) -> OverlayPlan:
     return OverlayPlan(
         link=Wanted(MTU, frozenset(addresses), frozenset(routes), cover),
         allowed_ips={peer.key: frozenset(_host_route(peer) | {orchids[peer.key]}) for peer in others},
-        names=tuple(entry for entry in NameTable(network) if entry.key in member_keys and entry.hostname),
+        names=tuple(
+            entry.without_ipv6() if entry.key in without_ipv6 else entry
+            for entry in NameTable(network)
+            if entry.key in member_keys and entry.hostname
+        ),
     )
 
 

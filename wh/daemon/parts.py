@@ -23,8 +23,8 @@ from wh.daemon.host import Host
 from wh.daemon.keeper import Keeper
 from wh.daemon.persistence.key_lock import KeyLock
 from wh.daemon.persistence.state import SavedState, StateFile, state_path
-from wh.engine.commands import BindAlias
-from wh.engine.events import AddressesRemembered, BeaconHeard, Event, MappingsChanged
+from wh.engine.commands import BindAlias, LeaveOutIpv6
+from wh.engine.events import AddressesRemembered, BeaconHeard, Event, MappingsChanged, OverlayIpv6Changed
 from wh.errors import SystemSetupError, UserError
 from wh.helper.client import Helper
 from wh.helper.requests import Charge
@@ -99,6 +99,9 @@ class Owner(Protocol):
 
     def bind(self, command: BindAlias) -> None:
         """AliasBound follows."""
+
+    def leave_out_ipv6(self, command: LeaveOutIpv6) -> None:
+        """Of names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,6 +282,7 @@ class PartsMaker:
             names=self.helper if hosts_path is not None else None,
             block=HostsBlock(hosts_path, self.interface) if hosts_path is not None else None,
             network_secret=_secret_of(self._network),
+            ipv6_changed=lambda taken: self._owner.dispatch(OverlayIpv6Changed(taken)),
         )
         self._undo.push_async_callback(host.remove_names)
         return host
@@ -342,6 +346,7 @@ class PartsMaker:
                 self._owner.bind,
                 self._make_beacons(opened.sockets.listen_port).send,
                 lambda command: state.remember_addresses(command.addresses),
+                self._owner.leave_out_ipv6,
             ),
             direct_only=self._options.direct_only,
             allow_loopback=_on_one_host(self._network),

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from functools import partial
 from typing import Any
@@ -28,7 +28,7 @@ from wh.daemon.reports.inspection import Facts, Snapshot, describe
 from wh.daemon.reports.netcheck import check_network
 from wh.daemon.surroundings import Surroundings
 from wh.daemon.verbs import Verbs
-from wh.engine.commands import BindAlias, Notify
+from wh.engine.commands import BindAlias, LeaveOutIpv6, Notify
 from wh.engine.events import (
     AliasBound,
     AliasesClaimed,
@@ -73,7 +73,8 @@ class RunningNode:
         self._stopping = asyncio.Event()
         self._reloading = asyncio.Lock()
         self._surroundings: Surroundings | None = None
-        self._claims: set[asyncio.Task[None]] = set()  # being written down
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._without_ipv6: frozenset[Key] = frozenset()
         claim_log = ClaimLog(None if options.ephemeral else state_path(encode_key(self.own_key), "claims"))
         self._membership = Membership(self, claim_log, has_file=options.config_path is not None)
 
@@ -101,7 +102,7 @@ class RunningNode:
             await self._open_ipc()
         self._parts = parts = self._maker.make()
         self._surroundings = surroundings = Surroundings(parts, self._undo, self.clock_warnings)
-        warnings = await parts.host.set_up(overlay.plan_overlay(self._network, self.own_key))
+        warnings = await parts.host.set_up(self._plan(self._network))
         self._start_engine(parts)
         self.dispatch(AliasesClaimed(await asyncio.to_thread(self._membership.former_claims)))
         await surroundings.tell()
@@ -123,9 +124,15 @@ class RunningNode:
     async def close(self) -> None:
         """Say goodbye and remove everything. Idempotent."""
         self._stopping.set()
-        await asyncio.gather(*self._claims, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         async with self._reloading:
             await self._undo.aclose()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """What is to be done before the end."""
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _remember(self, parts: Parts) -> None:
         """Who was known before: a start needs no bootstrap that lives."""
@@ -181,6 +188,18 @@ class RunningNode:
         self.parts.uplinks.forget()
         self.dispatch(Woke())
         self.parts.mapper.restart()
+
+    def leave_out_ipv6(self, command: LeaveOutIpv6) -> None:
+        self._without_ipv6 = command.members
+        self._spawn(self._change_names())
+
+    async def _change_names(self) -> None:
+        async with self._reloading:
+            if not self._stopping.is_set():
+                await self.parts.host.change_names(self._plan(self._network))
+
+    def _plan(self, network: Network) -> overlay.OverlayPlan:
+        return overlay.plan_overlay(network, self.own_key, self._without_ipv6)
 
     # What the verbs ask for.
 
@@ -269,7 +288,7 @@ class RunningNode:
 
     async def _adopt(self, network: Network) -> Reloaded:
         require_reloadable(self._network, network)
-        for warning in await self.parts.host.change(overlay.plan_overlay(network, self.own_key)):
+        for warning in await self.parts.host.change(self._plan(network)):
             log.warning("%s", warning)
         before, self._network = self._network, network
         self._load_network()
@@ -278,9 +297,7 @@ class RunningNode:
     # Claims of aliases.
 
     def bind(self, command: BindAlias) -> None:
-        task = asyncio.ensure_future(self._bind(command))
-        self._claims.add(task)
-        task.add_done_callback(self._claims.discard)
+        self._spawn(self._bind(command))
 
     async def _bind(self, command: BindAlias) -> None:
         status = AuthStatus.FAILED

@@ -140,7 +140,7 @@ class Discovery:
             if is_validated:
                 self._kademlia.table.on_answer(key, now.monotonic)
         elif is_validated:
-            self._add(Contact(key, path.remote, capabilities), now)
+            self._add(_contact(key, path, capabilities), now)
         else:
             self._greetings[key, path] = capabilities
             if len(self._greetings) > GREETINGS_MAX:
@@ -149,7 +149,7 @@ class Discovery:
     def _validated(self, key: Key, path: Path, now: Instant) -> None:
         capabilities = self._greetings.pop((key, path), None)
         if capabilities is not None:
-            self._add(Contact(key, path.remote, capabilities), now)
+            self._add(_contact(key, path, capabilities), now)
 
     def ping(self, key: Key, paths: list[Path], now: Instant) -> None:
         """The PONG of a server puts it into the table."""
@@ -207,7 +207,7 @@ class Discovery:
             table.on_answer(key, now.monotonic)
             return
         if self._is_usual(answer.path):
-            self._add(Contact(key, answer.path.remote, answer.message.capabilities), now)
+            self._add(_contact(key, answer.path, answer.message.capabilities), now)
 
     def _is_usual(self, path: Path) -> bool:
         """Whether we would choose this path by the address alone, which is all that a contact says."""
@@ -242,3 +242,8 @@ class Discovery:
             self.upkeep.unanswered(key, now)
         if not self._kademlia.joined and not self._next_join.pending:
             self.join(now)
+
+
+def _contact(key: Key, path: Path, capabilities: int) -> Contact:
+    """Others hear what it offers, and nothing else that it said."""
+    return Contact(key, path.remote, capabilities & (Capability.SERVER | Capability.RELAY))

@@ -50,8 +50,12 @@ class Addressing:
         return self._local
 
     def has_family_of(self, address: Address) -> bool:
-        """Whether this host has an address to send there from, as far as its addresses are known."""
-        return not self._local or any(is_v4(own) == is_v4(address) for own in self._local)
+        """Whether this host has an address to send there from, as far as its addresses are known; those that
+        mean something on one link alone are not among them."""
+        ip = ip_of(address)
+        if not self._local or ip.is_link_local or ip.is_loopback:
+            return True
+        return any(is_v4(own) == is_v4(address) for own in self._local)
 
     def is_configured(self, address: Address) -> bool:
         return address in self._configured
@@ -90,7 +94,7 @@ class Addressing:
 
     def udp_path_to(self, address: Address) -> Path | None:
         socket = self._sockets.get(4 if is_v4(address) else 6)
-        if socket is None or not self.may_send_to(address):
+        if socket is None or not self.has_family_of(address) or not self.may_send_to(address):
             return None
         return Path(socket, address)
 

@@ -215,6 +215,13 @@ class RememberAddresses:
 
 
 @dataclass(frozen=True, slots=True)
+class LeaveOutIpv6:
+    """Names of these members, and of no others, shall lead to no IPv6 address: their hosts take none."""
+
+    members: frozenset[Key]
+
+
+@dataclass(frozen=True, slots=True)
 class Notify:
     """Progress (final=False) or the result of a request that came in as an event, for whoever asked."""
 
@@ -246,5 +253,6 @@ Command = (
     | SendBeacon
     | ResolveName
     | RememberAddresses
+    | LeaveOutIpv6
     | Notify
 )

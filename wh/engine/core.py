@@ -12,7 +12,7 @@ from wh.engine.peers import Peers
 from wh.engine.randomness import Randomness
 from wh.engine.timers import Timers
 from wh.wire.fields import NONCE_LEN
-from wh.wire.messages import Ping, PingWant
+from wh.wire.messages import Capability, Ping, PingWant
 
 
 @dataclass(slots=True)
@@ -20,6 +20,7 @@ class Engine:
     key: Key
     rng: Randomness
     instance: int = 0  # which run of the node this is; 0: it does not say
+    takes_ipv6: bool = True  # this host, out of the overlay
     timers: Timers = field(default_factory=Timers)
     peers: Peers = field(default_factory=Peers)
     addressing: Addressing = field(default_factory=Addressing)
@@ -39,6 +40,10 @@ class Engine:
     def nonce(self) -> bytes:
         return self.rng.randbytes(NONCE_LEN)
 
-    def echo(self, capabilities: int = 0) -> Ping:
+    def capabilities(self, offered: int = 0) -> int:
+        """What a PING or PONG says of us."""
+        return offered if self.takes_ipv6 else offered | Capability.NO_IPV6
+
+    def echo(self, offered: int = 0) -> Ping:
         """A PING that wants its PONG and nothing else."""
-        return Ping(0, PingWant.ECHO, 0, self.nonce(), capabilities, self.instance)
+        return Ping(0, PingWant.ECHO, 0, self.nonce(), self.capabilities(offered), self.instance)

@@ -101,6 +101,13 @@ class Remembered:
 
 
 @dataclass(frozen=True, slots=True)
+class OverlayIpv6Changed:
+    """Whether this host takes IPv6 out of the overlay; before the first of these it does."""
+
+    taken: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Woke:
     """The machine slept: what the networks around it knew of us may be gone."""
 
@@ -330,6 +337,7 @@ HostEvent = (
     | AddressesRemembered
     | LinksChanged
     | Remembered
+    | OverlayIpv6Changed
     | Woke
     | RelayOpened
     | RelayEnded

@@ -38,6 +38,9 @@ FIND_INIT_LEN = 400
 FIND_RECORD_INIT_LEN = 1052
 """Plaintext sizes of an INIT that carries FIND (docs/protocol.md section 2)."""
 
+FIND_AGAIN_MAX = 4
+"""Contacts that a repeated FIND asks for: it may be that the answer was too long for a path."""
+
 PONG_ROOM = 64
 """Plaintext of a PONG, and so of every PING: on a path that is new to the peer it may answer with no more
 than it gets."""
@@ -258,6 +261,8 @@ class Requests:
 
     def _transmit(self, request: Request, now: Instant) -> None:
         request.sends += 1
+        if request.sends > 1:
+            request.message = self._asking_for_less(request.peer, request.message)
         if request.sends == 1 or request.may_repeat():
             request.sent_at = now.monotonic
             for path in request.paths:
@@ -265,6 +270,12 @@ class Requests:
         request.timer = self._engine.timers.call_at(
             request.next_at, lambda then: self._timed_out(request, then)
         )
+
+    def _asking_for_less(self, key: Key, message: Message) -> Message:
+        """In an INIT it stays as it is: the same one goes out again."""
+        if isinstance(message, Find) and self._engine.peers.obtain(key).session:
+            return replace(message, max=min(message.max, FIND_AGAIN_MAX))
+        return message
 
     def _send(self, request: Request, path: Path, now: Instant) -> None:
         pad_to = request.pad_to or _pad_to(request.message)

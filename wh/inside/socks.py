@@ -22,6 +22,7 @@ import uvloop
 
 from wh.config.model import IPAddress
 from wh.errors import Code, IpcError
+from wh.inside.names import addresses_of
 from wh.ipc import schema
 from whcore.errors import InvalidKey
 from whcore.keys import decode_key, encode_key
@@ -106,9 +107,10 @@ def overlay_of(status: schema.Status) -> Overlay:
         texts = (peer.address, peer.orchid)
         theirs = tuple(ip for ip in (ipaddress.ip_address(text) for text in texts if text) if ip not in own)
         addresses.update(theirs)
-        names[peer.public_key] = theirs
+        named = tuple(ip for ip in map(ipaddress.ip_address, addresses_of(peer)) if ip in theirs)
+        names[peer.public_key] = named
         if peer.hostname:
-            names[peer.hostname.lower()] = theirs
+            names[peer.hostname.lower()] = named
     return Overlay(frozenset(addresses), names)
 
 

@@ -127,6 +127,8 @@ class PeerInfo(msgspec.Struct):
     sent_bytes: int = 0
     alias: bool = False
     key_doubled: bool = False
+    without_ipv6: bool = False
+    """Its host takes no IPv6 of the overlay, by its own word."""
     relay: str | None = None
     """Key of the relay that `endpoint` is the address of; None where the path is direct."""
     mtu: int | None = None

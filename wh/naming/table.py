@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from wh.config.model import IPAddress, Network, Peer
 from whcore.errors import InvalidKey
@@ -24,6 +24,11 @@ class NameEntry:
     def label(self) -> str:
         """How to show the peer to a person."""
         return self.hostname or encode_key(self.key)
+
+    def without_ipv6(self) -> NameEntry:
+        """For a member whose host takes none; as it is where there is nothing else."""
+        ipv4 = tuple(address for address in self.addresses if address.version == 4)
+        return replace(self, addresses=ipv4 or self.addresses)
 
 
 class NameTable:

@@ -62,9 +62,9 @@ CHANNELS_MAX = 4096
 
 NS = 10**9
 
-Transmit = Callable[[Path, bytes, int, bytes], bool]
+Transmit = Callable[[Path, bytes, int, bytes, bool], bool]
 """Send one datagram now, with that hop limit (0: the system's) from that source (of a ControlDatagram; empty:
-any); False where the socket refused it."""
+any), and whole or perhaps in fragments; False where the socket refused it."""
 
 Prove = Callable[[Key, Key, bytes], bytes | None]
 """(peer, alias, commitment) -> the proof of an AUTH in the session with that peer; None without the alias's
@@ -172,7 +172,8 @@ class ControlChannel:
         padded = isinstance(command.message, Probe | Ping | Auth | Reveal)
         pad_to = max(command.pad_to if padded else 0, DATA_PLAINTEXT_MIN)
         datagram = self._sessions.seal(command.peer, payload, now_ns=_ns(now.monotonic), pad_to=pad_to)
-        if datagram is None or not self._put(command.path, datagram, command.ttl):
+        whole = isinstance(message, Probe)  # which measures the path
+        if datagram is None or not self._put(command.path, datagram, command.ttl, whole=whole):
             return [_failed(command)]
         if isinstance(command.message, Challenge):
             self._validated.challenge_sent(command.peer, command.path, command.message.nonce)
@@ -214,10 +215,12 @@ class ControlChannel:
             return []
         return self._begin(Send(command.peer, command.path, self._make_ping()), now)
 
-    def _put(self, path: Path, datagram: bytes, ttl: int = 0, source: bytes = b"") -> bool:
+    def _put(
+        self, path: Path, datagram: bytes, ttl: int = 0, source: bytes = b"", *, whole: bool = False
+    ) -> bool:
         if path.channel:
             datagram = encode_channel(path.channel, datagram)
-        if self._transmit(path, datagram, ttl, source or self._sources.of(path)):
+        if self._transmit(path, datagram, ttl, source or self._sources.of(path), whole):
             return True
         self._counts["transmit_failed"] += 1
         return False

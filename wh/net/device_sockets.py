@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import struct
 from collections.abc import Callable
 
 from wh.errors import SystemSetupError
@@ -33,7 +34,7 @@ class DeviceSockets:
             for udp in opened:
                 self._prepare(udp)
                 if self.fwmark:
-                    udp.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, self.fwmark)
+                    _mark(udp, self.fwmark)
         except OSError as error:
             for udp in opened:
                 udp.close()
@@ -68,7 +69,7 @@ class DeviceSockets:
         for family, (_, fd) in self._sockets.items():
             # A duplicate, so that the wrapper's close leaves the data plane's fd alone.
             with socket.socket(family, socket.SOCK_DGRAM, fileno=os.dup(fd)) as udp:
-                udp.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
+                _mark(udp, mark)
         self.fwmark = mark
 
     def socket_for(self, v4: bool) -> int:
@@ -76,3 +77,8 @@ class DeviceSockets:
         if found is None:
             raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
         return found[0]
+
+
+def _mark(udp: socket.socket, mark: int) -> None:
+    """mark: 32 bits; setsockopt with a number takes 31 of them."""
+    udp.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, struct.pack("=I", mark))

@@ -11,6 +11,7 @@ from wh.engine.commands import (
     BindAlias,
     CloseRelay,
     Knock,
+    LeaveOutIpv6,
     LimitRelay,
     MoveRelay,
     Notify,
@@ -53,6 +54,7 @@ class Callbacks:
     bind: Callable[[BindAlias], None] | None = None
     send_beacon: Callable[[], None] = lambda: None
     learnt: Callable[[RememberAddresses], None] = lambda command: None
+    leave_out_ipv6: Callable[[LeaveOutIpv6], None] = lambda command: None
 
 
 class Execution:
@@ -85,6 +87,7 @@ class Execution:
         self.resolve_name = driver.resolve
         self.notify = driver.notify
         self.remember_addresses = callbacks.learnt
+        self.leave_out_ipv6 = callbacks.leave_out_ipv6
 
     # Control
 
@@ -185,12 +188,12 @@ class Execution:
 def transmitter(datapath: core.Datapath, punch_sockets: PunchSockets, tcp: TcpBridge) -> Transmit:
     """Datagrams of the control channel, out of whichever socket their path has."""
 
-    def transmit(path: Path, datagram: bytes, ttl: int, source: bytes) -> bool:
+    def transmit(path: Path, datagram: bytes, ttl: int, source: bytes, whole: bool) -> bool:
         if path.socket in punch_sockets:
             return punch_sockets.send(path.socket, path.remote, datagram, ttl)
         known = tcp.to_data_plane(path)
         if known is None:
             return False
-        return datapath.send_control(known.socket, known.remote, datagram, ttl, source=source)
+        return datapath.send_control(known.socket, known.remote, datagram, ttl, source=source, whole=whole)
 
     return transmit

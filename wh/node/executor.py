@@ -17,6 +17,7 @@ from wh.engine.commands import (
     DisconnectTcp,
     DismissChannel,
     Knock,
+    LeaveOutIpv6,
     LimitRelay,
     MoveRelay,
     Notify,
@@ -50,6 +51,7 @@ Silent = (
     | SendBeacon
     | ResolveName
     | RememberAddresses
+    | LeaveOutIpv6
     | Notify
 )
 """What no event follows at once."""
@@ -100,6 +102,8 @@ class Executor(Protocol):
     def resolve_name(self, host: str, port: int) -> None: ...
 
     def remember_addresses(self, command: RememberAddresses) -> None: ...
+
+    def leave_out_ipv6(self, command: LeaveOutIpv6) -> None: ...
 
     def notify(self, command: Notify) -> None: ...
 
@@ -153,6 +157,8 @@ def _carry_out_silently(command: Silent, executor: Executor) -> None:
             executor.resolve_name(host, port)
         case RememberAddresses():
             executor.remember_addresses(command)
+        case LeaveOutIpv6():
+            executor.leave_out_ipv6(command)
         case Notify():
             executor.notify(command)
         case _:

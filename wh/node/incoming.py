@@ -53,6 +53,7 @@ class Incoming:
         peer.unanswered = 0
         if not event.first_contact:
             peer.session = True
+        self._parts.overlay_ipv6.heard(event)
         if not self._parts.requests.take_answer(event, now):
             self._parts.fallback.heard(event, now)
             self._unasked(event, peer, now)
@@ -109,12 +110,13 @@ class Incoming:
     # Sessions
 
     def _session_opened(self, event: SessionOpened, now: Instant) -> None:
-        """As initiator, the answer in the RESP does what is to do."""
+        """As initiator, the answer in the RESP does what else is to do."""
         parts = self._parts
         peer = parts.engine.peers.obtain(event.peer)
         peer.session = True
         peer.unanswered = 0
         parts.relays.session_opened(event.peer, now)
+        parts.overlay_ipv6.session_opened(event.peer, event.path, initiator=event.initiator, now=now)
         if event.initiator:
             return
         parts.requests.validated(peer, event.path, now)

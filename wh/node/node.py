@@ -32,6 +32,7 @@ from wh.engine.events import (
     NameResolved,
     NetworkLoaded,
     NodeEvent,
+    OverlayIpv6Changed,
     PathSilent,
     PathWanted,
     RelayEnded,
@@ -143,17 +144,16 @@ class Node:
             case LinksChanged():
                 parts.endpoints.links_changed(now)
                 parts.discovery.links_changed(now)
+            case OverlayIpv6Changed(taken=taken):
+                parts.overlay_ipv6.set_own(taken, now)
             case MappingsChanged(mappings=mappings):
                 parts.reachability.mappings_changed(mappings, now)
             case SocketOpened():
                 parts.engine.sockets.opened(event, now)
             case SocketAdopted():
                 parts.trusted.socket_adopted(event, now)
-            case TcpConnected():
-                parts.fallback.connected(event, now)
-            case TcpLost():
-                parts.fallback.lost(event, now)
-                parts.trusted.link_lost(event.address, now)
+            case TcpConnected() | TcpLost():
+                self._tcp_event(event, now)
             case RelayOpened() | RelayEnded():
                 parts.relaying.forwarder_event(event, now)
             case BeaconHeard():
@@ -175,6 +175,13 @@ class Node:
         else:
             self.parts.discovery.remember(event.servers, now)
             self.parts.trusted.remember(event.members, now)
+
+    def _tcp_event(self, event: TcpConnected | TcpLost, now: Instant) -> None:
+        if isinstance(event, TcpConnected):
+            self.parts.fallback.connected(event, now)
+        else:
+            self.parts.fallback.lost(event, now)
+            self.parts.trusted.link_lost(event.address, now)
 
     def _data_plane_event(self, event: DataPlaneEvent, now: Instant) -> None:
         parts = self.parts
@@ -214,6 +221,7 @@ class Node:
         parts.discovery.set_network(network, now)
         parts.server.tcp_port = network.listen_tcp or 0
         parts.trusted.set_network(network, now)
+        parts.overlay_ipv6.network_changed()
         parts.authentication.set_network(network)
         parts.relaying.set_network(network, now)
         parts.fallback.surroundings_changed(now)

@@ -16,6 +16,7 @@ from wh.engine.requests import Answer, Requests
 from wh.nat.fallback import Fallback
 from wh.nat.reachability import Mode, OwnReachability
 from wh.node.neighbours import Neighbours
+from wh.node.overlay_ipv6 import OverlayIpv6
 from wh.node.server import Server
 from wh.node.twins import Twins
 from wh.paths.trusted_peers import TrustedPeers
@@ -114,6 +115,7 @@ class Parts:
         self.trusted: TrustedPeers = TrustedPeers(
             engine, requests, self.searches, reachability, self.endpoints, self.relays, self.punching
         )
+        self.overlay_ipv6 = OverlayIpv6(engine, requests, self.trusted)
 
     def _make_services(
         self, check_claim: CheckClaim, handshake_hashes: HandshakeHashes, *, beacons: bool

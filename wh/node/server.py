@@ -126,7 +126,7 @@ class Server:
         pong = Pong(
             ping.request_id,
             event.path.remote,
-            self._reachability.capabilities,
+            self._engine.capabilities(self._reachability.capabilities),
             0,
             self._record_sequence(),
             ping.nonce,

@@ -93,6 +93,7 @@ def _peer_status(parts: Parts, peer: TrustedPeer) -> PeerStatus:
         heard_at=known.heard_at,
         candidates=peer.candidates,
         why_relayed=peer.why_relayed,
+        without_ipv6=peer.key in parts.overlay_ipv6.lacking,
     )
 
 

@@ -22,6 +22,7 @@ class PeerStatus:
     heard_at: float | None  # monotonic seconds of the last message from it
     candidates: tuple[Address, ...]  # from the file and its record
     why_relayed: str  # why the path is not direct; empty where it is, or there is none
+    without_ipv6: bool = False  # its host takes none of the overlay
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,6 +108,7 @@ class UserRequests:
         parts.requests.cancel_all(key)
         parts.kademlia.table.remove(key)
         parts.engine.peers.forget(key)
+        parts.overlay_ipv6.forget(key)
         trusted = parts.trusted.get(key)
         if trusted is not None:
             trusted.forget(now)

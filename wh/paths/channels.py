@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from wh.engine.core import Engine
@@ -10,6 +10,7 @@ from wh.engine.events import Instant, Key, Path
 from wh.engine.randomness import jittered
 from wh.engine.requests import Answer, Request, Requests, Schedule
 from wh.engine.timers import Alarm, Timer
+from wh.paths.mtu import PathMtu
 from wh.relay.choosing import Channel
 from wh.wire.records import Relay
 
@@ -41,10 +42,25 @@ class Relays(Protocol):
         """Find out now whether this relay hears us, and tell it where we are."""
 
 
+class User(Protocol):
+    """Whose channels they are (wh.paths.trusted)."""
+
+    def channel_answered(self, path: Path, rtt: float | None, now: Instant) -> None:
+        """A PING through that channel came back, rtt seconds after it was sent; None where it waited for a
+        session to begin."""
+
+    def channel_carries(self, path: Path, mtu: int, now: Instant) -> None:
+        """What wh.paths.mtu found."""
+
+    def spare_channels(self, now: Instant) -> Sequence[Path]:
+        """Those that are needed no more."""
+
+    def channel_closed(self, path: Path, now: Instant) -> None:
+        """That was a spare one."""
+
+
 class PeerChannels:
-    """Those that are open, kept alive by PINGs. answered(path, rtt, now): a PING through that channel came
-    back, rtt seconds after it was sent; None where it waited for a session to begin. spare(now): the channels
-    that are needed no more; each is closed, and closed(path, now) called."""
+    """Those that are open, kept alive by PINGs, and measured."""
 
     def __init__(
         self,
@@ -52,21 +68,17 @@ class PeerChannels:
         engine: Engine,
         requests: Requests,
         relays: Relays,
-        *,
-        answered: Callable[[Path, float | None, Instant], None],
-        spare: Callable[[Instant], Sequence[Path]],
-        closed: Callable[[Path, Instant], None],
+        user: User,
     ) -> None:
         self._key = key
         self._engine = engine
         self._requests = requests
         self._relays = relays
-        self._answered = answered
-        self._spare = spare
-        self._closed = closed
+        self._user = user
         self._channels: dict[Path, Channel] = {}
         self._pings: dict[Path, Request] = {}
         self._measuring: dict[Path, Timer] = {}
+        self._mtus: dict[Path, PathMtu] = {}
         self._next = Alarm(engine.timers)
 
     def __bool__(self) -> bool:
@@ -89,6 +101,9 @@ class PeerChannels:
         measuring = self._measuring.pop(path, None)
         if measuring is not None:
             measuring.cancel()
+        mtu = self._mtus.pop(path, None)
+        if mtu is not None:
+            mtu.stop()
 
     def close_all(self, now: Instant) -> None:
         for path in list(self._channels):
@@ -109,6 +124,16 @@ class PeerChannels:
         for channel in self._channels.values():
             self._relays.check(channel.relay, now)
 
+    def suspected(self, path: Path, now: Instant) -> None:
+        """Data is missed there that short messages are not: it may be too long for the channel by now."""
+        if path in self._mtus:
+            self._mtus[path].suspected(path, now)
+
+    def busy(self, path: Path, now: Instant) -> None:
+        """Much is sent there."""
+        if path in self._mtus:
+            self._mtus[path].busy(path, now)
+
     def ping(self, path: Path, now: Instant) -> None:
         """Makes the session, measures the way, and keeps the channel open. One at a time."""
         if path in self._pings:
@@ -118,7 +143,8 @@ class PeerChannels:
 
         def answered(answer: Answer, then: Instant) -> None:
             del self._pings[path]
-            self._answered(path, answer.rtt if in_session else None, then)
+            self._measure_mtu(path, then)
+            self._user.channel_answered(path, answer.rtt if in_session else None, then)
 
         def failed(then: Instant) -> None:
             del self._pings[path]
@@ -133,6 +159,12 @@ class PeerChannels:
             schedule=PING,
             speculative=True,
         )
+
+    def _measure_mtu(self, path: Path, now: Instant) -> None:
+        """Once: PathMtu goes on by itself."""
+        if path in self._channels and path not in self._mtus:
+            self._mtus[path] = PathMtu(self._key, self._engine, self._requests, self._user.channel_carries)
+            self._mtus[path].start(path, now)
 
     def _measure_after(self, pauses: tuple[float, ...], path: Path, now: Instant) -> None:
         def measure(then: Instant) -> None:
@@ -150,9 +182,9 @@ class PeerChannels:
             self._next.set(when, self._keep)
 
     def _keep(self, now: Instant) -> None:
-        for path in self._spare(now):
+        for path in self._user.spare_channels(now):
             self._relays.close(path, now)
-            self._closed(path, now)
+            self._user.channel_closed(path, now)
         for path in self._channels:
             self.ping(path, now)
         if self._channels:

@@ -146,6 +146,10 @@ class DirectChoice:
         """Data is missed there that short messages are not: it may be too long for the path by now."""
         self._mtu.suspected(path, now)
 
+    def busy(self, path: Path, now: Instant) -> None:
+        """Much is sent there."""
+        self._mtu.busy(path, now)
+
     def _mtu_found(self, path: Path, mtu: int, now: Instant) -> None:
         """Where not even the smallest size passes, the path may be dead; then its keepalives tell."""
         waits, self._measured = path == self._measured, None

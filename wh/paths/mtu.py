@@ -11,8 +11,12 @@ from wh.engine.timers import Alarm
 from wh.wire.address import is_v4
 from wh.wire.messages import Probe
 
-IP_TOTALS = (1280, 1368, 1400, 1496)
-"""Bytes of an IP datagram: IPv6's minimum, two tunnels' inside of 1,500, and our largest packet."""
+IP_TOTALS = (576, 1024, 1200, 1280, 1368, 1400, 1496)
+"""Bytes of an IP datagram: what every IPv4 host takes (RFC 791, 3.2), two sizes of tunnels in tunnels, IPv6's
+minimum, two tunnels' inside of 1,500, and our largest packet."""
+
+USUAL_MIN = 1280
+"""Less may have been bad luck on a crowded path, and is slow: larger sizes are tried again each time."""
 
 TRIES = Schedule((0.25, 0.6), 1.2)
 PROVISIONAL_S = 0.3
@@ -23,6 +27,12 @@ CHECK_S = 60.0
 
 SUSPECTED_AFTER_S = 2.0
 """From one check to the next where there is a reason."""
+
+BUSY_AFTER_S = 9.0
+"""The same where much is sent: other packets, which are shorter, may be answered all the while."""
+
+BUSY_BYTES = 1500
+"""Sent since the last report of traffic. A stalled TCP repeats a whole packet; pings are less than that."""
 
 _HEADERS = {True: 20 + 8, False: 40 + 8}  # of IP and UDP, by whether it is IPv4
 _DATA_OVERHEAD = 32
@@ -60,10 +70,17 @@ class PathMtu:
 
     def suspected(self, path: Path, now: Instant) -> None:
         """Data is missed there that short messages are not: it may be too long for the path by now."""
-        if path != self._path or self._waiting or self._known <= IP_TOTALS[0]:
-            return
-        if now.monotonic >= self._known_at + SUSPECTED_AFTER_S:
+        if self._is_worth_checking(path) and now.monotonic >= self._known_at + SUSPECTED_AFTER_S:
             self._check_again(now)
+
+    def busy(self, path: Path, now: Instant) -> None:
+        """Much is sent there: the next check comes earlier."""
+        if self._is_worth_checking(path):
+            when = max(now.monotonic, self._known_at + BUSY_AFTER_S)
+            self._next_check.set(min(when, self._known_at + CHECK_S), self._check_again)
+
+    def _is_worth_checking(self, path: Path) -> bool:
+        return path == self._path and not self._waiting and self._known > IP_TOTALS[0]
 
     def stop(self) -> None:
         for request in self._waiting.values():
@@ -86,11 +103,14 @@ class PathMtu:
             self._found(self._path, self._passed, now)
 
     def _check_again(self, now: Instant) -> None:
-        """Only what passed before; where that does not any more, everything."""
+        """What passed before, and larger sizes where that is little; where it does not pass any more,
+        everything."""
         self._passed = 0
         self._next_check.cancel()
-        if self._path is not None:
-            self._try(self._path, self._known or IP_TOTALS[0], now)
+        larger = [total for total in IP_TOTALS if total > self._known] if self._known < USUAL_MIN else []
+        for total in [*([self._known] if self._known else []), *larger]:
+            if self._path is not None:
+                self._try(self._path, total, now)
 
     def _try(self, path: Path, total: int, now: Instant) -> None:
         number = int.from_bytes(self._engine.rng.randbytes(4), "little")

@@ -17,6 +17,7 @@ from wh.paths.choice import DirectChoice
 from wh.paths.finder import PathFinder, Reachability, RecordFinder
 from wh.paths.flow_splitting import FlowSplitting
 from wh.paths.keepalive import KEEPALIVE_S, Keepalive
+from wh.paths.mtu import BUSY_BYTES
 from wh.paths.routes import Routes
 from wh.paths.silence import Silence
 from wh.paths.states import HAVING_PATH, ON_CHANNELS, PathInput, PathState, PeerPath
@@ -54,15 +55,7 @@ class TrustedPeer:
         self._machine = PeerPath()
         self._routes = Routes(key, engine, self._keepalive_interval)
         self._finder = PathFinder(key, engine, requests, finder, self)
-        self._channels = PeerChannels(
-            key,
-            engine,
-            requests,
-            relays,
-            answered=self._channel_answered,
-            spare=self._spare_channels,
-            closed=self.channel_closed,
-        )
+        self._channels = PeerChannels(key, engine, requests, relays, self)
         self._silence = Silence(
             key, engine, requests, self._routes, heard=self._heard_again, confirmed=self._silence_confirmed
         )
@@ -142,6 +135,9 @@ class TrustedPeer:
         self._routes.split(self._splitting.wanted(now))
         if received:
             self._wanted_until = now.monotonic + WANTED_FOR_S
+        for path in self._routes.in_use if sent >= BUSY_BYTES else ():
+            self._choice.busy(path, now)
+            self._channels.busy(path, now)
 
     def session_opened(self, path: Path, now: Instant) -> None:
         """The peer began a session, and confirmed it from `path`."""
@@ -164,6 +160,8 @@ class TrustedPeer:
 
     def links_changed(self, now: Instant) -> None:
         """Our own addresses changed: what failed may work now, and the peer must hear where we are."""
+        if self.path is not None and not self._engine.addressing.has_family_of(self.path.remote):
+            self._drop_direct(now)
         self.verify_path(now)
         self._upgrades.links_changed(now)
         self.start(now)
@@ -261,12 +259,16 @@ class TrustedPeer:
         if relays and len(self._routes.channels) < wanted:
             self._relays.open(self.key, relays, now)
 
-    def _channel_answered(self, path: Path, rtt: float | None, now: Instant) -> None:
+    def channel_answered(self, path: Path, rtt: float | None, now: Instant) -> None:
         if rtt is not None:
             self._routes.add_round_trip(path, rtt)
         self._upgrades.channel_answered(path, now)
 
-    def _spare_channels(self, now: Instant) -> tuple[Path, ...]:
+    def channel_carries(self, path: Path, mtu: int, now: Instant) -> None:
+        if mtu and path in self._routes.channels:
+            self._routes.set_mtu(path, mtu)
+
+    def spare_channels(self, now: Instant) -> tuple[Path, ...]:
         """All of them where nothing was sent for 180 s, all but one behind a direct path."""
         if self.state in HAVING_PATH:
             return tuple(path for path in self._routes.channels[1:] if self._channels.opened_by_us(path))
@@ -359,6 +361,7 @@ class TrustedPeer:
     def _heard_again(self, path: Path, now: Instant) -> None:
         self._machine.step(PathInput.HEARD)
         self._choice.suspected(path, now)
+        self._channels.suspected(path, now)
 
     def _silence_confirmed(self, path: Path, now: Instant) -> None:
         self._splitting.pause(now)

@@ -43,11 +43,12 @@ PaddingBytes = Annotated[bytes, Meta(max_length=MAX_PROBE_PADDING)]
 
 
 class Capability(IntFlag):
-    """What a node offers. Structs hold a plain int, and `&` tests a bit: no value off the network becomes
-    a member as it is, because Python keeps every combination of flags that it has seen."""
+    """What a node offers, or lacks. Structs hold a plain int, and `&` tests a bit: no value off the network
+    becomes a member as it is, because Python keeps every combination of flags that it has seen."""
 
     SERVER = 1  # reachable: stores records, may enter routing tables
     RELAY = 2  # takes reservations
+    NO_IPV6 = 4  # its host takes no IPv6 of the overlay; in PING and PONG alone
 
 
 class PingWant(IntEnum):

@@ -24,9 +24,22 @@ def addressing() -> Addressing:
 def test_a_path_uses_the_socket_of_the_address_family(addressing: Addressing) -> None:
     assert addressing.path_to(PEER_ADDRESS) == Path(0, PEER_ADDRESS)
     sixth = pack("2001:db8::1", 62096)
+    addressing.set_local(LocalAddresses(((0, 4), (1, 6)), ()))  # not known yet
     assert addressing.path_to(sixth) == Path(1, sixth)
     addressing.set_local(LocalAddresses(((0, 4),), ()))
     assert addressing.path_to(sixth) is None
+
+
+def test_there_is_no_path_to_a_family_that_this_host_has_no_address_of(addressing: Addressing) -> None:
+    sixth, own_sixth = pack("2001:db8::1", 62096), pack("2001:db8::2", 62096)
+    sockets = ((0, 4), (1, 6))
+    addressing.set_local(LocalAddresses(sockets, (OWN_ADDRESS,)))
+    assert addressing.path_to(sixth) is None
+    addressing.set_local(LocalAddresses(sockets, (own_sixth,)))
+    assert addressing.path_to(sixth) == Path(1, sixth)
+    assert addressing.path_to(PEER_ADDRESS) is None
+    link_local = pack("169.254.7.7", 62096)
+    assert addressing.has_family_of(link_local)
 
 
 @pytest.mark.parametrize(

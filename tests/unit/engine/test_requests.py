@@ -73,6 +73,21 @@ def test_in_a_session_the_third_send_comes_after_a_reset(asker: Asker) -> None:
     assert asker.failed_at == [1.45]
 
 
+@pytest.mark.parametrize(("session", "asked"), [(True, [20, 4]), (False, [20, 20])])
+def test_a_find_that_is_repeated_asks_for_what_every_path_carries(
+    asker: Asker, session: bool, asked: list[int]
+) -> None:
+    """An INIT stays the same."""
+    peer = asker.engine.peers.obtain(PEER_KEY)
+    peer.session = session
+    peer.validate(PATH, at(0))
+    find = Find(0, bytes(32), 0, 20, FindWant.NODES)
+    asker.requests.start(PEER_KEY, [PATH], find, at(0))
+    sends = [*asker.take(0), *asker.run_to(1.0)]
+    found = [each.message for each in sends if isinstance(each, Send) and isinstance(each.message, Find)]
+    assert [each.max for each in found][:2] == asked
+
+
 def test_an_answer_ends_the_request_measures_it_and_proves_the_path(asker: Asker) -> None:
     request = asker.ask()
     assert asker.requests.take_answer(received(pong(request)), at(0.08))

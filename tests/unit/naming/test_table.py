@@ -68,3 +68,9 @@ def test_what_means_nothing_is_not_found(table, word):
 
 def test_each_key_is_listed_once_under_its_best_name(table):
     assert sorted(entry.label for entry in table) == ["Node_A", "guest", "other"]
+
+
+def test_a_name_without_ipv6_keeps_what_else_it_has(table):
+    assert table.find("Node_A").without_ipv6().addresses == (ipaddress.ip_address("10.0.42.2"),)
+    alone = NameTable(parse(f"namespace ns\nsubnet fd00::/64\ntrust a {KEY_A}\n")).find("a")
+    assert alone.without_ipv6() == alone

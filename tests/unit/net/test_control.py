@@ -59,7 +59,7 @@ class Side:
             ControlSessions(self.secret, NAMESPACE), self._transmit, lambda: Ping(0, 0, 0, bytes(8))
         )
 
-    def _transmit(self, path: Path, datagram: bytes, ttl: int, source: bytes) -> bool:
+    def _transmit(self, path: Path, datagram: bytes, ttl: int, source: bytes, whole: bool) -> bool:
         if not self.refusing:
             self.sent.append((path, datagram))
             self.sources.append(source)

@@ -66,7 +66,7 @@ class Side:
             ControlSessions(self.secret, NAMESPACE), self._transmit, lambda: Ping(0, 0, 0, bytes(8))
         )
 
-    def _transmit(self, path: Path, datagram: bytes, ttl: int, source: bytes) -> bool:
+    def _transmit(self, path: Path, datagram: bytes, ttl: int, source: bytes, whole: bool) -> bool:
         receiver = self.hosts.get(path.remote)
         if receiver is not None:
             self.world.after(ONE_WAY_S, lambda: receiver.receive(self.address, datagram))
@@ -142,7 +142,7 @@ def test_nothing_that_a_forger_is_answered_with_is_longer_than_what_it_sent() ->
     world, hosts = World(), dict[Address, Side]()
     victim = Side(world, hosts, VICTIM)
     answers: list[bytes] = []
-    victim._transmit = lambda path, datagram, ttl, source: not answers.append(datagram)  # type: ignore
+    victim._transmit = lambda path, datagram, *_: not answers.append(datagram)  # type: ignore
     victim.channel._transmit = victim._transmit
     flood = forged(random.Random(SEED), victim.secret.public_key, "198.51.100")
     sent = 0

@@ -37,6 +37,7 @@ EXAMPLES: list[Command] = [
     commands.SendBeacon(),
     commands.ResolveName("host", 1),
     commands.RememberAddresses(()),
+    commands.LeaveOutIpv6(frozenset()),
     commands.Notify(1, True),
 ]
 

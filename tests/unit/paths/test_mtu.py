@@ -11,7 +11,7 @@ from wh.paths.mtu import CHECK_S, SUSPECTED_AFTER_S, PathMtu
 from wh.wire.address import pack
 from wh.wire.messages import Probe, ProbeAck
 
-ALL = {1280, 1368, 1400, 1496}
+ALL = {576, 1024, 1200, 1280, 1368, 1400, 1496}
 IPV4_OVERHEAD = 20 + 8 + 32
 
 
@@ -58,7 +58,10 @@ def measured(limit: int) -> Scene:
     return scene
 
 
-@pytest.mark.parametrize(("limit", "mtu"), [(1500, 1496), (1496, 1496), (1450, 1400), (1300, 1280)])
+@pytest.mark.parametrize(
+    ("limit", "mtu"),
+    [(1500, 1496), (1496, 1496), (1450, 1400), (1300, 1280), (1240, 1200), (1100, 1024), (576, 576)],
+)
 def test_the_largest_size_that_is_answered_is_the_mtu(limit: int, mtu: int) -> None:
     scene = measured(limit)
     assert set(scene.told) == {(PATH, mtu)}
@@ -76,7 +79,7 @@ def test_what_has_passed_counts_before_the_rest_is_given_up() -> None:
 
 
 def test_a_path_that_carries_not_even_the_smallest_size_is_told_so() -> None:
-    assert measured(1000).told == [(PATH, 0)]
+    assert measured(500).told == [(PATH, 0)]
 
 
 def test_lost_probes_do_not_end_the_session() -> None:
@@ -99,6 +102,13 @@ def test_a_path_that_became_smaller_is_measured_anew() -> None:
     assert list(dict.fromkeys(scene.told)) == [(PATH, 1496), (PATH, 1368)]
 
 
+def test_a_narrow_path_that_became_wider_is_found_out() -> None:
+    scene = measured(1100)
+    scene.limit = 1450
+    scene.run(1.5 * CHECK_S)
+    assert list(dict.fromkeys(scene.told)) == [(PATH, 1024), (PATH, 1400)]
+
+
 def suspect(scene: Scene, seconds: float) -> None:
     scene.mtu.suspected(PATH, at(seconds))
     scene.settle(seconds, scene.take(seconds))
@@ -118,8 +128,18 @@ def test_where_data_is_missed_the_path_is_checked_at_once_but_not_all_the_time()
     assert scene.told[-1] == (PATH, 1280)
 
 
+def test_a_path_that_much_is_sent_on_is_checked_more_often() -> None:
+    scene = measured(1450)
+    scene.tried.clear()
+    for seconds in (5.0, 10.0, 15.0, 20.0, 25.0):
+        scene.run(seconds)
+        scene.mtu.busy(PATH, at(seconds))
+    scene.run(3 * CHECK_S)
+    assert scene.tried == [1400] * (3 + 2), "once more for what was sent last, then each minute"
+
+
 def test_what_is_suspected_of_another_path_or_of_the_smallest_size_is_not_tried() -> None:
-    scene = measured(1300)
+    scene = measured(600)
     scene.tried.clear()
     suspect(scene, 3 * SUSPECTED_AFTER_S)
     scene.mtu.suspected(Path(0, OTHER_ADDRESS), at(3 * SUSPECTED_AFTER_S))

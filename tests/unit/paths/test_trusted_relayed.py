@@ -102,6 +102,18 @@ def test_traffic_goes_through_a_channel_as_soon_as_it_is_open(scene: Scene) -> N
     assert len(scene.relays.opened) == 2
 
 
+def test_a_channel_that_answers_is_measured_and_data_keeps_to_that(scene: Scene) -> None:
+    scene.do(scene.peer.path_wanted)
+    publish_relays(scene)
+    ping = next(each for each in sends(open_channel(scene)) if isinstance(each.message, Ping))
+    probes = scene.hear(pong_to(ping), CHANNEL)
+    measured = [each for each in probes if isinstance(each, Send) and is_mtu_probe(each)]
+    assert {each.path for each in measured} == {CHANNEL}
+    commands = answer_mtu_probes(scene, probes)
+    routes = [each.routes for each in commands if isinstance(each, SetDataPaths)]
+    assert [route.mtu for route in routes[-1]] == [1496]
+
+
 def test_without_traffic_no_channel_is_opened(scene: Scene) -> None:
     scene.do(scene.peer.start)
     publish_relays(scene)

@@ -8,16 +8,20 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from loopback_planes import DEADLINE_S, V4_PREFIX, Node, bound, ipv4, wire
+from own_namespace import in_namespace, ip, needs_namespace
 
+from wh.net.sockets import open_udp_sockets
 from whcore import datapath as core
 from whcore.errors import InvalidKey
 from whcore.keys import SecretKey
 
 IP_RECVTTL = 12  # linux/in.h
+MAGIC = b"\xff\x02\x04\x00"
 
 
 def thread_count() -> int:
@@ -250,6 +254,24 @@ def test_one_control_datagram_leaves_with_a_ttl_of_its_own(
     assert hop_limits[1] not in (5, 255), "the socket's own is as before"
     with pytest.raises(ValueError, match="TTL"):
         node.plane.send_control(number, remote, b"", ttl=256)
+
+
+@needs_namespace
+def test_a_control_datagram_may_arrive_in_fragments_unless_it_measures_the_path() -> None:
+    def over_576_bytes() -> None:
+        ip("link", "set", "lo", "up", "mtu", "576")
+        with closing(Node("10.0.0.1")) as a, closing(Node("10.0.0.2")) as b:
+            v4, *others = open_udp_sockets(0)
+            for other in others:
+                other.close()
+            number = a.plane.add_socket(v4.detach())
+            for control in (MAGIC + bytes(548 - len(MAGIC)), MAGIC + bytes(1196)):
+                for whole in (True, False, True):
+                    sent = a.plane.send_control(number, b.remote, control, whole=whole)
+                    assert sent == (len(control) == 548 or not whole)
+                    assert not sent or b.control().data == control
+
+    in_namespace(over_576_bytes)
 
 
 def test_an_answer_leaves_from_the_address_that_was_written_to(pair: tuple[Node, Node]) -> None:

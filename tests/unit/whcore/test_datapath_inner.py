@@ -9,7 +9,7 @@ import struct
 from collections.abc import Iterator
 
 import pytest
-from ip_packets import DONT_FRAGMENT, MORE_FRAGMENTS, UDP, Packet, complement
+from ip_packets import DONT_FRAGMENT, MORE_FRAGMENTS, TCP, UDP, Packet, complement
 from loopback_planes import DEADLINE_S, Node, bound, ipv4, wire
 
 OFFSET = 0x1FFF
@@ -202,12 +202,48 @@ def test_an_ipv6_fragment_is_fragmented_further(nodes6: tuple[Node, Node], more:
     assert first[48:] + last[48:] == packet[48:]
 
 
+def extension(next_header: int, length: int = 8) -> bytes:
+    """With padding in it (RFC 8200, 4.2)."""
+    return bytes((next_header, length // 8 - 1, 1, min(length - 4, 255))) + bytes(length - 4)
+
+
+HBH, ROUTING, OPTIONS = 0, 43, 60
+CHAINS = {
+    "options for each hop": ([HBH], 1),
+    "routing": ([ROUTING], 1),
+    "options for the destination": ([OPTIONS], 0),
+    "all of them": ([HBH, OPTIONS, ROUTING, OPTIONS], 3),
+}
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+def test_extension_headers_are_in_each_fragment_where_nodes_on_the_way_want_them(
+    nodes6: tuple[Node, Node], chain: str
+) -> None:
+    a, b = nodes6
+    kinds, in_each = CHAINS[chain]
+    headers = b"".join(extension(kind, 16) for kind in (*kinds[1:], UDP))
+    packet = packet6(1280, kinds[0], headers)
+    a.tun.send(packet)
+    front = 40 + 16 * in_each
+    first, last = b.tun.recv(2000), b.tun.recv(2000)
+    assert first[front + 8 :] + last[front + 8 :] == packet[front:]
+    for fragment in (first, last):
+        assert len(fragment) == 40 + int.from_bytes(fragment[4:6], "big") <= LIMIT
+        named_at = 6 if in_each == 0 else front - 16
+        assert fragment[named_at] == FRAGMENT
+        assert fragment[front] == [*kinds, UDP][in_each]
+        assert fragment[:4] + fragment[7:named_at] == packet[:4] + packet[7:named_at]
+        assert fragment[named_at + 1 : front] == packet[named_at + 1 : front]
+
+
 def test_ipv6_packets_that_cannot_be_fragmented_are_dropped_and_counted(nodes6: tuple[Node, Node]) -> None:
     a, _ = nodes6
-    for next_header in (0, 43, 60):
-        a.tun.send(packet6(1280, next_header, bytes((UDP, 0, 1, 4, 0, 0, 0, 0))))
-    a.tun.send(packet6(1280, 43, b"\xff\xff"))
-    a.until(lambda: a.plane.counters()["drop_too_big"] == 4, "they have other extension headers")
+    a.tun.send(packet6(1280, ROUTING, b"\xff\xff"))
+    a.tun.send(packet6(1280, HBH, extension(HBH, 1240)))
+    a.tun.send(packet6(1280, ROUTING, extension(UDP, 1200)))
+    a.tun.send(packet6(1280, OPTIONS, extension(FRAGMENT)))
+    a.until(lambda: a.plane.counters()["drop_too_big"] == 4, "their extension headers make no sense")
 
 
 # --- our own datagrams, led back by a route ---------------------------------------------------------------
@@ -265,3 +301,78 @@ def test_our_own_handshakes_are_not_staged(nodes: tuple[Node, Node]) -> None:
         datagram = struct.pack("!HHHH", a.port, port, 8 + len(message), 0) + message
         a.tun.send(ipv4("127.0.0.1", address, datagram))
         a.until(lambda: a.plane.counters()["drop_loop"] == 1, "the initiation came back")
+
+
+# --- a host without IPv6 ------------------------------------------------------------------------------------
+
+ECHO_REQUEST, UNREACHABLE, NO_ADDRESS, NO_PORT = 128, 1, 3, 4
+ICMPV6, HOP_BY_HOP = 58, 0
+
+
+@pytest.fixture
+def without_ipv6(nodes6: tuple[Node, Node]) -> tuple[Node, Node]:
+    """The second one's."""
+    nodes6[1].plane.take_ipv6(False)
+    return nodes6
+
+
+def verifies6(packet: bytes) -> bool:
+    pseudo = packet[8:40] + struct.pack("!IHBB", len(packet) - 40, 0, 0, packet[6])
+    return complement(pseudo + packet[40:]) == 0
+
+
+@pytest.mark.parametrize(("protocol", "code"), [(UDP, NO_PORT), (TCP, NO_ADDRESS), (59, NO_ADDRESS)])
+@pytest.mark.parametrize("size", [60, 600, LIMIT])
+def test_ipv6_for_a_host_that_has_none_is_refused(
+    without_ipv6: tuple[Node, Node], size: int, protocol: int, code: int
+) -> None:
+    a, b = without_ipv6
+    b.plane.set_path(a.key, (b.socket, a.remote, 0, PATH_MTU))
+    packet = packet6(size, protocol)
+    a.tun.send(packet)
+    answer = a.tun.recv(2000)
+    assert answer[6:40] == bytes((ICMPV6, 64)) + DESTINATION6 + SOURCE6
+    assert answer[40:42] == bytes((UNREACHABLE, code))
+    assert answer[48:] == packet[: LIMIT - 48]
+    assert verifies6(answer)
+    a.until(lambda: b.plane.counters()["drop_no_ipv6"] == 1, "it was dropped")
+
+
+def test_ipv4_goes_on_and_ipv6_too_once_there_is_some(without_ipv6: tuple[Node, Node]) -> None:
+    a, b = without_ipv6
+    a.tun.send(packet6(100))
+    packet = a.emit(b, b"x")
+    assert b.tun.recv(2000) == packet
+    assert a.tun.recv(2000)[40] == UNREACHABLE
+    b.plane.take_ipv6(True)
+    a.tun.send(packet6(100))
+    assert b.tun.recv(2000) == packet6(100)
+
+
+UNANSWERED = {
+    "an error": packet6(100, ICMPV6, bytes((UNREACHABLE, 0, 0, 0))),
+    "an error behind options": packet6(100, HOP_BY_HOP, bytes((ICMPV6, 0, 1, 4, 0, 0, 0, 0, UNREACHABLE))),
+    "perhaps a piece of one": packet6(100, FRAGMENT, struct.pack("!BBHI", ICMPV6, 0, 8, 1)),
+    "nothing of it": packet6(40, ICMPV6),
+    "options without end": packet6(60, HOP_BY_HOP, bytes((ICMPV6, 255))),
+    "multicast": packet6(100)[:24] + b"\xff\x02" + bytes(13) + b"\x01" + packet6(100)[40:],
+}
+
+
+@pytest.mark.parametrize("kind", UNANSWERED)
+def test_what_must_have_no_icmp_answer_has_none(without_ipv6: tuple[Node, Node], kind: str) -> None:
+    a, b = without_ipv6
+    a.plane.add_allowed_ip(b.key, b"\xff\x02" + bytes(14), 16)
+    a.tun.send(UNANSWERED[kind])
+    a.until(lambda: b.plane.counters()["drop_no_ipv6"] == 1, "it was dropped")
+    a.tun.send(packet6(100, ICMPV6, bytes((ECHO_REQUEST, 0))))
+    assert a.tun.recv(2000)[48:] == packet6(100, ICMPV6, bytes((ECHO_REQUEST, 0)))
+
+
+def test_refusals_have_a_rate(without_ipv6: tuple[Node, Node]) -> None:
+    a, b = without_ipv6
+    for _ in range(1000):
+        a.tun.send(packet6(60))
+    a.until(lambda: b.plane.counters()["drop_no_ipv6"] == 1000, "all were dropped")
+    a.until(lambda: b.plane.counters()["tx_data"] >= 50, "so many at once")
+    assert b.plane.counters()["tx_data"] < 200

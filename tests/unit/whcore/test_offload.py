@@ -391,6 +391,26 @@ def test_a_longer_datagram_starts_a_new_frame_and_a_shorter_one_ends_its() -> No
     ]
 
 
+def test_datagrams_without_checksums_are_merged_among_themselves_and_come_out_with_one() -> None:
+    plain = stream(udp4, [100] * 6)
+    bare = [replace(packet, udp_checksum=False) for packet in plain]
+    assert coalesce(raw(bare[:1])) == unchanged(raw(bare[:1]))
+    (frame,) = coalesce(raw(bare))
+    assert split(*frame) == raw(plain)
+    mixed = raw([*bare[:2], *plain[2:4], *bare[4:]])
+    assert [split(*frame) for frame in coalesce(mixed)] == [raw(plain[at : at + 2]) for at in (0, 2, 4)]
+    wrong_header = [bytearray(packet) for packet in raw(bare)]
+    for packet in wrong_header:
+        packet[10] ^= 1
+    assert len(coalesce([bytes(packet) for packet in wrong_header])) == len(bare)
+
+
+def test_datagrams_over_ipv6_without_checksums_stay_as_they_are() -> None:
+    """Whoever did not ask for them drops them (RFC 6935), and shall go on doing so."""
+    bare = raw([replace(packet, udp_checksum=False) for packet in stream(udp6, [100] * 3)])
+    assert coalesce(bare) == unchanged(bare)
+
+
 def test_identifications_must_be_in_step_unless_the_packet_cannot_be_fragmented() -> None:
     fragmentable = replace(udp4, fragment=0, identification=65534)
     in_step = raw(stream(fragmentable, [100] * 4))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from uapi_connection import FakeDevice, UapiClient, served
+from uapi_connection import FakeDevice, Refusal, UapiClient, served
 
 from whcore.datapath import Datapath
 from whcore.keys import SecretKey
@@ -281,6 +281,21 @@ def test_errors_are_answered_with_their_errno_and_end_the_request(
 def test_a_port_that_cannot_be_had_is_told(client: UapiClient, device: FakeDevice) -> None:
     device.refusal = OSError(errno.EADDRINUSE, "taken")
     assert client.refusal("listen_port=5") == errno.EADDRINUSE
+
+
+@pytest.mark.parametrize("error", [TypeError("not foreseen"), AssertionError(), RuntimeError()])
+def test_an_error_that_nobody_foresaw_is_answered_and_ends_no_connection(
+    client: UapiClient, device: FakeDevice, error: Exception
+) -> None:
+    device.refusal = error
+    assert client.refusal("fwmark=5", f"public_key={KEYS[0]}") == errno.EIO
+    device.fwmark = "five"  # type: ignore[assignment]
+    with pytest.raises(Refusal, match=str(errno.EIO)):
+        client.get()
+    device.fwmark, device.refusal = 0, None
+    client.set("fwmark=4294967295")
+    assert device.fwmark == 2**32 - 1
+    assert not client.peers()
 
 
 def test_an_endpoint_of_a_family_that_the_host_lacks_is_refused(

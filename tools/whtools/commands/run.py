@@ -9,6 +9,7 @@ import click
 
 from wh.errors import Code
 from wh.inside import entering as inside
+from wh.inside.names import addresses_of
 from wh.ipc import client, schema
 from wh.system.signals import become
 from whtools.application import command
@@ -58,8 +59,6 @@ def go_inside(status: schema.Status) -> bool:
 
 def names_of(status: schema.Status) -> list[tuple[str, list[str]]]:
     """Host names and addresses of the members, and of this node."""
-    own = (status.hostname, [status.address, status.orchid])
-    others = [(peer.hostname, [peer.address, peer.orchid]) for peer in status.peers if not peer.alias]
-    return [
-        (name, [address for address in addresses if address]) for name, addresses in (own, *others) if name
-    ]
+    own = (status.hostname, [address for address in (status.address, status.orchid) if address])
+    others = [(peer.hostname, addresses_of(peer)) for peer in status.peers if not peer.alias]
+    return [(name, addresses) for name, addresses in (own, *others) if name]

@@ -148,6 +148,7 @@ def _peer(
         sent_bytes=traffic.tx_bytes if traffic else 0,
         alias=peer.is_alias if peer else False,
         key_doubled=key in now.node.doubled,
+        without_ipv6=path.without_ipv6 if path else False,
         relay=encode_key(path.relay) if path and path.relay else None,
         mtu=(path.mtu or None) if path else None,
         why_relayed=(path.why_relayed or None) if path else None,

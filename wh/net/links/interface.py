@@ -62,12 +62,13 @@ class Wanted:
 
 class Restored(NamedTuple):
     """name: of the link, at present. lost: what it had no more, and has again. routes: those that it should
-    have here."""
+    have here. ipv6: whether it can have its IPv6 addresses."""
 
     name: str
     lost: tuple[str, ...] = ()
     warnings: Warnings = ()
     routes: frozenset[Route] = frozenset()
+    ipv6: bool = True
 
 
 def find_link(kernel: Kernel, name: str) -> Link:
@@ -98,9 +99,9 @@ def update(kernel: Kernel, link: Link, wanted: Wanted) -> Warnings:
     return (*warnings, *overlaps)
 
 
-def restore(kernel: Kernel, link: Link, wanted: Wanted, before: frozenset[Route] | None = None) -> Restored:
-    """Give a link what it should have and has not. What others added stays. before: the routes that were
-    wanted at the last look, None: not known; others are not lost when they are missing. Raises
+def restore(kernel: Kernel, link: Link, wanted: Wanted, before: Restored | None = None) -> Restored:
+    """Give a link what it should have and has not. What others added stays. before: of the last look, None:
+    there was none; what could not be there then, or was not wanted, is not lost when it is missing. Raises
     SystemSetupError where the kernel refuses; some of it may be done then."""
     lost = [] if link.up else ["that it is up"]
     if link.mtu != wanted.mtu:
@@ -110,9 +111,11 @@ def restore(kernel: Kernel, link: Link, wanted: Wanted, before: frozenset[Route]
     here, overlaps = wanted.here(kernel, link.ifindex)
     change = _Change(kernel, link, ExitStack())
     warnings = change.apply(here, others_stay=True)
-    routes = [route for route in change.added_routes if before is None or route in before]
-    lost += [*change.added, *(f"the route to {route}" for route in routes)]
-    return Restored(link.name, tuple(lost), (*warnings, *overlaps), here.routes)
+    routes = [route for route in change.added_routes if before is None or route in before.routes]
+    new = 6 if before is not None and not before.ipv6 else 0
+    lost += [f"the address {address}" for address in change.added if address.ip.version != new]
+    lost += [f"the route to {route}" for route in routes if route.destination.version != new]
+    return Restored(link.name, tuple(lost), (*warnings, *overlaps), here.routes, change.ipv6)
 
 
 def local_addresses(kernel: Kernel, exclude: int | None) -> list[IPAddress]:
@@ -137,8 +140,9 @@ class _Change:
         self._kernel = kernel
         self._link = link
         self._undo = undo
-        self.added: list[str] = []  # addresses
+        self.added: list[InterfaceAddress] = []
         self.added_routes: list[Route] = []
+        self.ipv6 = True  # no IPv6 address was refused
         self._without_ipv6: list[str] = []  # what could not be had for lack of IPv6
         self._rivals: dict[str, SystemSetupError] = {}
 
@@ -188,8 +192,9 @@ class _Change:
         except RtnetlinkError as error:
             if error.error_number != errno.EEXIST:
                 self._tolerate_missing_ipv6(error, address.ip.version, str(address))
+                self.ipv6 = False
             return
-        self.added.append(f"the address {address}")
+        self.added.append(address)
         self._undo.callback(_undo_step, self._kernel.delete_address, self._link.ifindex, address)
 
     def _remove_address(self, address: InterfaceAddress) -> None:

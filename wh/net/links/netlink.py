@@ -13,7 +13,7 @@ from wh.net.links.host import host_addresses, of_host
 from wh.net.links.interface import Kernel, Restored, Wanted, Warnings
 from wh.net.links.netlink_socket import NetlinkSocket
 from wh.net.links.offloads import Features
-from wh.net.links.rtnetlink import Link, Route
+from wh.net.links.rtnetlink import Link
 
 _T = TypeVar("_T")
 
@@ -25,7 +25,7 @@ class OwnLink:
     def __init__(self, name: str, features: Features | None = None) -> None:
         self.name = name
         self._ifindex: int | None = None
-        self._routes: frozenset[Route] | None = None
+        self._restored: Restored | None = None
         self._features = features
 
     def bring_up(self, kernel: Kernel, wanted: Wanted) -> Warnings:
@@ -37,7 +37,7 @@ class OwnLink:
         return warnings
 
     def update(self, kernel: Kernel, wanted: Wanted) -> Warnings:
-        self._routes = None
+        self._restored = None
         return interface.update(kernel, self._find(kernel) or interface.find_link(kernel, self.name), wanted)
 
     def restore(self, kernel: Kernel, wanted: Wanted) -> Restored | None:
@@ -45,8 +45,7 @@ class OwnLink:
         if link is None:
             return None
         self.name = link.name
-        restored = interface.restore(kernel, link, wanted, self._routes)
-        self._routes = restored.routes
+        self._restored = restored = interface.restore(kernel, link, wanted, self._restored)
         if self._features is not None and self._features.restore(link.name):
             restored = restored._replace(lost=(*restored.lost, "its offloads"))
         return restored

@@ -220,6 +220,8 @@ class UapiServer:
             uapi.serve(client.fileno(), self._datapath, self._device, self._policy, self._lock)
         except OSError as error:
             log.debug("a client of %s left: %s", self._path, error)
+        except Exception:
+            log.exception("a client of %s is turned away", self._path)
         finally:
             with self._clients_lock:
                 del self._clients[client]

@@ -156,6 +156,13 @@ def test_a_system_without_ipv6_gets_the_rest_and_one_warning():
     assert warning.code == Code.NO_IPV6
     assert str(ORCHID) in str(warning)
     assert kernel.state[1:] == ({V4}, {route(OTHER_NET)})
+    without = interface.restore(kernel, kernel.link_state, wanted({V4, ORCHID}, {ORCHIDS}))
+    assert not without.ipv6
+    kernel.refuse_ipv6 = False
+    again = interface.restore(kernel, kernel.link_state, wanted({V4, ORCHID}, {ORCHIDS}), without)
+    assert again.ipv6
+    assert again.lost == (), "nobody took what could not be there"
+    assert kernel.have_addresses == {V4, ORCHID}
 
 
 def test_an_interface_that_is_not_there_is_an_error():

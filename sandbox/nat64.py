@@ -58,8 +58,9 @@ class Nat64:
             ]
             host.hosts_file.write_text("".join([f"{address}\t{name}\n", *lines]))
 
-    def enter_s(self) -> float:
-        """How long pings were without an answer when a moved from IPv4 alone into the network."""
+    def enter_s(self, *, rest_s: float = 1.0) -> float:
+        """How long pings were without an answer when a moved from IPv4 alone into the network. rest_s: nothing
+        has changed for so long before."""
         net = self.net
 
         def move() -> None:
@@ -70,7 +71,7 @@ class Nat64:
 
         net.leave_ipv6()
         wait_for_state(net.a, net.b, "direct", 40)
-        time.sleep(1)
+        time.sleep(rest_s)
         return net.gap_s(move)
 
     def leave_s(self) -> float:

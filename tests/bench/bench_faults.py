@@ -23,6 +23,9 @@ REST_S = 2.0
 LEARN_S = 40.0
 """What public nodes say of their other addresses is known then."""
 
+QUIET_S = 15.0
+"""Names are asked three times at once and once more each 5 s: who has moved in between waits for that."""
+
 DOCUMENT = REPOSITORY / "docs" / "faults.md"
 BEGIN = "<!-- figures: written by bench-faults, not by hand -->"
 END = "<!-- end of figures -->"
@@ -58,7 +61,7 @@ def measure_nat64(times: int) -> list[float]:
     with Lab("nat64") as lab:
         world = Nat64(lab)
         for _ in range(times):
-            gaps.append(world.enter_s())
+            gaps.append(world.enter_s(rest_s=QUIET_S))
             world.leave_s()
             time.sleep(REST_S)
     return gaps

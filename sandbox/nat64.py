@@ -59,8 +59,8 @@ class Nat64:
             host.hosts_file.write_text("".join([f"{address}\t{name}\n", *lines]))
 
     def enter_s(self, *, rest_s: float = 1.0) -> float:
-        """How long pings were without an answer when a moved from IPv4 alone into the network. rest_s: nothing
-        has changed for so long before."""
+        """How long pings were without an answer when a moved from IPv4 alone into the network. rest_s: for so
+        long nothing has changed before."""
         net = self.net
 
         def move() -> None:

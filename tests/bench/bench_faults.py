@@ -32,7 +32,7 @@ END = "<!-- end of figures -->"
 
 Gaps = dict[str, list[float]]
 NAT64_NAME = "IPv4-only to IPv6-only with NAT64, b without IPv6"
-NAT64_GOAL_S = 5.0
+NAT64_GOAL_S = 6.0
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:

@@ -30,7 +30,7 @@ def cases() -> Iterator[object]:
         yield pytest.param(fault, id=fault.name, marks=[] if fault.quick else [pytest.mark.slow])
 
 
-@pytest.mark.parametrize("fault", cases())
+@pytest.mark.parametrize("fault", list(cases()))
 def test_the_overlay_gets_over(world: World, fault: Fault) -> None:
     if "IPv6" in fault.name:
         time.sleep(LEARN_S)  # until what public nodes say of themselves is known

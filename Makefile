@@ -23,7 +23,7 @@ SOURCES := setup.py pyproject.toml MANIFEST.in README.md LICENSE \
 	$(shell find whcore wh tools -name '*.py' -o -name '*.py[xi]' -o -name '*.pxd' -o -name '*.h' -o -name py.typed)
 
 .PHONY: build help sandbox run-sandbox demo test test-full test-containers sim soak asan lint lock bench bench-control \
-	bench-data bench-nat bench-znc bench-junk profile-data clean
+	bench-data bench-nat bench-faults bench-znc bench-junk profile-data clean
 
 build: $(VENV)/installed ## everything into .venv (the default)
 
@@ -139,6 +139,10 @@ bench-nat: $(VENV)/bench-installed ## all pairs of NAT kinds, faults and moves; 
 	PYTHONPATH=$(BENCH_PATH) $(BIN)/python tests/bench/bench_nat.py $(NAT)
 
 # BENCH="--rounds 1 --gigabytes 0.5" for a first look. magic-wormhole is fetched into .bench for comparison.
+# FAULTS="--times 1" for a first look, FAULTS="--only IPv6" for some, FAULTS="--write-docs" for docs/faults.md.
+bench-faults: build ## gaps after changes of networks, clocks and links; 20 minutes (root)
+	PYTHONPATH=$(BENCH_PATH) $(BIN)/python tests/bench/bench_faults.py $(FAULTS)
+
 bench-znc: build ## 0nc beside magic-wormhole (root)
 	PYTHONPATH=$(BENCH_PATH):tests/lab $(BIN)/python tests/bench/bench_znc.py $(BENCH)
 

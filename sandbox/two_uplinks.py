@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ from timed_ping import TimedPing, longest_gap_s
 DELAY_S = 0.02
 PING_S = 0.02
 DIRECT_S = 20.0
-SETTLED_S = 15.0
+SETTLED_S = 40.0
 """An event is over when a ping was answered again; nobody waits longer."""
 
 
@@ -35,16 +35,19 @@ class TwoUplinks:
         *,
         delay_s: float = DELAY_S,
         before_up: Callable[[TwoUplinks], None] = lambda world: None,
+        public_lines: Sequence[str] = (),
+        by_name: bool = False,
     ) -> TwoUplinks:
-        """before_up: what is to be there before the members' daemons."""
+        """before_up: what is to be there before the members' daemons. public_lines: of public nodes' files.
+        by_name: the members' files have the public nodes' names, else IPv4 addresses."""
         internet = Internet(lab, publics=2, delay_s=delay_s)
         sites = [internet.site(name, "open", ipv6=True) for name in ("a", "b")]
         a, b = (Node(site.host, site.name) for site in sites)
         second = internet.second_uplink(a.host, "eth1")
         world = cls(internet, PublicNodes(internet), a, b, sites[0], second)
-        world.publics.up()
+        world.publics.up(*public_lines)
         before_up(world)
-        in_parallel(lambda node: node.up(world.file()), [a, b])
+        in_parallel(lambda node: node.up(world.file(by_name=by_name)), [a, b])
         world.wait_until_direct()
         return world
 

@@ -2,41 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-from pathlib import Path
-
+from clocks import Clocks
 from labnet import Host, Lab
 from pinging import answers_within
 
 ADDRESSES = {"node_a": "192.0.2.1", "node_b": "192.0.2.2"}
 PORT = 62096
 AHEAD_S = 30 * 86400
-
-SHIFTED_CLOCK = r"""
-#define _GNU_SOURCE
-#include <stdlib.h>
-#include <sys/syscall.h>
-#include <time.h>
-#include <unistd.h>
-
-int clock_gettime(clockid_t id, struct timespec *now)
-{
-    long failed = syscall(SYS_clock_gettime, id, now);
-    const char *shift = getenv("CLOCK_AHEAD_S");
-
-    if (!failed && id == CLOCK_REALTIME && shift)
-        now->tv_sec += atol(shift);
-    return (int)failed;
-}
-"""
-
-
-def shifted_clock(directory: Path) -> Path:
-    """A library that shifts the wall clock of whoever is started with it."""
-    source, library = directory / "clock.c", directory / "clock.so"
-    source.write_text(SHIFTED_CLOCK)
-    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
-    return library
 
 
 def nodes(lab: Lab) -> dict[str, Host]:
@@ -66,11 +38,12 @@ def up(host: Host, **environment: str) -> None:
 
 
 def test_a_clock_that_was_ahead_and_was_set_right_keeps_nobody_out(lab: Lab) -> None:
-    library = shifted_clock(lab.host("workshop").directory)
+    clocks = Clocks(lab.host("workshop").directory)
+    clocks.set(wall_ahead_s=AHEAD_S)
     hosts = nodes(lab)
     a, b = hosts["node_a"], hosts["node_b"]
     up(b)
-    up(a, LD_PRELOAD=str(library), CLOCK_AHEAD_S=str(AHEAD_S))
+    up(a, **clocks.environment)
     assert answers_within(a, "node_b", 10)
     a.run(["wh", "down", "wh0"])
 

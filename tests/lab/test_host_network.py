@@ -11,10 +11,10 @@ from shutil import which
 import pytest
 
 from bus import start_bus
+from clocks import Clocks
 from labnet import Host, Lab, join_devices, wait_until
 from nodes import INTERFACE
 from pinging import answers_within
-from test_clock import shifted_clock
 from two_uplinks import TwoUplinks
 
 UNRELATED = ("2001:4860:4860::8888", "2400:cb00::1", "2620:fe::fe", "2001:db8:ffff::1")
@@ -262,7 +262,9 @@ def test_a_clock_that_is_a_day_slow_is_told(world: TwoUplinks) -> None:
     """No member was found, and all seemed well."""
     host = world.a.host
     world.a.down()
-    host.variables |= {"LD_PRELOAD": str(shifted_clock(host.directory)), "CLOCK_AHEAD_S": str(-86400)}
+    clocks = Clocks(host.directory)
+    clocks.set(wall_ahead_s=-86400)
+    host.variables |= clocks.environment
     world.a.up(world.file())
 
     def told() -> list[str]:

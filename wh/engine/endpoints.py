@@ -37,6 +37,8 @@ class FileEndpoints:
         self._next = Alarm(engine.timers)
         self._retry_s = RETRY_FIRST_S
         self._occasions = RateLimit(AT_ONCE, ONE_MORE_S)
+        self._owed: set[tuple[str, int]] = set()  # to be asked when the limit allows
+        self._owed_at = Alarm(engine.timers)
 
     def set_network(self, network: Network, now: Instant) -> None:
         self._of_peer = {peer.key: peer.endpoint for peer in network.peers if peer.endpoint is not None}
@@ -90,6 +92,15 @@ class FileEndpoints:
         for name in sorted(names):
             if self._occasions.allow(name, now.monotonic):
                 self._engine.emit(ResolveName(*name))
+            else:
+                self._owed.add(name)
+        if self._owed and not self._owed_at.pending:
+            self._owed_at.set(now.monotonic + ONE_MORE_S, self._ask_owed)
+
+    def _ask_owed(self, now: Instant) -> None:
+        """Of many changes in a row the last one counts."""
+        owed, self._owed = self._owed & self._names(), set()
+        self._ask_early(owed, now)
 
     def _names(self) -> set[tuple[str, int]]:
         return {(known.host, known.port) for known in self._of_peer.values() if known.address is None}

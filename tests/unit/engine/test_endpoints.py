@@ -115,3 +115,17 @@ def test_a_host_on_which_something_always_changes_asks_no_more_than_every_few_se
         resolver.endpoints.unanswered(PEER_KEY, at(tenth / 10))
     resolver.take(100)
     assert len(resolver.asked_at()) <= AT_ONCE + 100 / ONE_MORE_S
+
+
+def test_the_last_of_many_changes_is_looked_at_when_the_limit_allows():
+    """The names of a network that a host has just entered are known after its last change only."""
+    resolver = Resolver()
+    resolver.endpoints.resolved(NameResolved("boot.example", 62096, (pack("203.0.113.9", 62096),)), at(0))
+    for tenth in range(2 * AT_ONCE):
+        resolver.endpoints.links_changed(at(tenth / 10))
+    resolver.take(1)
+    asked = len(resolver.asked_at())
+    for seconds in (1 + ONE_MORE_S, 60):
+        resolver.run_to(seconds)
+        resolver.take(seconds)
+        assert len(resolver.asked_at()) == asked + 1

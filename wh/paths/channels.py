@@ -134,6 +134,10 @@ class PeerChannels:
             speculative=True,
         )
 
+    def ping_all(self, now: Instant) -> None:
+        for path in self._channels:
+            self.ping(path, now)
+
     def _measure_after(self, pauses: tuple[float, ...], path: Path, now: Instant) -> None:
         def measure(then: Instant) -> None:
             del self._measuring[path]
@@ -153,7 +157,6 @@ class PeerChannels:
         for path in self._spare(now):
             self._relays.close(path, now)
             self._closed(path, now)
-        for path in self._channels:
-            self.ping(path, now)
+        self.ping_all(now)
         if self._channels:
             self._schedule(now)

@@ -162,6 +162,11 @@ class TrustedPeer:
             self._keepalive.check(now)
         self._channels.check_relays(now)
 
+    def be_heard(self, now: Instant) -> None:
+        """A PING on each path, where none is under way."""
+        self._keepalive.check(now)
+        self._channels.ping_all(now)
+
     def links_changed(self, now: Instant) -> None:
         """Our own addresses changed: what failed may work now, and the peer must hear where we are."""
         self.verify_path(now)

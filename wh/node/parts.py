@@ -12,13 +12,14 @@ from wh.dht.publishing.publisher import Content, Publisher
 from wh.engine.core import Engine
 from wh.engine.endpoints import FileEndpoints
 from wh.engine.events import Instant, Key
+from wh.engine.limits import RateLimit
 from wh.engine.requests import Answer, Requests
 from wh.nat.fallback import Fallback
 from wh.nat.reachability import Mode, OwnReachability
 from wh.node.neighbours import Neighbours
 from wh.node.overlay_ipv6 import OverlayIpv6
 from wh.node.server import Server
-from wh.node.twins import Twins
+from wh.node.twins import SPOKEN_UP_INTERVAL_S, SPOKEN_UP_S, Twins
 from wh.paths.trusted_peers import TrustedPeers
 from wh.punch.punching import Punching
 from wh.relay.relaying import Relaying
@@ -122,6 +123,7 @@ class Parts:
     ) -> None:
         """What we do for others, and how strangers become members."""
         self.twins = Twins(self._is_in_file)
+        self._speaks_up = RateLimit(1, SPOKEN_UP_INTERVAL_S, 1)
         self.requests.answer_listeners.append(self._hear_of_twins)
         self.server = Server(
             self.engine,
@@ -172,8 +174,11 @@ class Parts:
     # What they tell each other
 
     def _hear_of_twins(self, peer: Key, answer: Answer, now: Instant) -> None:
-        if isinstance(answer.message, Pong):
-            self.twins.told(peer, answer.message.doubled)
+        if not isinstance(answer.message, Pong) or not self.twins.told(peer, answer.message.doubled):
+            return
+        if self._speaks_up.allow(None, now.monotonic):
+            for after_s in SPOKEN_UP_S:
+                self.engine.timers.call_at(now.monotonic + after_s, self.trusted.be_heard)
 
     def _new_server(self, key: Key, now: Instant) -> None:
         """A server entered the table, or lives again: somebody to publish at, to ask, and to be seen by."""

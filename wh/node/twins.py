@@ -23,6 +23,12 @@ OVERLAP_S = 2.0
 STRANGERS_NEEDED = 2
 """Of those who say that our key is used twice. One of the network file suffices."""
 
+SPOKEN_UP_S = (0.0, 5.0, 10.0)
+"""After being told, a node PINGs its peers, so that they hear both. The later ones come more than OVERLAP_S
+after the other one's first."""
+SPOKEN_UP_INTERVAL_S = 60.0
+"""Who says now this and now that does not make us PING more."""
+
 
 @dataclass(slots=True)
 class _Voice:
@@ -73,13 +79,15 @@ class Twins:
             self._heard.popitem(last=False)
         return heard.doubled
 
-    def told(self, witness: Key, doubled: bool) -> None:
-        """A PONG came: its sender says whether our key is used twice."""
+    def told(self, witness: Key, doubled: bool) -> bool:
+        """A PONG came: its sender says whether our key is used twice. Returns whether that is news."""
+        before = self.own
         self._witnesses.pop(witness, None)
         if doubled:
             self._witnesses[witness] = None
             if len(self._witnesses) > WITNESSES_MAX:
                 self._witnesses.popitem(last=False)
+        return self.own and not before
 
     @property
     def own(self) -> bool:

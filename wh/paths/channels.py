@@ -166,6 +166,10 @@ class PeerChannels:
             self._mtus[path] = PathMtu(self._key, self._engine, self._requests, self._user.channel_carries)
             self._mtus[path].start(path, now)
 
+    def ping_all(self, now: Instant) -> None:
+        for path in self._channels:
+            self.ping(path, now)
+
     def _measure_after(self, pauses: tuple[float, ...], path: Path, now: Instant) -> None:
         def measure(then: Instant) -> None:
             del self._measuring[path]
@@ -185,7 +189,6 @@ class PeerChannels:
         for path in self._user.spare_channels(now):
             self._relays.close(path, now)
             self._user.channel_closed(path, now)
-        for path in self._channels:
-            self.ping(path, now)
+        self.ping_all(now)
         if self._channels:
             self._schedule(now)

@@ -158,6 +158,11 @@ class TrustedPeer:
             self._keepalive.check(now)
         self._channels.check_relays(now)
 
+    def be_heard(self, now: Instant) -> None:
+        """A PING on each path, where none is under way."""
+        self._keepalive.check(now)
+        self._channels.ping_all(now)
+
     def links_changed(self, now: Instant) -> None:
         """Our own addresses changed: what failed may work now, and the peer must hear where we are."""
         if self.path is not None and not self._engine.addressing.has_family_of(self.path.remote):

@@ -163,6 +163,11 @@ class TrustedPeers:
         for peer in self._by_key.values():
             peer.look_again(now)
 
+    def be_heard(self, now: Instant) -> None:
+        """Whoever has a path to us gets a PING, which says which run of this node it is."""
+        for peer in self._by_key.values():
+            peer.be_heard(now)
+
     def paths_moved(self, now: Instant) -> None:
         """Some addresses are reached over TCP now, or over UDP again."""
         for peer in self._by_key.values():

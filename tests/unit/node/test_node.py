@@ -28,6 +28,7 @@ from wh.engine.events import (
 )
 from wh.engine.inquiry import INQUIRIES_MAX
 from wh.node.node import Node
+from wh.node.twins import OVERLAP_S
 from wh.wire.address import pack
 from wh.wire.messages import Capability, Leaving, Ping, Pong
 
@@ -227,3 +228,37 @@ def test_a_key_that_leaves_the_file_begins_anew_as_a_stranger(line: Peer) -> Non
     assert not known.session
     assert not known.is_validated(Path(0, PEER_ADDRESS), at(2))
     assert ResetSession(line.key) not in node.handle(NetworkLoaded(Network(peers=rest)), at(3))
+
+
+def test_a_node_whose_key_is_used_twice_is_heard_by_its_peers() -> None:
+    """Where a peer PINGs often, the two runs have no reason to, and answers say nothing of a run."""
+    node, path = make_node(), Path(0, PEER_ADDRESS)
+    peer = Peer(PeerKind.TRUST, PEER_KEY, endpoint=Endpoint("198.51.100.2"))
+    commands = node.handle(LOCAL, at(0)) + node.handle(NetworkLoaded(Network(peers=(BOOT, peer))), at(0))
+    commands += node.handle(SessionOpened(PEER_KEY, path, False), at(0)) + node.handle(
+        PathWanted(PEER_KEY), at(0)
+    )
+    pinged: list[int] = []
+    told: list[int] = []
+    for second in range(1, 90):
+        last, commands = commands, []
+        for each in last:
+            if not isinstance(each, Send) or not isinstance(each.message, Ping):
+                continue
+            doubled = each.peer == BOOT_KEY and second > 30
+            asked = each.message
+            pong = Pong(asked.request_id, OWN_ADDRESS, Capability.SERVER, 0, 0, asked.nonce, 0, doubled)
+            token = ReplyToken(each.peer, each.path, None)
+            commands += node.handle(
+                MessageReceived(each.peer, each.path, pong, token, False, 1000), at(second)
+            )
+            pinged += [second] if each.peer == PEER_KEY else []
+        ping = MessageReceived(
+            PEER_KEY, path, Ping(second, 0, 0, bytes(8)), ReplyToken(PEER_KEY, path, 1), False, 100
+        )
+        commands += node.handle(ping, at(second)) + node.tick(at(second))
+        told += [second] if node.twins() else []
+    assert not [when for when in pinged if 1 < when <= told[0]]
+    after = [when - told[0] for when in pinged if when > told[0]]
+    assert after[0] <= 2
+    assert any(OVERLAP_S < each <= 13 for each in after), "later than the other one's first"

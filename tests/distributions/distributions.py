@@ -14,9 +14,9 @@ import re
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
+from emulated_root import Arm64Root
 from platforms_docs import Row, write_docs
 from root import REPOSITORY, Root, StepFailed, end_on_signals
 
@@ -32,13 +32,6 @@ CROSS_COMPILER = "gcc-14-aarch64-linux-gnu:amd64 binutils-aarch64-linux-gnu:amd6
 _COUNTS = re.compile(r"\d+ passed[^=]*(?= in [\d.]+s)")
 
 
-@dataclass(frozen=True)
-class Distribution:
-    suite: str
-    architecture: str
-    steps: Callable[[Root, Row], None]
-
-
 def native(root: Root, row: Row) -> None:
     """As README.md and CONTRIBUTING.md say; tests and tutorial have no network but their own."""
     root.run(f"{INSTALL} {BARE_NEEDS}", network=True)
@@ -51,7 +44,6 @@ def native(root: Root, row: Row) -> None:
 
 def emulated(root: Root, row: Row) -> None:
     """The core's tests by qemu-user. How long they take says nothing."""
-    root.run("container=lxc /debootstrap/debootstrap --second-stage")  # lxc: it need not make devices
     root.run(f"dpkg --add-architecture amd64; {INSTALL} {EMULATED_NEEDS} {CROSS_COMPILER}", network=True)
     root.run("ln -s aarch64-linux-gnu-gcc-14 /usr/bin/aarch64-linux-gnu-gcc")
     root.run("python3 -m venv .venv; touch .venv/packages; make build", network=True)
@@ -60,11 +52,17 @@ def emulated(root: Root, row: Row) -> None:
     row.tests = counts(lines)
 
 
+class Distribution(NamedTuple):
+    suite: str
+    root: type[Root] = Root
+    steps: Callable[[Root, Row], None] = native
+
+
 DISTRIBUTIONS = {
-    "bookworm": Distribution("bookworm", "", native),
-    "trixie": Distribution("trixie", "", native),
-    "sid": Distribution("sid", "", native),
-    "arm64": Distribution("trixie", "arm64", emulated),
+    "bookworm": Distribution("bookworm"),
+    "trixie": Distribution("trixie"),
+    "sid": Distribution("sid"),
+    "arm64": Distribution("trixie", Arm64Root, emulated),
 }
 
 
@@ -91,7 +89,7 @@ def run(name: str, log: TextIO) -> Row:
     distribution, row = DISTRIBUTIONS[name], Row(name)
     began = time.monotonic()
     try:
-        with Root(distribution.suite, distribution.architecture, tell=tell) as root:
+        with distribution.root(distribution.suite, tell=tell) as root:
             distribution.steps(root, row)
     except StepFailed as failed:
         row.failed = str(failed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -11,13 +12,12 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parent.parent
 DEBIAN_BASE = REPOSITORY / "sandbox/debian_base"
-UNPACK_PACKAGE = REPOSITORY / "sandbox/unpack_package"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "wirehub"
 LIMIT_S = 3 * 3600.0
 """After which a command is taken for stuck."""
@@ -30,13 +30,8 @@ PASSED_ON = (
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 INNER_CERTIFICATES = "/etc/outer-certificates.crt"
-PROXIES = "/etc/apt/apt.conf.d/99outer-proxies"
-
-# ELF, 64 bits, little-endian, executable or shared, EM_AARCH64. F: the interpreter is opened now, outside.
-_ARM64 = (
-    r":wirehub-arm64:M::\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00"
-    r":\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff:{}:FPC"
-)
+APT_SETTINGS = "/etc/apt/apt.conf.d/99outer"
+_APT_SETTING = re.compile(r"Acquire::(?:Check-Valid-Until|https?::Proxy) \S")
 
 Tell = Callable[[str], None]
 
@@ -48,11 +43,9 @@ class StepFailed(Exception):
 class Root:
     """Exists inside a `with` block. tell: takes each line that a command prints."""
 
-    def __init__(self, suite: str, architecture: str = "", *, tell: Tell) -> None:
-        self._suite, self._architecture, self._tell = suite, architecture, tell
+    def __init__(self, suite: str, *, tell: Tell) -> None:
+        self.suite, self._tell = suite, tell
         self._undo = contextlib.ExitStack()
-        self._users: subprocess.Popen[bytes] | None = None
-        self._binfmt: dict[str, str] = {}
         self.directory = Path()
 
     def __enter__(self) -> Root:
@@ -68,13 +61,13 @@ class Root:
         """A line of sh as root, in /src. network: that of this machine; else there is loopback alone. Returns
         seconds, and the lines printed. Raises StepFailed."""
         began, lines = time.monotonic(), []
-        words = [*self._words(network), "sh", "-ec", f"cd /src; {command}"]
+        words = [*self.words(network), "sh", "-ec", f"cd /src; {command}"]
         with subprocess.Popen(
             words,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env=self._environment(network),
+            env=self.environment(network),
             text=True,
             errors="replace",
         ) as process:
@@ -92,51 +85,60 @@ class Root:
             raise StepFailed(f"{command}: exit code {code}")
         return time.monotonic() - began, lines
 
-    def _words(self, network: bool) -> list[str]:
+    def words(self, network: bool) -> list[str]:
+        """What the command line of a program inside begins with."""
         own = [] if network else ["--net"]
-        users = [] if self._users is None else ["nsenter", "--user", "--target", str(self._users.pid)]
         namespaces = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--uts", "--ipc", *own]
-        return [*users, *namespaces, sys.executable, "-I", str(HERE / "enter.py"), str(self.directory)]
+        return [*namespaces, sys.executable, "-I", str(HERE / "enter.py"), str(self.directory)]
 
-    def _environment(self, network: bool) -> dict[str, str]:
+    def environment(self, network: bool) -> dict[str, str]:
         own = {} if network else {"OWN_NETWORK": "1"}
         passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         certificates = dict.fromkeys(("PIP_CERT", "SSL_CERT_FILE"), INNER_CERTIFICATES)
         inner = {"PATH": PATH, "HOME": "/root", "LANG": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"}
-        return {**inner, **passed_on, **certificates, **own, **self._binfmt, "CACHE": str(self._cache)}
+        return {**inner, **passed_on, **certificates, **own, "CACHE": str(self._cache)}
+
+    def fill(self, undo: contextlib.ExitStack) -> None:
+        """With a Debian that is configured."""
+        unpack(Path(printed([DEBIAN_BASE, self.suite])), self.directory)
+
+    @property
+    def name(self) -> str:
+        return self.suite
 
     @property
     def _cache(self) -> Path:
-        return CACHE / "-".join(filter(None, ("distributions", self._suite, self._architecture)))
+        return CACHE / f"distributions-{self.name}"
 
     def _make(self, undo: contextlib.ExitStack) -> None:
         """Raises CalledProcessError, which says what is missing; nothing is left behind then."""
-        base = _printed([DEBIAN_BASE, self._suite, *filter(None, [self._architecture])])
+        for name in ("packages/partial", "pip"):
+            (self._cache / name).mkdir(parents=True, exist_ok=True)
         self.directory = Path(tempfile.mkdtemp(prefix="root-", dir=CACHE))
         undo.callback(_remove, self.directory)
         self.directory.chmod(0o755)
-        subprocess.run(["tar", "-C", self.directory, "-xf", base], check=True)
         _unpack_commit(self.directory / "src")
-        for name in ("packages/partial", "pip"):
-            (self._cache / name).mkdir(parents=True, exist_ok=True)
+        self.fill(undo)
         self._copy_settings()
-        if self._architecture:
-            emulator = CACHE / "qemu-user"
-            if not (emulator / "version").exists():
-                subprocess.run([UNPACK_PACKAGE, self._suite, "qemu-user", emulator], check=True)
-            self._binfmt = {"BINFMT": _ARM64.format(emulator / "usr/bin/qemu-aarch64")}
-            self._users = undo.enter_context(_user_namespace())
 
     def _copy_settings(self) -> None:
-        """How this machine resolves names, which certificates it trusts, and by which proxy apt goes."""
+        """How this machine resolves names, which certificates it trusts, and how apt reaches its mirror."""
         etc = self.directory / "etc"
         shutil.copy("/etc/resolv.conf", etc / "resolv.conf")
         trusted = os.environ.get("PIP_CERT") or os.environ.get("SSL_CERT_FILE") or CERTIFICATES
         shutil.copy(trusted, self.directory / INNER_CERTIFICATES[1:])
-        settings = _printed(["apt-config", "dump", "--format", "%f %v%n"])
-        proxies = [line.split(" ", 1) for line in settings.splitlines() if "::Proxy " in line]
-        text = "".join(f'{name} "{value}";\n' for name, value in proxies)
-        (self.directory / PROXIES[1:]).write_text(text)
+        settings = printed(["apt-config", "dump", "--format", "%f %v%n"]).splitlines()
+        kept = [line.split(" ", 1) for line in settings if _APT_SETTING.match(line)]
+        text = "".join(f'{name} "{value}";\n' for name, value in kept)
+        (self.directory / APT_SETTINGS[1:]).write_text(text)
+
+
+def unpack(archive: Path, directory: Path) -> None:
+    subprocess.run(["tar", "-C", directory, "-xf", archive], check=True)
+
+
+def printed(words: list[str | Path]) -> str:
+    return subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
 
 
 def _unpack_commit(directory: Path) -> None:
@@ -144,25 +146,6 @@ def _unpack_commit(directory: Path) -> None:
     archive = ["git", "-C", str(REPOSITORY), "archive", "HEAD"]
     with subprocess.Popen(archive, stdout=subprocess.PIPE) as packing:
         subprocess.run(["tar", "-C", directory, "-xf", "-"], stdin=packing.stdout, check=True)
-
-
-@contextlib.contextmanager
-def _user_namespace() -> Iterator[subprocess.Popen[bytes]]:
-    """A process in a user namespace where all users are what they are here: binfmt_misc there is its own."""
-    words = ["unshare", "--user", "sh", "-c", "echo; exec cat"]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        try:
-            assert process.stdout is not None
-            process.stdout.readline()
-            for table in ("uid_map", "gid_map"):
-                Path(f"/proc/{process.pid}/{table}").write_text(f"0 0 {2**32 - 1}\n")
-            yield process
-        finally:
-            process.kill()
-
-
-def _printed(words: list[str | Path]) -> str:
-    return subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
 
 
 def _remove(directory: Path) -> None:

@@ -46,7 +46,7 @@ def test_a_root_has_namespaces_of_its_own_and_goes() -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_leaves_no_root_behind(number: signal.Signals) -> None:
     before = set(CACHE.glob(ROOTS))
-    words = [sys.executable, PROGRAM, SUITE]
+    words = [sys.executable, str(PROGRAM), SUITE]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as running:
         assert running.stdout is not None
         assert running.stdout.readline().startswith(f"{SUITE}: ")  # of apt-get, in the root

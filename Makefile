@@ -22,8 +22,8 @@ BENCH_PATH := sandbox:tests/bench
 SOURCES := setup.py pyproject.toml MANIFEST.in README.md LICENSE \
 	$(shell find whcore wh tools -name '*.py' -o -name '*.py[xi]' -o -name '*.pxd' -o -name '*.h' -o -name py.typed)
 
-.PHONY: build help sandbox run-sandbox demo test test-full test-containers sim soak asan lint lock bench bench-control \
-	bench-data bench-nat bench-faults bench-znc bench-junk profile-data clean
+.PHONY: build help sandbox run-sandbox demo test test-full test-containers test-distributions sim soak asan lint \
+	lock bench bench-control bench-data bench-nat bench-faults bench-znc bench-junk profile-data clean
 
 build: $(VENV)/installed ## everything into .venv (the default)
 
@@ -81,6 +81,10 @@ test: build ## what every change runs; root runs the labs too
 test-full: build ## the slow tests as well
 	$(PYTEST)
 
+# DISTRIBUTIONS="trixie arm64" for some. The last commit is tested; docs/platforms.md has what came of it.
+test-distributions: ## make test in Debians of today, each in a root of its own; an hour and a half (root)
+	$(PYTHON) tests/distributions/distributions.py $(DISTRIBUTIONS)
+
 # SIM="storm --servers 10000" for one of them; docs/dht.md has what they measured.
 sim: build ## the DHT's scenarios in virtual time, one after the other
 	if test -n "$(SIM)"; then $(BIN)/python -m tests.sim $(SIM); else $(BIN)/pytest -q tests/sim/test_scenarios.py tests/sim/test_dht.py; fi
@@ -111,8 +115,8 @@ lint: $(VENV)/lint-installed ## style, types, and who may import whom
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict -p wh -p whtools
-	MYPYPATH=sandbox:tests/bench:tests/containers:tests/fuzz:tests/lab:tests/soak:tests/unit $(BIN)/mypy --strict \
-		sandbox tests/bench tests/containers tests/fuzz tests/soak
+	MYPYPATH=sandbox:tests/bench:tests/containers:tests/distributions:tests/fuzz:tests/lab:tests/soak:tests/unit \
+		$(BIN)/mypy --strict sandbox tests/bench tests/containers tests/distributions tests/fuzz tests/soak
 	$(BIN)/python -I -m mypy.stubtest --ignore-disjoint-bases --ignore-unused-allowlist \
 		--allowlist tests/stubtest-allowlist $(subst /,.,$(basename $(wildcard whcore/*.pyi)))
 	$(BIN)/lint-imports

@@ -18,6 +18,13 @@ def engine() -> str:
 def engines() -> tuple[str, ...]:
     """Names of those that work on this machine."""
 
+def versions() -> dict[str, str]:
+    """Of the libraries of those that work here, by name."""
+
+def obstacle() -> str:
+    """Why IPsec-MB is not used: "not built", "no library", "other version" than its header's,
+    "processor" without AVX2, "wrong results", "unwanted" by WH_AEAD; empty: it is used."""
+
 def run_batch(name: str, sealing: bool, messages: Sequence[tuple[bytes, int, bytes]]) -> list[bytes | None]:
     """Seal or open (32-byte key, counter, text) messages at once and in place, by the engine of that name;
     without associated data. None for what does not open. For tests."""

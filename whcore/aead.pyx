@@ -13,11 +13,18 @@ from whcore.sodium cimport (
     crypto_aead_xchacha20poly1305_ietf_decrypt,
     crypto_aead_xchacha20poly1305_ietf_encrypt,
     sodium_init,
+    sodium_version_string,
 )
 
 cdef extern from "ipsec_mb.h" nogil:
     int32_t WH_MB_UNDONE
-    bint wh_mb_load()
+    enum wh_mb_found:
+        WH_MB_LOADED
+        WH_MB_NOT_COMPILED
+        WH_MB_NO_LIBRARY
+        WH_MB_OTHER_VERSION
+    wh_mb_found wh_mb_load()
+    const char* wh_mb_version()
     void* wh_mb_new()
     void wh_mb_free(void* state)
     void wh_mb_run(void* state, aead_job* jobs, size_t n, bint sealing, int bad_tag)
@@ -107,20 +114,37 @@ _ENGINES[0] = aead_engine(b"libsodium", NULL, NULL, sodium_run)
 _ENGINES[1] = aead_engine(b"IPsec-MB", wh_mb_new, wh_mb_free, mb_run)
 cdef int _working = 1               # how many of them work on this machine
 cdef const aead_engine* _chosen = NULL
+cdef str _obstacle = ""
+
+_OBSTACLES = {WH_MB_NOT_COMPILED: "not built", WH_MB_NO_LIBRARY: "no library", WH_MB_OTHER_VERSION: "other version"}
 
 
 cdef int aead_choose_engine() except -1:
     """WH_AEAD=libsodium in the environment leaves others alone."""
-    global _chosen, _working
+    global _chosen, _working, _obstacle
     cdef const char* wanted
     if _chosen == NULL:
-        if wh_mb_load() and agrees_with_libsodium(&_ENGINES[1]):
+        _obstacle = find_obstacle()
+        if not _obstacle:
             _working = 2
         wanted = getenv(b"WH_AEAD")
         _chosen = &_ENGINES[_working - 1]
         if wanted != NULL and strcmp(wanted, _ENGINES[0].name) == 0:
             _chosen = &_ENGINES[0]
+            _obstacle = _obstacle or "unwanted"
     return 0
+
+
+cdef str find_obstacle():
+    """Why IPsec-MB does not work here; empty: it does."""
+    cdef aead_context context
+    cdef wh_mb_found found = wh_mb_load()
+    if found != WH_MB_LOADED:
+        return _OBSTACLES[found]
+    if context_init(&context, &_ENGINES[1]) != WH_OK:
+        return "processor"
+    aead_context_free(&context)
+    return "" if agrees_with_libsodium(&_ENGINES[1]) else "wrong results"
 
 
 cdef int aead_context_init(aead_context* context) noexcept nogil:
@@ -260,6 +284,21 @@ def engine():
     """The name of the one that packets are sealed and opened by."""
     aead_choose_engine()
     return _chosen.name.decode()
+
+
+def versions():
+    """Of the libraries of those that work here, by name."""
+    aead_choose_engine()
+    known = {"libsodium": sodium_version_string().decode()}
+    if _working > 1:
+        known["IPsec-MB"] = wh_mb_version().decode()
+    return known
+
+
+def obstacle():
+    """Why IPsec-MB is not used; empty: it is."""
+    aead_choose_engine()
+    return _obstacle
 
 
 def engines():

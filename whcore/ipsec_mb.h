@@ -1,7 +1,8 @@
 /* ChaCha20-Poly1305 by Intel's IPsec-MB library (libipsec-mb), which computes it with AVX2 or AVX-512.
  *
  * It is compiled where the library's header is, and loaded at run time where the library is; elsewhere nothing here
- * works, and says so. A wh_mb belongs to one thread. */
+ * works, and says so. Major versions have structures of their own (2 made IMB_JOB longer), so what is loaded is of the
+ * header's. A wh_mb belongs to one thread. */
 #ifndef WH_IPSEC_MB_H
 #define WH_IPSEC_MB_H
 
@@ -12,16 +13,21 @@
 
 #define WH_MB_UNDONE 1 /* a job's result: the engine has not touched it */
 
+/* What wh_mb_load() finds. */
+enum wh_mb_found { WH_MB_LOADED, WH_MB_NOT_COMPILED, WH_MB_NO_LIBRARY, WH_MB_OTHER_VERSION };
+
 #ifdef __x86_64__
 #if __has_include(<intel-ipsec-mb.h>)
 #include <intel-ipsec-mb.h>
 #if IMB_VERSION_NUM >> 16 == 1
-#define WH_MB_COMPILED
+#define WH_MB_LIBRARY "libIPSec_MB.so.1"
+#elif IMB_VERSION_NUM >> 16 == 2
+#define WH_MB_LIBRARY "libIPSec_MB.so.2"
 #endif
 #endif
 #endif
 
-#ifdef WH_MB_COMPILED
+#ifdef WH_MB_LIBRARY
 
 #include <dlfcn.h>
 #include <sodium.h>
@@ -35,30 +41,39 @@ struct wh_mb {
 };
 
 static struct {
+	const char *(*version)(void);
 	IMB_MGR *(*alloc)(uint64_t flags);
 	void (*free)(IMB_MGR *manager);
 	void (*init)(IMB_MGR *manager, IMB_ARCH *arch);
 	int (*error)(IMB_MGR *manager);
 } wh_mb_library;
 
-/* Whether the library is here and not older than its header. Call it once, before all else. */
-static inline int wh_mb_load(void)
+/* The library must be here, have all that is called, and not be older than its header. Call it once, before all else. */
+static inline enum wh_mb_found wh_mb_load(void)
 {
 	unsigned (*version)(void);
-	void *library = dlopen("libIPSec_MB.so.1", RTLD_NOW | RTLD_LOCAL);
+	void *library = dlopen(WH_MB_LIBRARY, RTLD_NOW | RTLD_LOCAL);
 
 	if (library == NULL)
-		return 0;
-	version = (unsigned (*)(void))dlsym(library, "imb_get_version");
+		return WH_MB_NO_LIBRARY;
+	*(void **)&version = dlsym(library, "imb_get_version");
+	*(void **)&wh_mb_library.version = dlsym(library, "imb_get_version_str");
 	*(void **)&wh_mb_library.alloc = dlsym(library, "alloc_mb_mgr");
 	*(void **)&wh_mb_library.free = dlsym(library, "free_mb_mgr");
 	*(void **)&wh_mb_library.init = dlsym(library, "init_mb_mgr_auto");
 	*(void **)&wh_mb_library.error = dlsym(library, "imb_get_errno");
-	if (version != NULL && wh_mb_library.alloc != NULL && wh_mb_library.free != NULL && wh_mb_library.init != NULL
-	    && wh_mb_library.error != NULL && version() >> 16 == IMB_VERSION_NUM >> 16 && version() >= IMB_VERSION_NUM)
-		return 1;
+	if (version != NULL && wh_mb_library.version != NULL && wh_mb_library.alloc != NULL && wh_mb_library.free != NULL
+	    && wh_mb_library.init != NULL && wh_mb_library.error != NULL && version() >> 16 == IMB_VERSION_NUM >> 16
+	    && version() >= IMB_VERSION_NUM)
+		return WH_MB_LOADED;
 	dlclose(library);
-	return 0;
+	return WH_MB_OTHER_VERSION;
+}
+
+/* Of the library that is loaded. */
+static inline const char *wh_mb_version(void)
+{
+	return wh_mb_library.version();
 }
 
 static inline void wh_mb_free(void *state)
@@ -148,9 +163,14 @@ static inline void wh_mb_run(void *state, struct aead_job *jobs, size_t n, int s
 
 #else
 
-static inline int wh_mb_load(void)
+static inline enum wh_mb_found wh_mb_load(void)
 {
-	return 0;
+	return WH_MB_NOT_COMPILED;
+}
+
+static inline const char *wh_mb_version(void)
+{
+	return "";
 }
 
 static inline void *wh_mb_new(void)

@@ -1,4 +1,4 @@
-"""For tests: the data plane uses the C functions that offload.pxd declares."""
+"""The data plane uses the C functions that offload.pxd declares; split() and coalesce() are for tests."""
 
 from collections.abc import Iterable
 
@@ -12,3 +12,7 @@ def split(header: bytes, packet: bytes) -> list[bytes]:
 
 def coalesce(packets: Iterable[bytes], *, tcp: bool = True, udp: bool = True) -> list[tuple[bytes, bytes]]:
     """The frames (virtio header, packet) to write to a TUN for a batch of IP packets."""
+
+def granted(fd: int) -> tuple[str, ...]:
+    """Names of the offloads that a TUN, or a packet socket in its place, has from now on: "checksums", "TSO",
+    "USO"."""

@@ -21,6 +21,7 @@ from whcore.ip_packet cimport (
     store_checksum, store_ip_len,
 )
 from whcore.kernel cimport iovec
+from whcore.udp cimport TUN_F_CSUM, TUN_F_TSO4, TUN_F_USO4, wh_tun_offloads
 
 cdef enum:
     MERGED_MAX = 65535              # the longest IPv4 packet
@@ -531,3 +532,10 @@ def coalesce(packets, *, bint tcp=True, bint udp=True):
         for address in copies:
             free(<void*>address)
         free(c)
+
+
+def granted(int fd):
+    """Names of the offloads that a TUN, or a packet socket in its place, has from now on."""
+    cdef unsigned int bits = wh_tun_offloads(fd)
+    names = (("checksums", TUN_F_CSUM), ("TSO", TUN_F_TSO4), ("USO", TUN_F_USO4))
+    return tuple([name for name, bit in names if bits & bit])

@@ -4,6 +4,7 @@ from libc.stdint cimport uint8_t, uint32_t
 
 cdef extern from "sodium.h" nogil:
     int sodium_init()
+    const char* sodium_version_string()
     void* sodium_malloc(size_t size)
     void sodium_free(void* pointer)
     int sodium_mprotect_readonly(void* pointer)

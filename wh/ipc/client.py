@@ -111,7 +111,7 @@ def _exchange(connection: socket.socket, interface: str, request: bytes, deadlin
     """Send the request; the lines of the answer as they come, up to its end. deadline: time.monotonic()."""
     unfinished = b""
     try:
-        with contextlib.suppress(BrokenPipeError):  # refused before it was read: the answer says why
+        with contextlib.suppress(ConnectionError):  # refused before it was read: the answer says why
             connection.sendall(request)
         while True:
             remaining = deadline - time.monotonic()

@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 REQUEST_TIMEOUT_S = 10.0
 ANSWER_TIMEOUT_S = 10.0
 FAREWELL_S = 0.25
+LINGERING_MAX = 128
+"""Connections above which those that are answered are closed at once, whatever their callers still send."""
 UNSENT_PROGRESS_MAX = 64 * 1024
 """Bytes waiting for a slow caller above which progress lines are dropped."""
 
@@ -94,6 +96,8 @@ class IpcServer:
                 await self._converse(caller, reader, writer)
             else:
                 await _send(writer, _error(_too_many_callers()))
+            if len(self._connections) <= LINGERING_MAX:
+                await _await_departure(reader, writer)
         except (OSError, TimeoutError) as error:
             log.debug("a caller left: %s", error)
         finally:
@@ -234,6 +238,13 @@ async def _answer(
         log.exception("the handler of %s failed", verb)
         answer = _error(IpcError(f"internal error in {verb}", code=Code.UNKNOWN, hint="see the daemon's log"))
     _write(writer, answer)
+
+
+async def _await_departure(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """For a moment: to close with something unread is a reset, which may be noticed before the answer."""
+    writer.write_eof()
+    async with asyncio.timeout(FAREWELL_S):
+        await _until_departure(reader)
 
 
 async def _until_departure(reader: asyncio.StreamReader) -> None:

@@ -167,34 +167,76 @@ def test_each_engine_takes_the_largest_packet(engine: str) -> None:
     assert aead.run_batch(engine, True, [message]) == expected([message])
 
 
-def chosen(**environment: str) -> str:
-    """By a process of its own."""
-    script = "from whcore import aead; print(aead.engine())"
+def chosen(**environment: str) -> tuple[str, str]:
+    """By a process of its own: the engine, and why it is not IPsec-MB."""
+    script = "from whcore import aead; print(aead.engine(), aead.obstacle(), sep='|')"
     env = {**os.environ, **environment}
-    return subprocess.run(
+    answer = subprocess.run(
         [sys.executable, "-P", "-c", script], env=env, capture_output=True, text=True, check=True
-    ).stdout.strip()
+    ).stdout
+    engine, _, obstacle = answer.rstrip("\n").partition("|")
+    return engine, obstacle
 
 
 def test_the_fastest_engine_that_works_is_used_unless_the_user_says_otherwise() -> None:
-    assert chosen() == aead.engine() == aead.engines()[-1]
-    assert chosen(WH_AEAD="libsodium") == "libsodium"
+    assert chosen() == (aead.engine(), aead.obstacle())
+    assert aead.engine() == aead.engines()[-1]
+    assert chosen(WH_AEAD="libsodium") == ("libsodium", aead.obstacle() or "unwanted")
 
 
-@pytest.mark.skipif("IPsec-MB" not in aead.engines(), reason="IPsec-MB is not here")
-@pytest.mark.parametrize("version", ["0x10000", "0x20000"])
-def test_a_library_that_is_older_or_of_another_kind_is_not_used(tmp_path: Path, version: str) -> None:
-    source = tmp_path / "library.c"
-    functions = "".join(
-        f"void {name}(void) {{ abort(); }}\n"
-        for name in ("alloc_mb_mgr", "free_mb_mgr", "init_mb_mgr_auto", "imb_get_errno")
-    )
+def test_the_obstacle_says_whether_the_fast_engine_is_used() -> None:
+    assert bool(aead.obstacle()) == ("IPsec-MB" not in aead.engines())
+    assert list(aead.versions()) == list(aead.engines())
+
+
+needs_ipsec_mb = pytest.mark.skipif("IPsec-MB" not in aead.engines(), reason="IPsec-MB is not here")
+
+
+def library_version() -> int:
+    """As the library has it: a byte each for minor and patch."""
+    major, minor, patch = map(int, aead.versions()["IPsec-MB"].split(".")[:3])
+    return major << 16 | minor << 8 | patch
+
+
+def make_library(path: Path, version: int, functions: tuple[str, ...]) -> None:
+    source = path.with_suffix(".c")
+    aborting = "".join(f"void {name}(void) {{ abort(); }}\n" for name in functions)
     source.write_text(
-        f"#include <stdlib.h>\nunsigned imb_get_version(void) {{ return {version}; }}\n{functions}"
+        f"#include <stdlib.h>\nunsigned imb_get_version(void) {{ return {version}; }}\n{aborting}"
     )
-    library = tmp_path / "libIPSec_MB.so.1"
-    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
-    assert chosen(LD_LIBRARY_PATH=str(tmp_path)) == "libsodium"
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", path, source], check=True)
+
+
+CALLED = ("imb_get_version_str", "alloc_mb_mgr", "free_mb_mgr", "init_mb_mgr_auto", "imb_get_errno")
+
+
+@needs_ipsec_mb
+@pytest.mark.parametrize(
+    ("newer", "called"),
+    [(-1, CALLED), (1 << 16, CALLED), (-(1 << 16), CALLED), (0, CALLED[1:])],
+    ids=["older", "next major", "major before", "without a function"],
+)
+def test_a_library_that_is_older_or_of_another_kind_is_not_used(
+    tmp_path: Path, newer: int, called: tuple[str, ...]
+) -> None:
+    name = find_library("IPSec_MB")
+    assert name is not None
+    make_library(tmp_path / name, library_version() + newer, called)
+    assert chosen(LD_LIBRARY_PATH=str(tmp_path)) == ("libsodium", "other version")
+
+
+@needs_ipsec_mb
+def test_the_library_of_another_major_version_is_left_alone(tmp_path: Path) -> None:
+    """It would lay out what we share with it in another way; this one says to be ours."""
+    for other in (1, 2, 3):
+        if other != library_version() >> 16:
+            make_library(tmp_path / f"libIPSec_MB.so.{other}", library_version(), CALLED)
+    assert chosen(LD_LIBRARY_PATH=str(tmp_path)) == ("IPsec-MB", "")
+
+
+@needs_ipsec_mb
+def test_the_engine_is_the_library_that_the_system_has(tmp_path: Path) -> None:
+    assert f"libIPSec_MB.so.{library_version() >> 16}" == find_library("IPSec_MB")
 
 
 @pytest.mark.skipif(find_library("IPSec_MB") is None, reason="the library is not here")

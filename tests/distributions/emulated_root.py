@@ -21,7 +21,7 @@ _ARM64 = (
 
 
 class Arm64Root(Root):
-    """Of 64-bit ARM. It is a user namespace, whose binfmt_misc is its own (Linux 6.7) and whose users are ours."""
+    """Of 64-bit ARM. A user namespace, whose binfmt_misc is its own (Linux 6.7) and whose users are ours."""
 
     _users: subprocess.Popen[bytes]
 

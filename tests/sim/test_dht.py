@@ -32,7 +32,7 @@ def found_fraction(network: SimNetwork, askers: list[SimNode], targets: list[Sim
     return sum(bool(body["found"]) for body in results) / len(results)
 
 
-@pytest.mark.parametrize("count", [50, 200])
+@pytest.mark.parametrize("count", [50, pytest.param(200, marks=pytest.mark.slow)])
 def test_records_are_found_at_a_loss_of_a_tenth(count: int) -> None:
     network = SimNetwork(seed=count, loss=0.1)
     servers = make_servers(network, count)

@@ -12,7 +12,7 @@ from hmac import compare_digest
 
 from wh.streams import frames
 from wh.streams.connection import LOST_AFTER_S, read_exactly, wait_for_end
-from wh.streams.endpoints import LOOK_S, Command, Conduit, Sink, Source
+from wh.streams.endpoints import Command, Conduit, Sink, Source
 from wh.streams.failure import End, StreamFailure
 from wh.streams.frames import DIGEST_LEN, HEADER_LEN, BadFrame, Have, Kind, Reason, Terms
 from wh.streams.stream import BUFFER_LEN, TELLING_S, Stream
@@ -51,7 +51,7 @@ class FramedStream(Stream):
         )
         self._beginning = beginning
         self._theirs: Have | None = None
-        self._met = threading.Event()  # it is known where to begin
+        self._met = threading.Event()  # it is known where to begin, or that nothing does
         if greeted:
             self._met.set()
         self._target = target
@@ -73,12 +73,16 @@ class FramedStream(Stream):
 
     def _send(self) -> None:
         """Not before the other end has said where to begin."""
-        while not self._met.wait(LOOK_S):
-            if self._failure is not None:
-                return
+        self._met.wait()
+        if self._failure is not None:
+            return
         if self._theirs is not None:
             self._skip(self._theirs)
         super()._send()
+
+    def _fail(self, failure: StreamFailure) -> None:
+        super()._fail(failure)
+        self._met.set()
 
     def _skip(self, theirs: Have) -> None:
         """Raises StreamFailure where what the other end has is not ours."""

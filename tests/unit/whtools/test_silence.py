@@ -51,3 +51,11 @@ def test_who_was_stopped_itself_waits_anew():
     )
     assert told.events[0][2]["until"] - told.events[0][2]["since"] == 560
     assert looks(silence, (560.0, 661.0)) == [True]
+
+
+def test_who_was_stopped_itself_says_so_though_the_other_end_is_heard_at_once():
+    told = Told()
+    silence = Silence(60.0, told, 100.0)
+    looks(silence, (0.0, 101.0), (0.1, 176.0), (1.1, 177.0))
+    assert [kind for kind, _, _ in told.events] == ["silent", "heard"]
+    assert told.events[0][2]["until"] - told.events[0][2]["since"] == 75 + 60

@@ -25,6 +25,7 @@ class Silence:
         """Whether patience is over. now: monotonic."""
         if now - self._looked_at > PAUSED_S:
             self._excused_until = now
+            unheard_s = max(unheard_s, now - self._looked_at)  # though something came as soon as we went on
         self._looked_at = now
         since = now - unheard_s
         if unheard_s < TOLD_AFTER_S:
